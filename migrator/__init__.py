@@ -1,0 +1,1 @@
+"""Live migration and running-state backup for containers under containerd."""

@@ -1,0 +1,193 @@
+"""What we talk about: frozen values that cross every layer. No I/O here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from migrator.models.phase import JobKind, JobState, Phase
+
+Facts = dict[str, Any]
+"""A JSON object that a step hands to the steps after it. Never holds secrets or memory."""
+
+
+class StepStatus(StrEnum):
+    """Where one step of a job stands."""
+
+    PENDING = "pending"
+    STARTED = "started"
+    DONE = "done"
+    FAILED = "failed"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+
+
+class StepAction(StrEnum):
+    """What a host is asked to do with a step."""
+
+    RUN = "run"
+    UNDO = "undo"
+    OBSERVE = "observe"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What somebody asked for.
+
+    A migration needs `source_host`, `container` and `target_host`; a checkpoint `source_host` and `container`; a restore
+    `checkpoint_id` and `target_host`, and may give `new_name`.
+    """
+
+    kind: JobKind
+    namespace: str = "default"
+    source_host: str | None = None
+    container: str | None = None
+    target_host: str | None = None
+    checkpoint_id: str | None = None
+    new_name: str | None = None
+    keep_checkpoint: bool = False
+    """Keep a migration's checkpoint in the object store after it succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One row of a job's plan: one idempotent act on one host."""
+
+    position: int
+    name: str
+    host: str | None
+    """The host it runs on; None means the controller itself."""
+    phase: Phase
+    status: StepStatus = StepStatus.PENDING
+    attempt: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    dispatched_at: datetime | None = None
+    duration_s: float | None = None
+    """What the act itself took, measured where it ran by a monotonic clock."""
+    progress_bytes: int = 0
+    total_bytes: int = 0
+    facts: Facts = field(default_factory=dict)
+    failure: Facts | None = None
+    """`MigratorError.to_dict()` of what went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row of work and its steps in order."""
+
+    id: str
+    request: JobRequest
+    phase: Phase
+    version: int
+    """Raised by every write; the compare-and-set token."""
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None = None
+    idempotency_key: str | None = None
+    workload_id: str | None = None
+    epoch: int = 0
+    """The workload's epoch that this job's commands carry."""
+    checkpoint_id: str | None = None
+    cancel_requested: bool = False
+    failure: Facts | None = None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def state(self) -> JobState:
+        """The short answer to "how is it going?"."""
+        return self.phase.state
+
+    @property
+    def facts(self) -> dict[str, Facts]:
+        """The facts of every step that is done, by step name."""
+        return {step.name: step.facts for step in self.steps if step.status is StepStatus.DONE}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine with containerd and a worker, as last seen."""
+
+    name: str
+    seen_at: datetime
+    """When its last heartbeat arrived, by the controller's clock."""
+    started_at: datetime | None = None
+    facts: Facts = field(default_factory=dict)
+    """Versions (`containerd`, `runc`, `criu`, `kernel`, `migrator`), `cpus`, `memory_bytes`, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """A container as its host saw it at one moment."""
+
+    host: str
+    namespace: str
+    name: str
+    status: str
+    """containerd's word: created, running, paused, stopped; `none` when it has no task."""
+    image: str = ""
+    pid: int = 0
+    memory_bytes: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One container identity that moves between hosts; has one owner and an epoch."""
+
+    id: str
+    namespace: str
+    container: str
+    owner_host: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A frozen container, sealed in the object store under an OCI index."""
+
+    id: str
+    workload_id: str
+    job_id: str | None
+    host: str
+    namespace: str
+    container: str
+    image: str
+    index_digest: str
+    size_bytes: int
+    """Sum of the sizes of all blobs that the index names, base image included."""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepCommand:
+    """What the controller sends to a host: do this to that step."""
+
+    job_id: str
+    step: str
+    position: int
+    action: StepAction
+    attempt: int
+    epoch: int
+    workload_id: str
+    request: JobRequest
+    checkpoint_id: str | None
+    facts: dict[str, Facts]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a host answers: how the act went."""
+
+    job_id: str
+    step: str
+    position: int
+    action: StepAction
+    attempt: int
+    host: str
+    ok: bool
+    duration_s: float
+    facts: Facts = field(default_factory=dict)
+    failure: Facts | None = None
