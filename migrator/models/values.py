@@ -101,9 +101,12 @@ class Job:
         return self.phase.state
 
     @property
-    def facts(self) -> dict[str, Facts]:
-        """The facts of every step that is done, by step name."""
-        return {step.name: step.facts for step in self.steps if step.status is StepStatus.DONE}
+    def facts(self) -> Facts:
+        """What all steps so far found out, merged in step order."""
+        merged: Facts = {}
+        for step in self.steps:
+            merged.update(step.facts)
+        return merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,8 @@ class StepCommand:
     workload_id: str
     request: JobRequest
     checkpoint_id: str | None
-    facts: dict[str, Facts]
+    facts: Facts
+    """What the steps before it found out, merged; see `Job.facts`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,231 @@
+"""Walk a plan: given a job as it stands, say what to do next. No I/O, no clock of its own.
+
+`decide` looks at a job and answers with one `Decision`. `begin`, `conclude` and `turn_back` return the job as it is after
+something happened. Whoever calls writes the result by compare-and-set before it acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+
+from migrator.errors import (
+    Cancelled,
+    InternalError,
+    MigratorError,
+    OutcomeUnknown,
+    TransientError,
+)
+from migrator.models.phase import Phase
+from migrator.models.values import Job, Outcome, Step, StepAction, StepStatus
+from migrator.service.plans import CONTROL, Line, Rollback, line_for, time_limit_s
+
+UNDO_ATTEMPTS = 6
+"""An undo that fails this often in passing ways stops the rollback for an operator."""
+FORWARD_ATTEMPTS = 30
+"""A step after the point of no return that fails this often stops for an operator."""
+LONGEST_PAUSE_S = 15.0
+
+
+class Verb(Enum):
+    """What the conductor should do with a job."""
+
+    ACT = "act"
+    FINISH = "finish"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The next thing to do for a job."""
+
+    verb: Verb
+    step: Step | None = None
+    action: StepAction = StepAction.RUN
+    phase: Phase | None = None
+
+
+WAIT = Decision(Verb.WAIT)
+
+
+def decide(job: Job, now: datetime) -> Decision:
+    """Say what to do next.
+
+    Args:
+        job: The job as last read.
+        now: The controller's time; only used to honour a pause between attempts.
+    """
+    if job.phase.terminal:
+        return WAIT
+    if job.phase is Phase.ROLLING_BACK:
+        return _decide_backward(job, now)
+    running = _first(job, lambda step: step.status is StepStatus.STARTED)
+    if running:
+        return WAIT
+    failed = _first(job, lambda step: step.status is StepStatus.FAILED)
+    if failed:
+        return Decision(Verb.ACT, failed) if _rested(failed, now) else WAIT
+    pending = _first(job, lambda step: step.status is StepStatus.PENDING)
+    if pending:
+        return Decision(Verb.ACT, pending)
+    return Decision(Verb.FINISH, phase=Phase.SUCCEEDED)
+
+
+def _decide_backward(job: Job, now: datetime) -> Decision:
+    undoing = _first(job, lambda step: step.status is StepStatus.UNDOING)
+    if undoing:
+        # An undo whose failure is recorded waits its pause; one without is out on its host.
+        retry = undoing.failure is not None and _rested(undoing, now)
+        return Decision(Verb.ACT, undoing, StepAction.UNDO) if retry else WAIT
+    due = undo_order(job)
+    if due:
+        return Decision(Verb.ACT, due[0], StepAction.UNDO)
+    cancelled = (job.failure or {}).get("kind") == Cancelled.__name__
+    return Decision(Verb.FINISH, phase=Phase.CANCELLED if cancelled else Phase.FAILED)
+
+
+def undo_order(job: Job) -> list[Step]:
+    """List the steps still to undo: first those that decide who runs, then leftovers; each newest first."""
+    touched = (StepStatus.STARTED, StepStatus.DONE, StepStatus.FAILED)
+    due = [step for step in reversed(job.steps) if step.status in touched]
+    by_kind = {kind: [s for s in due if _line(job, s).rollback is kind] for kind in Rollback}
+    return by_kind[Rollback.OWNERSHIP] + by_kind[Rollback.LEFTOVERS]
+
+
+def begin(job: Job, step: Step, action: StepAction, now: datetime) -> Job:
+    """The job right before a step is sent: *started* is on record before the act."""
+    if action is StepAction.UNDO:
+        first = step.status is not StepStatus.UNDOING
+        changed = replace(
+            step,
+            status=StepStatus.UNDOING,
+            attempt=step.attempt + 1 if not first else 1,
+            started_at=now,
+            dispatched_at=now,
+            failure=None,
+        )
+        return _with(job, changed, now)
+    changed = replace(
+        step,
+        status=StepStatus.STARTED,
+        attempt=step.attempt + 1,
+        started_at=now,
+        dispatched_at=now,
+        finished_at=None,
+        failure=None,
+    )
+    return replace(_with(job, changed, now), phase=step.phase)
+
+
+def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
+    """The job after a host answered; None when the answer is late, doubled or about nothing we asked."""
+    step = job.steps[outcome.position] if outcome.position < len(job.steps) else None
+    if step is None or step.name != outcome.step or step.attempt != outcome.attempt:
+        return None
+    if outcome.action is StepAction.UNDO:
+        return _conclude_undo(job, step, outcome, now) if step.status is StepStatus.UNDOING else None
+    if step.status is not StepStatus.STARTED:
+        return None
+    if outcome.ok:
+        done = replace(
+            step,
+            status=StepStatus.DONE,
+            finished_at=now,
+            duration_s=outcome.duration_s,
+            facts=outcome.facts,
+            failure=None,
+        )
+        return _with(job, done, now)
+    return fail_step(job, step, MigratorError.from_dict(outcome.failure or {}), now, outcome.duration_s)
+
+
+def fail_step(job: Job, step: Step, error: MigratorError, now: datetime, duration_s: float | None = None) -> Job:
+    """The job after a step failed: back if there is a way back, again if there is none."""
+    failed = replace(
+        step, status=StepStatus.FAILED, finished_at=now, duration_s=duration_s, failure=error.to_dict()
+    )
+    job = _with(job, failed, now)
+    if not _line(job, step).forward_only:
+        return turn_back(job, error, now)
+    repeatable = isinstance(error, TransientError | OutcomeUnknown) and failed.attempt < FORWARD_ATTEMPTS
+    return job if repeatable else _stop(job, error, now)
+
+
+def turn_back(job: Job, error: MigratorError, now: datetime) -> Job:
+    """Begin the rollback and remember the first cause."""
+    return replace(job, phase=Phase.ROLLING_BACK, failure=job.failure or error.to_dict(), updated_at=now)
+
+
+def cancel(job: Job, now: datetime) -> Job | None:
+    """Turn back because somebody asked; None when it is too late for that (see `may_cancel`)."""
+    if not job.cancel_requested or job.phase is Phase.ROLLING_BACK or not may_cancel(job):
+        return None
+    return turn_back(job, Cancelled(f"job {job.id} was cancelled", remedy="the container runs where it was"), now)
+
+
+def may_cancel(job: Job) -> bool:
+    """Whether a cancel still ends with the source running: before the ownership was moved."""
+    order = [Phase.COMMITTED, Phase.RESTORING, Phase.REMOVING, Phase.FINISHING]
+    return not job.phase.terminal and job.phase not in order
+
+
+def finish(job: Job, phase: Phase, now: datetime) -> Job:
+    """End the job."""
+    return replace(job, phase=phase, updated_at=now, finished_at=now)
+
+
+def overdue(job: Job, step: Step, now: datetime) -> bool:
+    """Whether a step that is out on its host has had its time."""
+    size_bytes = int(job.facts.get("estimate_bytes", 0))
+    limit = timedelta(seconds=time_limit_s(_line(job, step), size_bytes))
+    return step.started_at is not None and now - step.started_at > limit
+
+
+def is_control(job: Job, step: Step) -> bool:
+    """Whether the controller performs this step itself."""
+    return _line(job, step).where is CONTROL
+
+
+def observes_first(job: Job, step: Step) -> bool:
+    """Whether silence about this step must be answered by a look at the host."""
+    return _line(job, step).observe_first
+
+
+def _conclude_undo(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job:
+    if outcome.ok:
+        undone = replace(step, status=StepStatus.UNDONE, failure=None, facts={**step.facts, **outcome.facts})
+        return _with(job, undone, now)
+    error = MigratorError.from_dict(outcome.failure or {})
+    held = _with(job, replace(step, finished_at=now, failure=error.to_dict()), now)
+    if isinstance(error, TransientError | OutcomeUnknown) and step.attempt < UNDO_ATTEMPTS:
+        return held
+    return _stop(held, error, now)
+
+
+def _stop(job: Job, error: MigratorError, now: datetime) -> Job:
+    """Leave the job to an operator: going on could lose the workload."""
+    return replace(
+        job, phase=Phase.NEEDS_OPERATOR, failure=job.failure or error.to_dict(), updated_at=now, finished_at=now
+    )
+
+
+def _rested(step: Step, now: datetime) -> bool:
+    pause = timedelta(seconds=min(LONGEST_PAUSE_S, 0.25 * 2 ** min(step.attempt, 8)))
+    return step.finished_at is None or now - step.finished_at >= pause
+
+
+def _first(job: Job, wanted: Callable[[Step], bool]) -> Step | None:
+    return next((step for step in job.steps if wanted(step)), None)
+
+
+def _line(job: Job, step: Step) -> Line:
+    return line_for(job.request.kind, step)
+
+
+def _with(job: Job, step: Step, now: datetime) -> Job:
+    if job.steps[step.position].name != step.name:
+        raise InternalError(f"job {job.id} has no step {step.name} at {step.position}")
+    steps = (*job.steps[: step.position], step, *job.steps[step.position + 1 :])
+    return replace(job, steps=steps, updated_at=now)

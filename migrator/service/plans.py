@@ -1,0 +1,119 @@
+"""The three plans. Read them from top to bottom: that is what happens.
+
+Every line is one idempotent act on one host. `rollback` says what its undo is for:
+
+* OWNERSHIP: the undo decides who runs. These go first, newest first, so that a frozen source waits for nothing else.
+* LEFTOVERS: the undo removes what lies about. These follow, newest first.
+* NOTHING: the act leaves nothing behind.
+
+From a plan's `forward_only` lines on there is no way back: a failure there is repeated until it succeeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from migrator.models.phase import JobKind, Phase
+from migrator.models.values import JobRequest, Step
+
+
+class Where(Enum):
+    """Which machine performs a step."""
+
+    SOURCE = "source"
+    TARGET = "target"
+    CONTROL = "control"
+
+
+class Rollback(Enum):
+    """What the undo of a step is for."""
+
+    OWNERSHIP = "ownership"
+    LEFTOVERS = "leftovers"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a plan."""
+
+    step: str
+    where: Where
+    phase: Phase
+    rollback: Rollback
+    limit_s: float
+    """A host that has not answered for this long counts as having failed; see `time_limit_s` for the part that grows."""
+    forward_only: bool = False
+    observe_first: bool = False
+    """No answer is not a failure: ask the host what is true before deciding anything."""
+
+
+SOURCE, TARGET, CONTROL = Where.SOURCE, Where.TARGET, Where.CONTROL
+OWNERSHIP, LEFTOVERS, NOTHING = Rollback.OWNERSHIP, Rollback.LEFTOVERS, Rollback.NOTHING
+
+MIGRATION = (
+    Line("inspect-source", SOURCE, Phase.PREFLIGHT, NOTHING, 15),
+    Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
+    Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
+    Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
+    Line("prepare", TARGET, Phase.PREPARING, LEFTOVERS, 600),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
+    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
+    Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 60),
+    Line("fetch", TARGET, Phase.FETCHING, LEFTOVERS, 60),
+    Line("promise", SOURCE, Phase.PROMISED, NOTHING, 10),
+    Line("commit", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
+    Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
+    Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
+    Line("remove", SOURCE, Phase.REMOVING, NOTHING, 60, forward_only=True),
+    Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
+    Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
+)
+
+CHECKPOINT = (
+    Line("inspect-source", SOURCE, Phase.PREFLIGHT, NOTHING, 15),
+    Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
+    Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
+    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
+    Line("thaw", SOURCE, Phase.DUMPING, NOTHING, 20),
+    Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 600),
+    Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
+    Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
+)
+
+RESTORE = (
+    Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),
+    Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
+    Line("prepare", TARGET, Phase.PREPARING, LEFTOVERS, 600),
+    Line("fetch", TARGET, Phase.FETCHING, LEFTOVERS, 600),
+    Line("adopt", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
+    Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
+    Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
+    Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
+)
+
+PLANS = {JobKind.MIGRATION: MIGRATION, JobKind.CHECKPOINT: CHECKPOINT, JobKind.RESTORE: RESTORE}
+
+SECONDS_PER_GIB = 60.0
+"""What one GiB of memory may add to a time limit: a slow store (20 MiB/s) still finishes."""
+
+
+def steps_for(request: JobRequest) -> tuple[Step, ...]:
+    """Lay out the rows of a new job."""
+    hosts = {SOURCE: request.source_host, TARGET: request.target_host, CONTROL: None}
+    return tuple(
+        Step(position=position, name=line.step, host=hosts[line.where], phase=line.phase)
+        for position, line in enumerate(PLANS[request.kind])
+    )
+
+
+def line_for(kind: JobKind, step: Step) -> Line:
+    """Return the line of the plan that a row came from."""
+    return PLANS[kind][step.position]
+
+
+def time_limit_s(line: Line, size_bytes: int) -> float:
+    """How long to wait for a host's answer when the job moves `size_bytes` of memory and files."""
+    return line.limit_s + SECONDS_PER_GIB * size_bytes / 2**30
