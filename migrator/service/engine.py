@@ -17,6 +17,7 @@ from migrator.errors import (
     MigratorError,
     OutcomeUnknown,
     TransientError,
+    Unavailable,
 )
 from migrator.models.phase import Phase
 from migrator.models.values import Job, Outcome, Step, StepAction, StepStatus
@@ -128,6 +129,8 @@ def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
         return _conclude_undo(job, step, outcome, now) if step.status is StepStatus.UNDOING else None
     if step.status is not StepStatus.STARTED:
         return None
+    if outcome.action is StepAction.OBSERVE:
+        return _conclude_look(job, step, outcome, now)
     if outcome.ok:
         done = replace(
             step,
@@ -191,6 +194,19 @@ def is_control(job: Job, step: Step) -> bool:
 def observes_first(job: Job, step: Step) -> bool:
     """Whether silence about this step must be answered by a look at the host."""
     return _line(job, step).observe_first
+
+
+def _conclude_look(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job | None:
+    """What a look at the host told about a step that gave no answer."""
+    seen = outcome.facts.get("seen") if outcome.ok else None
+    if seen == "done":
+        return _with(job, replace(step, status=StepStatus.DONE, finished_at=now, failure=None), now)
+    if seen == "absent":
+        lost = Unavailable(
+            f"step {step.name} was lost with its worker and has had no effect", code="worker_lost", host=step.host
+        )
+        return fail_step(job, step, lost, now)
+    return None
 
 
 def _conclude_undo(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job:

@@ -1,0 +1,263 @@
+"""What the API may ask: a job is written down, then the controller is told. Never waits for a job to run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from migrator.errors import InvalidRequest, MigratorError, PreconditionFailed, Unavailable
+from migrator.models.phase import JobKind, JobState, Phase
+from migrator.models.session import Database
+from migrator.models.values import (
+    Checkpoint,
+    CheckpointDetail,
+    CheckpointPart,
+    ContainerListing,
+    Host,
+    HostView,
+    Job,
+    JobRequest,
+    Measures,
+)
+from migrator.service import engine
+from migrator.service.conductor import utc_now
+from migrator.service.control_steps import new_id
+from migrator.service.measures import measure
+from migrator.service.plans import steps_for
+from migrator.storage.archive import export_archive
+from migrator.storage.checkpoints import CheckpointStore
+
+LOOK_S = 3.0
+"""How long a host may take to say what it sees."""
+log = structlog.get_logger()
+
+KIND_PREFIX = {JobKind.MIGRATION: "mig", JobKind.CHECKPOINT: "chk", JobKind.RESTORE: "res"}
+
+
+class Bell(Protocol):
+    """Tells others that there is something to do. A bell that does not ring only makes things slower."""
+
+    def ring_controller(self, job_id: str) -> None:
+        """Say that a job changed.
+
+        Raises:
+            Unavailable: `broker_unavailable`.
+        """
+
+    def ask_host_to_look(self, host: str) -> None:
+        """Ask a host to report its containers.
+
+        Raises:
+            Unavailable: `broker_unavailable`.
+        """
+
+
+class ControlPlane:
+    """The face of the service towards the API.
+
+    Args:
+        database: Where jobs live.
+        bell: The way to the controller and the hosts.
+        checkpoints: The object store, for listing parts and exports.
+        host_silent_s: A host without a heartbeat for this long counts as without a live worker.
+        now: The clock.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        bell: Bell,
+        checkpoints: CheckpointStore,
+        *,
+        host_silent_s: float,
+        now: Callable[[], datetime] = utc_now,
+    ):
+        self._database = database
+        self._bell = bell
+        self._checkpoints = checkpoints
+        self._silence = timedelta(seconds=host_silent_s)
+        self._now = now
+
+    def create_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
+        """Write a job down and tell the controller.
+
+        Raises:
+            InvalidRequest: `same_host`, source and target are one host.
+            NotFound: `host_not_found` or `checkpoint_not_found`.
+            Unavailable: `no_live_worker`, a host it needs is silent.
+            AlreadyExists: `idempotency_key_reused`, the key belongs to another request.
+        """
+        with self._database.transaction() as tx:
+            known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
+            if known is None:
+                hosts = {host.name: host for host in tx.hosts.list()}
+                if request.checkpoint_id is not None:
+                    request = _complete_restore(request, tx.checkpoints.get(request.checkpoint_id))
+                self._check(request, hosts)
+            job = tx.jobs.add(self._new_job(request, idempotency_key))
+        self._ring(job.id)
+        return job
+
+    def get_job(self, job_id: str) -> Job:
+        """Return a job as it stands.
+
+        Raises:
+            NotFound: `job_not_found`.
+        """
+        with self._database.transaction(write=False) as tx:
+            return tx.jobs.get(job_id)
+
+    def list_jobs(
+        self, *, states: frozenset[JobState] = frozenset(), host: str | None = None, limit: int = 100
+    ) -> list[Job]:
+        """List jobs, newest first."""
+        phases = frozenset(phase for phase in Phase if not states or phase.state in states)
+        with self._database.transaction(write=False) as tx:
+            return tx.jobs.list(phases=phases, host=host, limit=limit)
+
+    def cancel_job(self, job_id: str) -> Job:
+        """Ask for a job to be taken back.
+
+        Raises:
+            NotFound: `job_not_found`.
+            PreconditionFailed: `job_finished` or `job_committed`, it is too late.
+        """
+        with self._database.transaction() as tx:
+            job = tx.jobs.get(job_id)
+            if not job.phase.terminal and job.phase is not Phase.ROLLING_BACK and not engine.may_cancel(job):
+                raise PreconditionFailed(
+                    f"job {job_id} has handed the container over and cannot be cancelled any more",
+                    code="job_committed",
+                    remedy="wait for its end and migrate back",
+                )
+            job = tx.jobs.request_cancel(job_id, self._now())
+        self._ring(job_id)
+        return job
+
+    def list_hosts(self) -> list[HostView]:
+        """List all hosts that ever had a worker."""
+        with self._database.transaction(write=False) as tx:
+            return [HostView(host=host, alive=self._alive(host)) for host in tx.hosts.list()]
+
+    def list_containers(self, host: str | None) -> ContainerListing:
+        """Ask one host or all to look now, and list what they saw.
+
+        Raises:
+            NotFound: `host_not_found`.
+        """
+        with self._database.transaction(write=False) as tx:
+            hosts = [tx.hosts.get(host)] if host else tx.hosts.list()
+        asked_at = self._now()
+        failures = [self._silent(item) for item in hosts if not self._alive(item)]
+        asked = [item.name for item in hosts if self._alive(item)]
+        for name in asked:
+            try:
+                self._bell.ask_host_to_look(name)
+            except Unavailable as error:
+                log.warning("cannot ask host", host=name, error=str(error))
+        late = self._await_looks(asked, asked_at)
+        failures += [Unavailable(f"host '{name}' did not answer", code="host_silent", host=name) for name in late]
+        with self._database.transaction(write=False) as tx:
+            views = [view for name in asked if name not in late for view in tx.hosts.containers(name)]
+        return ContainerListing(containers=views, failures=[failure.to_dict() for failure in failures])
+
+    def list_checkpoints(self) -> list[Checkpoint]:
+        """List the catalogue, newest first."""
+        with self._database.transaction(write=False) as tx:
+            return tx.checkpoints.list()
+
+    def get_checkpoint(self, checkpoint_id: str) -> CheckpointDetail:
+        """Return a checkpoint, its parts and the facts of its origin.
+
+        Raises:
+            NotFound: `checkpoint_not_found`.
+        """
+        with self._database.transaction(write=False) as tx:
+            checkpoint = tx.checkpoints.get(checkpoint_id)
+        index = self._checkpoints.read_index(checkpoint.workload_id, checkpoint.id)
+        parts = [
+            CheckpointPart(role=index.role_of(part), media_type=part.media_type, digest=part.digest, size_bytes=part.size_bytes)
+            for part in index.parts
+        ]
+        return CheckpointDetail(checkpoint=checkpoint, parts=parts, facts=dict(index.annotations))
+
+    def export_checkpoint(self, checkpoint_id: str) -> Iterator[bytes]:
+        """Give a checkpoint as the bytes of an OCI archive.
+
+        Raises:
+            NotFound: `checkpoint_not_found`.
+        """
+        with self._database.transaction(write=False) as tx:
+            checkpoint = tx.checkpoints.get(checkpoint_id)
+        return export_archive(self._checkpoints, checkpoint.workload_id, checkpoint.id)
+
+    def measure(self, job: Job) -> Measures:
+        """Add up what a job's phases took."""
+        return measure(job)
+
+    def _new_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
+        now = self._now()
+        return Job(
+            id=new_id(KIND_PREFIX[request.kind]),
+            request=request,
+            phase=Phase.ACCEPTED,
+            version=1,
+            created_at=now,
+            updated_at=now,
+            idempotency_key=idempotency_key,
+            checkpoint_id=request.checkpoint_id or new_id("ck"),
+            steps=steps_for(request),
+        )
+
+    def _check(self, request: JobRequest, hosts: dict[str, Host]) -> None:
+        for name in (request.source_host, request.target_host):
+            if name is not None and name not in hosts:
+                with self._database.transaction(write=False) as tx:
+                    tx.hosts.get(name)  # says what is wrong and what to do
+        if request.source_host is not None and request.source_host == request.target_host:
+            raise InvalidRequest(
+                f"container '{request.container}' is on host '{request.target_host}' already: target equals source",
+                code="same_host",
+                remedy="name another target; see `migrator hosts list`",
+            )
+        for name in (request.source_host, request.target_host):
+            if name is not None and not self._alive(hosts[name]):
+                raise self._silent(hosts[name])
+
+    def _silent(self, host: Host) -> MigratorError:
+        silent_s = (self._now() - host.seen_at).total_seconds()
+        return Unavailable(
+            f"host '{host.name}' has no live worker (last heard of {silent_s:.0f} s ago)",
+            code="no_live_worker",
+            host=host.name,
+            remedy=f"start it there: migrator worker --host {host.name}",
+        )
+
+    def _alive(self, host: Host) -> bool:
+        return self._now() - host.seen_at <= self._silence
+
+    def _await_looks(self, names: list[str], asked_at: datetime) -> list[str]:
+        """Wait until all have looked; return those that have not."""
+        deadline, late = time.monotonic() + LOOK_S, names
+        while late and time.monotonic() < deadline:
+            time.sleep(0.02)
+            with self._database.transaction(write=False) as tx:
+                late = [name for name in late if (tx.hosts.containers_seen_at(name) or datetime.min) < asked_at]
+        return late
+
+    def _ring(self, job_id: str) -> None:
+        try:
+            self._bell.ring_controller(job_id)
+        except Unavailable as error:
+            log.warning("controller not told, it will look by itself", job=job_id, error=str(error))
+
+
+def _complete_restore(request: JobRequest, checkpoint: Checkpoint) -> JobRequest:
+    """A restore goes into the namespace that the checkpoint came from, unless the request says otherwise."""
+    namespace = request.namespace if request.namespace != "default" else checkpoint.namespace
+    return replace(request, namespace=namespace)

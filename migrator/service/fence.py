@@ -1,0 +1,62 @@
+"""The highest epoch this host has seen of each workload, kept on its disk.
+
+A command that carries a lower epoch comes from a time when somebody else decided: it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from migrator.errors import PreconditionFailed
+
+
+class Fence:
+    """Refuses commands from the past.
+
+    Args:
+        directory: Where the epochs are kept; it survives a reboot.
+    """
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        self._lock = threading.Lock()
+
+    def admit(self, workload_id: str, epoch: int) -> None:
+        """Let a command through and remember its epoch.
+
+        Raises:
+            PreconditionFailed: `stale_epoch`, this host has seen a higher epoch of that workload.
+        """
+        with self._lock:
+            highest = self.highest(workload_id)
+            if epoch < highest:
+                raise PreconditionFailed(
+                    f"command for workload {workload_id} carries epoch {epoch}, this host has seen {highest}",
+                    code="stale_epoch",
+                    remedy="nothing: a newer job decides about this workload",
+                )
+            if epoch > highest:
+                self._write(workload_id, epoch)
+
+    def highest(self, workload_id: str) -> int:
+        """Return the highest epoch seen; 0 for a workload never seen."""
+        try:
+            return int((self._directory / workload_id).read_text())
+        except FileNotFoundError:
+            return 0
+
+    def _write(self, workload_id: str, epoch: int) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        temporary = self._directory / f".{workload_id}"
+        with temporary.open("w") as file:
+            file.write(str(epoch))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(self._directory / workload_id)
+        handle = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

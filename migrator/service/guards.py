@@ -1,0 +1,221 @@
+"""The pause guard: a small detached process for each freeze that promises nobody stays frozen for ever.
+
+Its whole state is one JSON file under a lock, `RUN_DIR/guards/JOB.json`:
+
+    armed     resume the task when the worker dies or the freeze budget is spent
+    promised  the source waits for the verdict, whatever the clock says
+    released  the verdict is in (or the freeze is over): the guard goes
+    resumed   the guard has let the task run again; a promise is refused from then on
+
+Promise and self-resume exclude each other by the lock: a source that has resumed itself can never be given away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from migrator.errors import InternalError, PreconditionFailed
+
+ARMING_S = 15.0
+"""How long a new guard may take to say that it watches."""
+
+
+class GuardState(StrEnum):
+    """Where a guard stands."""
+
+    ARMED = "armed"
+    PROMISED = "promised"
+    RELEASED = "released"
+    RESUMED = "resumed"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRecord:
+    """What a guard knows; no secrets."""
+
+    job_id: str
+    namespace: str
+    container: str
+    containerd_socket: str
+    worker_pid: int
+    worker_started: int
+    """Field 22 of /proc/PID/stat (proc(5)), so that a reused pid is not taken for the worker."""
+    budget_s: float
+    patience_s: float
+    state: GuardState = GuardState.ARMED
+    guard_pid: int = 0
+    reason: str = ""
+
+
+class GuardFile:
+    """One guard's record on disk, changed under a lock."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @contextmanager
+    def locked(self) -> Iterator[GuardRecord | None]:
+        """Hold the lock and give the record as it is; None when there is no guard."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self._read()
+
+    def write(self, record: GuardRecord) -> None:
+        """Replace the record; call it under the lock."""
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text(json.dumps(asdict(record)))
+        temporary.rename(self.path)
+
+    def remove(self) -> None:
+        """Forget the guard; call it under the lock."""
+        self.path.unlink(missing_ok=True)
+
+    def _read(self) -> GuardRecord | None:
+        try:
+            data = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return None
+        return GuardRecord(**{**data, "state": GuardState(data["state"])})
+
+
+class Guards:
+    """The guards of this host.
+
+    Args:
+        directory: Where the records are; gone after a reboot, as the frozen tasks are.
+        containerd_socket: What a guard talks to.
+        budget_s: The longest a source may stay frozen before the promise.
+        patience_s: How long a guard waits after its worker died.
+    """
+
+    def __init__(self, directory: Path, containerd_socket: Path, *, budget_s: float, patience_s: float):
+        self._directory = directory
+        self._socket = containerd_socket
+        self._budget_s = budget_s
+        self._patience_s = patience_s
+
+    def arm(self, job_id: str, namespace: str, container: str) -> None:
+        """Start a guard and return when it watches; a guard that still watches this job is kept.
+
+        Raises:
+            InternalError: `guard_failed`, the process did not come up.
+        """
+        file = self._file(job_id)
+        with file.locked() as record:
+            if record and record.state is GuardState.ARMED and _alive(record.guard_pid):
+                return
+            pid = os.getpid()
+            file.write(
+                GuardRecord(
+                    job_id=job_id,
+                    namespace=namespace,
+                    container=container,
+                    containerd_socket=str(self._socket),
+                    worker_pid=pid,
+                    worker_started=started_ticks(pid) or 0,
+                    budget_s=self._budget_s,
+                    patience_s=self._patience_s,
+                )
+            )
+        _spawn(file.path)
+
+    def promise(self, job_id: str) -> None:
+        """From now on the guard waits for the verdict instead of its own clock.
+
+        Raises:
+            PreconditionFailed: `guard_resumed`, the task runs again or its guard is gone; it cannot be given away.
+        """
+        file = self._file(job_id)
+        with file.locked() as record:
+            if record and record.state is GuardState.PROMISED:
+                return
+            if record is None or record.state is not GuardState.ARMED or not _alive(record.guard_pid):
+                reason = record.reason if record and record.reason else "its pause guard is gone"
+                raise PreconditionFailed(
+                    f"the source can no longer be given away: {reason}",
+                    code="guard_resumed",
+                    remedy="start the migration again; raise MIGRATOR_FREEZE_BUDGET_S if the freeze took too long",
+                )
+            file.write(replace(record, state=GuardState.PROMISED))
+
+    def release(self, job_id: str) -> None:
+        """Send the guard away: the verdict is in and has been carried out."""
+        file = self._file(job_id)
+        with file.locked() as record:
+            if record:
+                file.write(replace(record, state=GuardState.RELEASED))
+        if record:
+            _await_exit(record.guard_pid)
+        with file.locked():
+            file.remove()
+        file.path.with_suffix(".lock").unlink(missing_ok=True)
+
+    def state(self, job_id: str) -> GuardState | None:
+        """Tell where a job's guard stands; None when there is none."""
+        with self._file(job_id).locked() as record:
+            return record.state if record else None
+
+    def _file(self, job_id: str) -> GuardFile:
+        return GuardFile(self._directory / f"{job_id}.json")
+
+
+def started_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot (proc(5), field 22); None when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _spawn(path: Path) -> None:
+    """Start the guard in a session of its own and wait for its first word."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "migrator.service.pause_guard", str(path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        close_fds=True,
+    )
+    word = _read_line(process, time.monotonic() + ARMING_S)
+    if word != b"watching":
+        process.kill()
+        process.wait(timeout=5)
+        raise InternalError(
+            "the pause guard did not start",
+            code="guard_failed",
+            remedy="see the worker's log; nothing was frozen",
+        )
+
+
+def _read_line(process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    line = b""
+    while time.monotonic() < deadline and process.poll() is None and not line.endswith(b"\n"):
+        line += process.stdout.read() or b""
+        time.sleep(0.005)
+    process.stdout.close()
+    return line.strip()
+
+
+def _alive(pid: int) -> bool:
+    return pid > 0 and started_ticks(pid) is not None
+
+
+def _await_exit(pid: int) -> None:
+    deadline = time.monotonic() + 5
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)

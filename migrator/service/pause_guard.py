@@ -1,0 +1,94 @@
+"""The process behind `guards`: `python -m migrator.service.pause_guard RECORD`.
+
+It says `watching` on its standard output once it does, then looks ten times a second. It needs nothing but its record and
+containerd's socket, so it outlives its worker, the controller, the broker and the database.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from migrator.containerd import ContainerdClient, ProcessState
+from migrator.errors import MigratorError, NotFound
+from migrator.service.guards import GuardFile, GuardRecord, GuardState, started_ticks
+
+LOOK_S = 0.1
+CALL_LIMIT_S = 5.0
+
+
+class PauseGuard:
+    """Watches one frozen task.
+
+    Args:
+        file: The record, shared with the worker.
+        client: containerd, in the task's namespace.
+    """
+
+    def __init__(self, file: GuardFile, client: ContainerdClient):
+        self._file = file
+        self._client = client
+        self._armed_at = time.monotonic()
+        self._worker_gone_at: float | None = None
+
+    def watch(self) -> None:
+        """Look until the guard is released or has resumed the task."""
+        while self._look():
+            time.sleep(LOOK_S)
+
+    def _look(self) -> bool:
+        """Look once; False when there is nothing left to watch."""
+        with self._file.locked() as record:
+            if record is None or record.state in (GuardState.RELEASED, GuardState.RESUMED):
+                return False
+            reason = self._reason_to_resume(record) if record.state is GuardState.ARMED else None
+            if reason is None:
+                return True
+            if not self._resume(record.container):
+                return True
+            self._file.write(replace(record, state=GuardState.RESUMED, reason=reason))
+            return False
+
+    def _reason_to_resume(self, record: GuardRecord) -> str | None:
+        now = time.monotonic()
+        if now - self._armed_at > record.budget_s:
+            return f"its guard resumed it when the freeze budget of {record.budget_s:g} s was spent"
+        if started_ticks(record.worker_pid) == record.worker_started:
+            self._worker_gone_at = None
+            return None
+        self._worker_gone_at = self._worker_gone_at or now
+        waited_s = now - self._worker_gone_at
+        return "its guard resumed it after its worker died" if waited_s >= record.patience_s else None
+
+    def _resume(self, container: str) -> bool:
+        """Let the task run; True when it runs or is gone. A dump that still holds it makes this fail for a while."""
+        try:
+            task = self._client.task(container)
+            if task.status().state is ProcessState.PAUSED:
+                task.resume()
+            return task.status().state is not ProcessState.PAUSED
+        except NotFound:
+            return True
+        except MigratorError as error:
+            print(f"cannot resume yet: {error}", file=sys.stderr, flush=True)
+            return False
+
+
+def main(path: Path) -> None:
+    """Announce ourselves in the record and watch."""
+    file = GuardFile(path)
+    with file.locked() as record:
+        if record is None:
+            return
+        file.write(replace(record, guard_pid=os.getpid()))
+    client = ContainerdClient(record.containerd_socket, record.namespace, timeout_s=CALL_LIMIT_S)
+    print("watching", flush=True)
+    sys.stdout.close()
+    PauseGuard(file, client).watch()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

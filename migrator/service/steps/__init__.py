@@ -1,0 +1,35 @@
+"""The acts of the plans on hosts, one subject a file, in the order in which a migration performs them."""
+
+from __future__ import annotations
+
+from migrator.service.host import HostStep
+from migrator.service.steps.dump import Dump
+from migrator.service.steps.fetch import Fetch
+from migrator.service.steps.freeze import Freeze, Promise, Thaw
+from migrator.service.steps.image import Prepare, PublishImage
+from migrator.service.steps.inspect_source import InspectSource
+from migrator.service.steps.inspect_target import InspectTarget
+from migrator.service.steps.release import ReleaseSource, ReleaseTarget, Remove
+from migrator.service.steps.restore import Prove, Restore
+from migrator.service.steps.upload import Upload
+
+HOST_STEPS: dict[str, HostStep] = {
+    step.name: step
+    for step in (
+        InspectSource(),
+        InspectTarget(),
+        PublishImage(),
+        Prepare(),
+        Freeze(),
+        Dump(),
+        Thaw(),
+        Upload(),
+        Fetch(),
+        Promise(),
+        Restore(),
+        Prove(),
+        Remove(),
+        ReleaseSource(),
+        ReleaseTarget(),
+    )
+}

@@ -1,0 +1,145 @@
+"""Preflight on the source: can this container be checkpointed here? Touches nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from migrator.containerd import Container, ContainerdClient, ProcessState, Task, resolve_manifest
+from migrator.criu.program import find_criu
+from migrator.errors import NotFound, PreconditionFailed
+from migrator.models.values import Facts
+from migrator.service.host import Act, Host, HostStep
+from migrator.service.inspection import memory_bytes
+
+RUNC = "io.containerd.runc.v2"
+
+
+class InspectSource(HostStep):
+    """Look at the container, its task, CRIU and the object store."""
+
+    name = "inspect-source"
+
+    def run(self, host: Host, act: Act) -> Facts:
+        """Return what the steps after need: image, snapshot parent, sizes and versions.
+
+        Raises:
+            NotFound: No such namespace, container or image.
+            PreconditionFailed: Not running, already paused, or something CRIU cannot carry over.
+        """
+        runtime = host.runtime(act.request.namespace)
+        container = find_container(runtime, act.request)
+        task = _running_task(runtime, container)
+        _refuse_what_cannot_move(container, task)
+        criu = find_criu(host.settings.criu_path)
+        host.objects.probe()
+        snapshots = runtime.snapshots(container.snapshotter)
+        image = runtime.images.get(container.image)
+        used_bytes = memory_bytes(task)
+        rw_bytes = snapshots.usage(container.snapshot_key).size_bytes
+        return {
+            "image": {"name": image.name, "manifest": resolve_manifest(runtime, image.target).to_oci()},
+            "snapshot": {
+                "snapshotter": container.snapshotter,
+                "key": container.snapshot_key,
+                "parent": snapshots.stat(container.snapshot_key).parent,
+            },
+            "runtime": container.runtime_name,
+            "estimate_bytes": used_bytes + rw_bytes,
+            "memory_bytes": used_bytes,
+            "rw_bytes": rw_bytes,
+            "source_criu": criu.version,
+        }
+
+
+def find_container(runtime: ContainerdClient, request: Any) -> Container:
+    """Find the container, saying precisely what is missing.
+
+    Raises:
+        NotFound: `namespace_not_found` or `container_not_found`.
+    """
+    try:
+        return runtime.containers.get(request.container)
+    except NotFound as error:
+        names = runtime.namespaces.list()
+        if request.namespace not in {namespace.name for namespace in names}:
+            raise NotFound(
+                f"namespace '{request.namespace}' does not exist",
+                code="namespace_not_found",
+                remedy="name one that `ctr namespaces list` shows with --namespace",
+            ) from error
+        raise NotFound(
+            f"container '{request.container}' does not exist in namespace '{request.namespace}'",
+            code="container_not_found",
+            remedy="see `migrator containers list` for what runs where",
+        ) from error
+
+
+def _running_task(runtime: ContainerdClient, container: Container) -> Task:
+    try:
+        task = runtime.task(container.id)
+        state = task.status().state
+    except NotFound:
+        task, state = None, ProcessState.STOPPED
+    if task is not None and state is ProcessState.RUNNING:
+        return task
+    if state in (ProcessState.PAUSED, ProcessState.PAUSING):
+        raise PreconditionFailed(
+            f"container '{container.id}' is already paused; it stays so",
+            code="task_paused",
+            remedy=f"resume it first: ctr tasks resume {container.id}",
+        )
+    raise PreconditionFailed(
+        f"container '{container.id}' is not running (its task is {state.value if task else 'absent'})",
+        code="task_not_running",
+        remedy=f"start it first: ctr tasks start --detach {container.id}",
+    )
+
+
+def _refuse_what_cannot_move(container: Container, task: Task) -> None:
+    spec = container.spec_json()
+    if container.runtime_name != RUNC:
+        raise _refusal(container, "unsupported_runtime", f"uses the runtime {container.runtime_name}", f"use {RUNC}")
+    if "io.cri-containerd.kind" in container.labels:
+        raise _refusal(container, "cri_container", "belongs to Kubernetes", "move it by its pod's own means")
+    if task.stdio().terminal:
+        raise _refusal(container, "terminal", "has a terminal", "start it without --tty")
+    binds = [mount["destination"] for mount in spec.get("mounts", []) if _is_bind(mount)]
+    if binds:
+        found = ", ".join(binds)
+        raise _refusal(container, "bind_mounts", f"has bind mounts ({found})", "start it without them")
+    _refuse_foreign_namespaces(container, spec)
+    _refuse_odd_destinations(container, spec, Path(f"/proc/{task.pid}/root"))
+
+
+def _refuse_foreign_namespaces(container: Container, spec: dict[str, Any]) -> None:
+    for namespace in spec.get("linux", {}).get("namespaces", []):
+        if namespace.get("path"):
+            fault = f"joins a {namespace['type']} namespace made by somebody else ({namespace['path']})"
+            raise _refusal(container, "joined_namespace", fault, "start it with namespaces of its own")
+    kinds = {namespace["type"] for namespace in spec.get("linux", {}).get("namespaces", [])}
+    if "pid" not in kinds:
+        raise _refusal(container, "host_pid_namespace", "shares the host's pids", "give it a pid namespace of its own")
+
+
+def _refuse_odd_destinations(container: Container, spec: dict[str, Any], root: Path) -> None:
+    """CVE-2026-119101: below runc 1.3.7 a restore follows such destinations out of the container."""
+    for mount in spec.get("mounts", []):
+        destination = str(mount["destination"])
+        linked = any((root / part.relative_to("/")).is_symlink() for part in _ways(destination))
+        if linked or any(sign in destination for sign in "[]:\n"):
+            fault = f"has a mount destination that is a link or holds one of []: ({destination})"
+            raise _refusal(container, "odd_mount_destination", fault, "mount it at a plain path")
+
+
+def _ways(destination: str) -> list[Path]:
+    path = Path("/") / destination
+    return [part for part in (path, *path.parents) if part != Path("/")]
+
+
+def _is_bind(mount: dict[str, Any]) -> bool:
+    return mount.get("type") == "bind" or bool({"bind", "rbind"} & set(mount.get("options", [])))
+
+
+def _refusal(container: Container, code: str, fault: str, remedy: str) -> PreconditionFailed:
+    return PreconditionFailed(f"container '{container.id}' {fault} and cannot be checkpointed", code=code, remedy=remedy)

@@ -1,0 +1,60 @@
+"""Preflight on the target: can the container be restored here? Touches nothing."""
+
+from __future__ import annotations
+
+from migrator.containerd import ContainerdClient
+from migrator.criu.program import find_criu
+from migrator.errors import AlreadyExists, NotFound
+from migrator.models.values import Facts
+from migrator.service.host import Act, Host, HostStep
+
+
+class InspectTarget(HostStep):
+    """Look for a free name, CRIU and the object store."""
+
+    name = "inspect-target"
+
+    def run(self, host: Host, act: Act) -> Facts:
+        """Return the target's versions.
+
+        Raises:
+            AlreadyExists: `container_exists` or `snapshot_exists`, the name is taken here.
+            PreconditionFailed: No CRIU here, too old, or a snapshotter that this host lacks.
+        """
+        runtime = host.runtime(act.request.namespace)
+        _refuse_taken_name(runtime, restored_name(act), act)
+        criu = find_criu(host.settings.criu_path)
+        host.objects.probe()
+        return {"target_criu": criu.version}
+
+
+def restored_name(act: Act) -> str:
+    """The name that the container has after the restore."""
+    return act.request.new_name or act.request.container or str(act.facts["source_name"])
+
+
+def restored_snapshot_key(act: Act) -> str:
+    """The key of its rw snapshot after the restore."""
+    return act.request.new_name or str(act.facts["snapshot"]["key"])
+
+
+def _refuse_taken_name(runtime: ContainerdClient, name: str, act: Act) -> None:
+    if runtime.containers.exists(name):
+        raise AlreadyExists(
+            f"a container named '{name}' already exists in namespace '{act.request.namespace}'",
+            code="container_exists",
+            remedy="remove it there, choose another target, or restore under another name",
+        )
+    snapshotter = str(act.facts["snapshot"]["snapshotter"])
+    key = restored_snapshot_key(act)
+    try:
+        runtime.snapshots(snapshotter).stat(key)
+    except NotFound:
+        return
+    raise AlreadyExists(
+        f"a snapshot with the key '{key}' already exists in namespace '{act.request.namespace}'",
+        code="snapshot_exists",
+        remedy=f"remove it there: ctr -n {act.request.namespace} snapshots rm {key}",
+    )
+
+

@@ -1,0 +1,61 @@
+"""Remove the frozen source once its successor was seen, and let go of what a job held on a host."""
+
+from __future__ import annotations
+
+from migrator.errors import NotFound
+from migrator.models.values import Facts
+from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.dump import remove_work_directory
+from migrator.service.steps.image import JOB_LABEL, drop_lease
+from migrator.service.steps.inspect_target import restored_name
+from migrator.service.steps.restore import delete_container, end_task
+
+
+class Remove(HostStep):
+    """End the frozen source without one more line of it being run, and remove all that it had on this host."""
+
+    name = "remove"
+
+    def run(self, host: Host, act: Act) -> Facts:
+        """Remove task, container, snapshot, lease and CRIU's files, then send the guard away."""
+        runtime = host.runtime(act.request.namespace)
+        end_task(runtime, str(act.request.container))
+        delete_container(runtime, str(act.request.container))
+        host.guards.release(act.command.job_id)
+        _let_go(host, act)
+        return {}
+
+
+class ReleaseSource(HostStep):
+    """Let go of what a checkpoint left on its host."""
+
+    name = "release-source"
+
+    def run(self, host: Host, act: Act) -> Facts:
+        """Give the lease back, so that containerd collects the parts."""
+        _let_go(host, act)
+        return {}
+
+
+class ReleaseTarget(HostStep):
+    """Let go of what the restore no longer needs; the container stands on its own from now on."""
+
+    name = "release-target"
+
+    def run(self, host: Host, act: Act) -> Facts:
+        """Take the job's mark off the container and give the lease back."""
+        runtime = host.runtime(act.request.namespace)
+        try:
+            container = runtime.containers.get(restored_name(act))
+            if container.labels.get(JOB_LABEL) == act.command.job_id:
+                labels = {key: value for key, value in container.labels.items() if key != JOB_LABEL}
+                runtime.containers.update(container.relabelled(labels), "labels")
+        except NotFound:
+            pass  # it ended and somebody removed it meanwhile: theirs to decide
+        _let_go(host, act)
+        return {}
+
+
+def _let_go(host: Host, act: Act) -> None:
+    drop_lease(host.runtime(act.request.namespace), act.lease_id)
+    remove_work_directory(host, act)

@@ -1,0 +1,97 @@
+"""Upload the parts of a checkpoint, then seal it: blobs first, index last."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from migrator.containerd import compose_index
+from migrator.models.descriptors import Descriptor
+from migrator.models.values import Facts
+from migrator.service.host import Act, Host, HostStep
+from migrator.storage.oci import FactAnnotation, Role, with_role
+
+PARALLEL_BLOBS = 3
+
+
+class Upload(HostStep):
+    """Send what the store lacks and write the index."""
+
+    name = "upload"
+
+    def run(self, host: Host, act: Act) -> Facts:
+        """Return the index's digest, the bytes really sent and the size of the whole checkpoint.
+
+        Raises:
+            Unavailable: `store_unavailable`, the store does not answer.
+        """
+        command = act.command
+        parts = [Descriptor.from_oci(part) for part in act.facts["parts"]]
+        sent_bytes = _send(host, act, parts)
+        index = _index(host, act, parts)
+        act.check_aborted()
+        digest = host.checkpoints.seal(command.workload_id, str(command.checkpoint_id), index)
+        size_bytes = sum(part.size_bytes for part in parts) + int(act.facts["image_bytes"])
+        return {"index_digest": digest, "uploaded_bytes": sent_bytes, "checkpoint_bytes": size_bytes}
+
+    def undo(self, host: Host, act: Act) -> None:
+        """Take the checkpoint out of the store again, sealed or half-way."""
+        parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
+        host.checkpoints.remove(act.command.workload_id, str(act.command.checkpoint_id), candidates=parts)
+
+
+class _Progress:
+    """Adds up what several uploads say."""
+
+    def __init__(self, act: Act, total_bytes: int):
+        self._act = act
+        self._total_bytes = total_bytes
+        self._done_bytes = 0
+        self._lock = threading.Lock()
+
+    def add(self, size_bytes: int) -> None:
+        with self._lock:
+            self._done_bytes += size_bytes
+            done_bytes = self._done_bytes
+        self._act.progress(done_bytes, self._total_bytes)
+
+
+def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
+    runtime = host.runtime(act.request.namespace)
+    progress = _Progress(act, sum(part.size_bytes for part in parts))
+
+    def send(part: Descriptor) -> int:
+        chunks = runtime.content.read(part.digest)
+        return host.checkpoints.put_blob(part.digest, part.size_bytes, chunks, on_progress=progress.add)
+
+    with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
+        return sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
+
+
+def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
+    """Compose the OCI index: the parts by role, the base image, and what a reader wants to know about its origin."""
+    command, kernel = act.command, os.uname()
+    image = with_role(Descriptor.from_oci(act.facts["image"]["manifest"]), Role.IMAGE)
+    facts = {
+        FactAnnotation.HOST: host.name,
+        FactAnnotation.KERNEL: kernel.release,
+        FactAnnotation.ARCHITECTURE: kernel.machine,
+        FactAnnotation.CRIU: str(act.facts["source_criu"]),
+        FactAnnotation.WORKLOAD: command.workload_id,
+        FactAnnotation.EPOCH: str(command.epoch),
+        FactAnnotation.NAMESPACE: act.request.namespace,
+        FactAnnotation.CONTAINER: str(act.request.container),
+        FactAnnotation.JOB: command.job_id,
+        FactAnnotation.CREATED: str(act.facts["claimed_at"]),
+        FactAnnotation.SNAPSHOT: json.dumps(act.facts["snapshot"], sort_keys=True),
+    }
+    index = compose_index(
+        [*parts, image],
+        image_name=str(act.facts["image"]["name"]),
+        runtime_name=str(act.facts["runtime"]),
+        snapshotter=str(act.facts["snapshot"]["snapshotter"]),
+        annotations={name.value: value for name, value in facts.items()},
+    )
+    return json.dumps(index, sort_keys=True).encode()

@@ -1,0 +1,77 @@
+"""The queue `control`: what the server and the hosts tell the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+
+from migrator.models.values import ContainerView, Facts, Outcome, StepCommand
+from migrator.service.conductor import Conductor
+from migrator.service.messages import pack_command, pack_outcome, pack_views, unpack_outcome, unpack_views
+from migrator.tasks.app import CONTROL_QUEUE, host_queue, send
+
+ADVANCE = "control.advance"
+RECEIVE = "control.receive"
+RECORD_PROGRESS = "control.record_progress"
+RECORD_HEARTBEAT = "control.record_heartbeat"
+RECORD_CONTAINERS = "control.record_containers"
+HEARTBEAT_EXPIRES_S = 30.0
+"""Clocks of hosts and controller must agree within this."""
+
+
+def register(app: Celery, conductor: Conductor) -> None:
+    """Give the conductor what arrives in the queue."""
+    entries: dict[str, Callable[..., None]] = {
+        ADVANCE: conductor.advance,
+        RECEIVE: lambda outcome: conductor.receive(unpack_outcome(outcome)),
+        RECORD_PROGRESS: conductor.record_progress,
+        RECORD_HEARTBEAT: conductor.record_heartbeat,
+        RECORD_CONTAINERS: lambda host, views: conductor.record_containers(host, unpack_views(views)),
+    }
+    for name, entry in entries.items():
+        app.task(entry, name=name)
+
+
+class ControllerLine:
+    """A host's way to the controller."""
+
+    def __init__(self, app: Celery):
+        self._app = app
+
+    def report(self, outcome: Outcome) -> None:
+        """Send how an act went."""
+        send(self._app, RECEIVE, CONTROL_QUEUE, pack_outcome(outcome))
+
+    def report_progress(self, command: StepCommand, done_bytes: int, total_bytes: int) -> None:
+        """Send how far an act is; of no use later, so it expires."""
+        args: tuple[Any, ...] = (command.job_id, command.position, command.attempt, done_bytes, total_bytes)
+        send(self._app, RECORD_PROGRESS, CONTROL_QUEUE, *args, expires_s=HEARTBEAT_EXPIRES_S)
+
+    def beat(self, host: str, facts: Facts) -> None:
+        """Say that the worker lives."""
+        send(self._app, RECORD_HEARTBEAT, CONTROL_QUEUE, host, facts, expires_s=HEARTBEAT_EXPIRES_S)
+
+    def show_containers(self, host: str, views: list[ContainerView]) -> None:
+        """Send what runs on the host."""
+        send(self._app, RECORD_CONTAINERS, CONTROL_QUEUE, host, pack_views(views), expires_s=HEARTBEAT_EXPIRES_S)
+
+
+class HostLine:
+    """The controller's and the server's way to hosts and controller."""
+
+    def __init__(self, app: Celery):
+        self._app = app
+
+    def send_command(self, host: str, command: StepCommand) -> None:
+        """Hand a command to a host."""
+        send(self._app, "host.perform", host_queue(host), pack_command(command))
+
+    def ring_controller(self, job_id: str) -> None:
+        """Say that a job changed."""
+        send(self._app, ADVANCE, CONTROL_QUEUE, job_id)
+
+    def ask_host_to_look(self, host: str) -> None:
+        """Ask a host to report its containers."""
+        send(self._app, "host.look", host_queue(host), expires_s=HEARTBEAT_EXPIRES_S)
