@@ -5,15 +5,14 @@
 
 What every page must hold follows from a nonce that exists only in memory, the page's number and how often it was
 rewritten. So each page can be checked bit by bit, and a program that was started anew cannot pass for the old one. It
-ticks every few milliseconds; the longest time between two ticks is the freeze as the program itself saw it. SIGUSR1 sets
-a mark: from there the longest gap is measured again.
+ticks every few milliseconds; the longest time between two ticks is the freeze as the program itself saw it. SIGUSR1
+sets a mark: from there the longest gap is measured again.
 
 About 20 times a second the state file says: nonce, pid, counter, memory_ok, sweeps, last and longest gap, …
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -39,7 +38,8 @@ class Ticker:
     """Memory, its history, and the clock."""
 
     def __init__(self, size_bytes: int, state: Path):
-        self.nonce = os.urandom(16)
+        self.nonce = int.from_bytes(os.urandom(16), "big")
+        self.draw = random.Random()
         self.state = state
         self.pages = size_bytes // PAGE_BYTES
         self.generations = [0] * self.pages
@@ -60,8 +60,8 @@ class Ticker:
 
     def content(self, page: int) -> bytes:
         """Say what a page must hold."""
-        seed = self.nonce + page.to_bytes(8, "big") + self.generations[page].to_bytes(8, "big")
-        return hashlib.shake_128(seed).digest(PAGE_BYTES)
+        self.draw.seed(self.nonce << 96 | page << 64 | self.generations[page])
+        return self.draw.randbytes(PAGE_BYTES)
 
     def tick(self) -> None:
         """Look at the clock, rewrite a few pages, check a few others."""
@@ -86,7 +86,7 @@ class Ticker:
         """Replace the state file as a whole."""
         self.told = self.ticked
         known = {
-            "nonce": self.nonce.hex(),
+            "nonce": f"{self.nonce:032x}",
             "pid": os.getpid(),
             "counter": self.counter,
             "pages": self.pages,
