@@ -1,0 +1,51 @@
+# The commands to remember. `make` prints them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PYTHONDONTWRITEBYTECODE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab-up lab-down test test-fast check format protos clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything the project needs into .venv
+
+demo: setup ## Migrate a running container between two hosts of a lab and show what happened
+	@$(BIN)/migrator lab demo
+
+lab-up: setup ## Start a lab: two hosts and a control plane on this machine
+	@$(BIN)/migrator lab up --hosts 2
+
+lab-down: setup ## Stop the lab and leave nothing behind
+	@$(BIN)/migrator lab down
+
+test: setup ## Run every test, the real ones with CRIU included (needs root)
+	@deploy/test all
+
+test-fast: setup ## Run what needs neither root nor servers, in under a minute
+	@deploy/test fast
+
+check: setup ## Style, types, layers, fresh stubs: what CI checks before the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python protos/generate.py --check
+	$(BIN)/buf lint
+
+format: setup ## Put the code into the one style
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+protos: setup ## Make the gRPC stubs anew
+	$(BIN)/python protos/generate.py
+
+clean: ## Remove the Python environment and all caches of this folder
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+
+$(STAMP): pyproject.toml requirements.lock
+	@deploy/setup $(PYTHON) $(VENV)
+	@touch $@
