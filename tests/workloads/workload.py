@@ -1,0 +1,101 @@
+"""What a workload is, and a running container as a test sees it: from outside, by /proc and containerd's own tool."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+State = dict[str, Any]
+WAIT_S = 30.0
+
+
+class Shell(Protocol):
+    """A host on which commands can be run."""
+
+    name: str
+
+    def run(self, *command: str, timeout_s: float = ..., check: bool = ...) -> str:
+        """Run a command and return its standard output."""
+        ...
+
+
+class Running:
+    """A container with a task on a host; never looked at through our own client."""
+
+    def __init__(self, host: Shell, name: str, namespace: str = "default"):
+        self.host = host
+        self.name = name
+        self.namespace = namespace
+
+    def __str__(self) -> str:
+        return f"{self.host.name}/{self.name}"
+
+    def ctr(self, *words: str, timeout_s: float = 60.0) -> str:
+        return self.host.run("ctr", "--namespace", self.namespace, *words, timeout_s=timeout_s)
+
+    @property
+    def pid(self) -> int:
+        for line in self.ctr("tasks", "ls").splitlines()[1:]:
+            name, pid, *_ = line.split()
+            if name == self.name:
+                return int(pid)
+        raise AssertionError(f"{self} has no task")
+
+    @property
+    def root(self) -> Path:
+        """The container's files, as its first process sees them."""
+        return Path(f"/proc/{self.pid}/root")
+
+    def state(self) -> State:
+        """What the program says of itself."""
+        state: State = json.loads((self.root / "state/state.json").read_text())
+        return state
+
+    def exec(self, *command: str, timeout_s: float = 60.0) -> str:
+        """Run a command inside the container."""
+        return self.ctr(
+            "tasks", "exec", "--exec-id", f"test-{time.monotonic_ns()}", self.name, *command, timeout_s=timeout_s
+        )
+
+    def wait_until(self, wanted: Callable[[State], bool], look: Callable[[], State] | None = None) -> State:
+        """Look until it is so; fails after half a minute, saying what was seen last."""
+        deadline, seen = time.monotonic() + WAIT_S, None
+        while time.monotonic() < deadline:
+            try:
+                seen = (look or self.state)()
+            except (FileNotFoundError, ProcessLookupError) as error:
+                seen = {"unreadable": str(error)}
+            else:
+                if wanted(seen):
+                    return seen
+            time.sleep(0.02)
+        raise AssertionError(f"{self} never got there; last seen: {seen}")
+
+
+class Workload(ABC):
+    """A real program, and what must be true of it before and after a move."""
+
+    name: str
+
+    @abstractmethod
+    def image(self, root: Path) -> Path:
+        """Make its image archive from the lab's root file system."""
+
+    def started(self, container: Running) -> None:
+        """Bring it to the point where a move is worth something."""
+        container.wait_until(lambda state: state["counter"] > 20)
+
+    def look(self, container: Running) -> State:
+        """What it says of itself, right now."""
+        return container.state()
+
+    def check(self, before: State, container: Running) -> State:
+        """Assert that this is the same program, gone on; return what it says now."""
+        after = container.wait_until(lambda state: state["counter"] > before["counter"] + 20)
+        assert after["nonce"] == before["nonce"], "another program runs: the nonce lives in memory only"
+        assert after.get("ok", True) is True, after
+        return after
