@@ -21,6 +21,8 @@ from migrator.errors import InvalidRequest
 
 DEFAULT_CONFIG = Path("/etc/migrator/migrator.toml")
 DEFAULT_API_SOCKET = Path("/run/migrator/api.sock")
+LAB_RUN_DIR = Path("/run/migrator-lab")
+"""A running lab NAME has its API at `LAB_RUN_DIR/NAME/api/api.sock`: how clients on the machine find it."""
 
 
 class Settings(BaseSettings):

@@ -1,0 +1,205 @@
+"""The cgroups of a lab: one directory for each host in every hierarchy, under the cgroup of whoever starts the lab.
+
+Nothing is remembered: a lab's directories carry its name, and `find` reads them from the kernel. That is how every
+process of a lab is found again after any crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrator.errors import InternalError, PreconditionFailed
+
+LEAF = "init"
+"""In cgroup v2 processes live in leaves; this is the leaf of a host's own services."""
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """One mounted cgroup hierarchy."""
+
+    mount: Path
+    unified: bool
+    options: str
+    """What mounts the same hierarchy again: `cpuset`, `cpu,cpuacct`, `none,name=systemd`; empty for v2."""
+
+    @property
+    def key(self) -> str:
+        """The middle column of /proc/PID/cgroup for this hierarchy."""
+        return "" if self.unified else self.options.removeprefix("none,")
+
+
+def hierarchies(mountinfo: str | None = None) -> list[Hierarchy]:
+    """Return the hierarchies mounted on this machine, whole mounts only.
+
+    Raises:
+        PreconditionFailed: No cgroup hierarchy is mounted.
+    """
+    text = mountinfo if mountinfo is not None else Path("/proc/self/mountinfo").read_text()
+    found: dict[str, Hierarchy] = {}
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, (kind, _, super_options) = before.split(), after.split()[:3]
+        if kind not in ("cgroup", "cgroup2"):
+            continue
+        hierarchy = Hierarchy(Path(fields[4]), kind == "cgroup2", "" if kind == "cgroup2" else _names(super_options))
+        found.setdefault(hierarchy.key, hierarchy)
+    if not found:
+        raise PreconditionFailed(
+            "no cgroup hierarchy is mounted", code="no_cgroups", remedy="mount cgroup2 on /sys/fs/cgroup"
+        )
+    return list(found.values())
+
+
+def _names(super_options: str) -> str:
+    ignored = ("rw", "ro", "xattr", "clone_children", "noprefix")
+    names = [o for o in super_options.split(",") if o not in ignored and not o.startswith("release_agent=")]
+    return "none," + names[0] if names[0].startswith("name=") else ",".join(names)
+
+
+def own_path(hierarchy: Hierarchy, pid: int | str = "self") -> str:
+    """Return the cgroup of a process within a hierarchy, as /proc tells: `/` or `/a/b`."""
+    wanted = sorted(hierarchy.key.split(","))
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, key, path = line.split(":", 2)
+        if sorted(key.split(",")) == wanted:
+            return path
+    raise InternalError(f"no cgroup of {hierarchy.mount} in /proc/{pid}/cgroup", code="lab_cgroup_unknown")
+
+
+def create(cgroup_name: str, host: str) -> list[Path]:
+    """Make the directories of one host in every hierarchy; return those its first process must enter."""
+    entries = []
+    for hierarchy in hierarchies():
+        lab = _existing(hierarchy, cgroup_name) or _parent(hierarchy) / cgroup_name
+        directory = lab / host
+        directory.mkdir(parents=True, exist_ok=True)
+        if hierarchy.unified:
+            _delegate(lab.parent, lab)  # not the host itself: its first process has to enter it
+        elif "cpuset" in hierarchy.key.split(","):
+            _fill_cpuset(lab)
+            _fill_cpuset(directory)
+        entries.append(directory)
+    return entries
+
+
+def _existing(hierarchy: Hierarchy, cgroup_name: str) -> Path | None:
+    found = _search(hierarchy.mount, cgroup_name)
+    return found[0] if found else None
+
+
+def _parent(hierarchy: Hierarchy) -> Path:
+    """Choose where the lab's directory goes: below our own cgroup, so that limits set on us hold for the lab too.
+
+    In cgroup v2 a cgroup with processes cannot hand controllers to children: then the nearest ancestor without any.
+    """
+    place = hierarchy.mount / own_path(hierarchy).lstrip("/")
+    if not place.is_dir():
+        return hierarchy.mount
+    while hierarchy.unified and place != hierarchy.mount and (place / "cgroup.procs").read_text():
+        place = place.parent
+    return place
+
+
+def _delegate(*chain: Path) -> None:
+    for directory in chain:
+        for controller in (directory / "cgroup.controllers").read_text().split():
+            # A controller that an ancestor does not hand on is simply not there for the hosts either.
+            with contextlib.suppress(OSError):
+                (directory / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
+def _fill_cpuset(directory: Path) -> None:
+    for name in ("cpus", "mems"):
+        prefixed, plain = directory / f"cpuset.{name}", directory / name
+        file = prefixed if prefixed.exists() else plain
+        if not file.read_text().strip():
+            file.write_text((directory.parent / file.name).read_text())
+
+
+def find(cgroup_name: str, host: str | None = None) -> list[Path]:
+    """Return the directories of a lab, or of one host of it, in all hierarchies."""
+    labs = [found for hierarchy in hierarchies() for found in _search(hierarchy.mount, cgroup_name)]
+    return labs if host is None else [lab / host for lab in labs if (lab / host).is_dir()]
+
+
+def of_process(pid: int, suffix: str) -> list[Path]:
+    """Return, for each hierarchy, the directory ending in `suffix` that a process is in or below."""
+    found = []
+    for hierarchy in hierarchies():
+        head, mark, _ = own_path(hierarchy, pid).partition(suffix)
+        if mark:
+            found.append(hierarchy.mount / (head + mark).lstrip("/"))
+    return found
+
+
+def _search(mount: Path, name: str) -> list[Path]:
+    found = []
+    for directory, children, _ in os.walk(mount):
+        if name in children:
+            found.append(Path(directory) / name)
+            children.remove(name)
+    return found
+
+
+def processes(directories: list[Path]) -> set[int]:
+    """Return the ids of all processes in these directories and below."""
+    pids: set[int] = set()
+    for directory in directories:
+        for current, _, files in os.walk(directory):
+            if "cgroup.procs" in files:
+                # A threaded cgroup refuses the read; its processes are listed in the domain above it.
+                with contextlib.suppress(OSError):
+                    pids.update(map(int, (Path(current) / "cgroup.procs").read_text().split()))
+    return pids - {0}
+
+
+def destroy(directories: list[Path], timeout_s: float = 15.0) -> None:
+    """Thaw and kill everything in these directories, then remove them.
+
+    Raises:
+        InternalError: A process outlived SIGKILL, or a directory could not be removed, within `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while left := processes(directories):
+        _thaw(directories)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise InternalError(
+                f"processes {sorted(left)} do not die", code="lab_process_left", remedy="look at /proc/PID/stack"
+            )
+        time.sleep(0.01)
+    for directory in directories:
+        _remove(directory, deadline)
+
+
+def _thaw(directories: list[Path]) -> None:
+    for directory in directories:
+        for current, _, files in os.walk(directory):
+            for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                if name in files:
+                    with contextlib.suppress(OSError):  # it went away meanwhile
+                        (Path(current) / name).write_text(word)
+
+
+def _remove(directory: Path, deadline: float) -> None:
+    for current, _, _ in os.walk(directory, topdown=False):
+        while True:
+            try:
+                Path(current).rmdir()
+            except FileNotFoundError:
+                break
+            except OSError as error:  # the last process is dead but not yet gone from its cgroup
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise InternalError(f"cannot remove cgroup {current}: {error}", code="lab_cgroup_left") from error
+                time.sleep(0.01)
+            else:
+                break
