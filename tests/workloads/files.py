@@ -8,6 +8,7 @@ from pathlib import Path
 from migrator.lab.recipes import python_image
 from tests.workloads.workload import Running, State, Workload
 
+CAPABILITY = "security.capability"
 BASE = {
     "/data/base/keep": b"kept\n",
     "/data/base/change": b"not changed yet\n",
@@ -73,9 +74,10 @@ def _content(path: Path, mode: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(mode) else ""
 
 
-def _marks(path: Path) -> tuple[tuple[str, bytes], ...]:
-    names = [name for name in os.listxattr(path, follow_symlinks=False) if name.startswith("user.")]
-    return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names))
+def _marks(path: Path) -> bytes:
+    """The file's capabilities, the one extended attribute that a layer made by containerd carries."""
+    names = os.listxattr(path, follow_symlinks=False)
+    return os.getxattr(path, CAPABILITY, follow_symlinks=False) if CAPABILITY in names else b""
 
 
 WORKLOAD = Files()

@@ -6,11 +6,11 @@ The base image brings `/data/base/{keep,change,delete}` and `/data/opaque/{a,b}`
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
+import struct
 import time
 from pathlib import Path
 
@@ -18,6 +18,9 @@ DATA = Path("/data")
 STATE = Path("/state/state.json")
 LARGE_FILES, LARGE_BYTES = 20, 5_000_000
 SMALL_FILES = 500
+NET_BIND = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
+"""A file capability as the kernel keeps it (capabilities(7), VFS_CAP_REVISION_2): the one extended attribute that
+containerd's differ carries; it drops `user.*`."""
 
 
 def fill(nonce: str) -> None:
@@ -56,8 +59,7 @@ def change() -> None:
     os.utime(old, (1_000_000_000, 1_000_000_000))
     (special / "sticky").mkdir()
     (special / "sticky").chmod(0o1777)
-    with contextlib.suppress(OSError):  # not every file system below an overlay keeps these
-        os.setxattr(special / "empty", "user.migrator", b"marked")
+    os.setxattr(special / "empty", "security.capability", NET_BIND)
 
 
 def main() -> None:

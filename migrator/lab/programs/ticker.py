@@ -6,7 +6,8 @@
 What every page must hold follows from a nonce that exists only in memory, the page's number and how often it was
 rewritten. So each page can be checked bit by bit, and a program that was started anew cannot pass for the old one. It
 ticks every few milliseconds; the longest time between two ticks is the freeze as the program itself saw it. SIGUSR1
-sets a mark: from there the longest gap is measured again.
+sets a mark: from there the longest gap is measured again. Of the two clocks the wall clock tells the whole freeze: CRIU
+restores CLOCK_MONOTONIC to where it stood at the dump, by a time namespace.
 
 About 20 times a second the state file says: nonce, pid, counter, memory_ok, sweeps, last and longest gap, …
 """
