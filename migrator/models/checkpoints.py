@@ -1,0 +1,72 @@
+"""The catalogue of sealed checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from migrator.errors import AlreadyExists, NotFound
+from migrator.models.tables import CheckpointRow
+from migrator.models.values import Checkpoint
+from migrator.models.writes import insert_unless_taken, write
+
+Checkpoints = list[Checkpoint]
+
+
+class CheckpointRepository:
+    """The checkpoints of one transaction."""
+
+    def __init__(self, session: Session):
+        self._session = session
+
+    def add(self, checkpoint: Checkpoint) -> None:
+        """Note a checkpoint that was sealed.
+
+        Raises:
+            AlreadyExists: `checkpoint_exists`, the id is taken.
+        """
+        if not insert_unless_taken(self._session, CheckpointRow, asdict(checkpoint)):
+            raise AlreadyExists(f"checkpoint '{checkpoint.id}' exists already", code="checkpoint_exists")
+
+    def get(self, checkpoint_id: str) -> Checkpoint:
+        """Return a checkpoint.
+
+        Raises:
+            NotFound: `checkpoint_not_found`.
+        """
+        query = select(CheckpointRow).where(CheckpointRow.id == checkpoint_id).execution_options(populate_existing=True)
+        row = self._session.scalars(query).one_or_none()
+        if row is None:
+            raise NotFound(
+                f"checkpoint '{checkpoint_id}' does not exist",
+                code="checkpoint_not_found",
+                remedy="see `migrator checkpoints list`",
+            )
+        return _checkpoint(row)
+
+    def list(self) -> Checkpoints:
+        """List all, newest first."""
+        query = select(CheckpointRow).order_by(CheckpointRow.created_at.desc(), CheckpointRow.id.desc())
+        rows = self._session.scalars(query.execution_options(populate_existing=True))
+        return [_checkpoint(row) for row in rows]
+
+    def remove(self, checkpoint_id: str) -> None:
+        """Forget a checkpoint; one that is not there is fine."""
+        write(self._session, delete(CheckpointRow).where(CheckpointRow.id == checkpoint_id))
+
+
+def _checkpoint(row: CheckpointRow) -> Checkpoint:
+    return Checkpoint(
+        id=row.id,
+        workload_id=row.workload_id,
+        job_id=row.job_id,
+        host=row.host,
+        namespace=row.namespace,
+        container=row.container,
+        image=row.image,
+        index_digest=row.index_digest,
+        size_bytes=row.size_bytes,
+        created_at=row.created_at,
+    )

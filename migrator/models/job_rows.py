@@ -1,0 +1,105 @@
+"""Jobs and steps as columns, and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from migrator.errors import InternalError
+from migrator.models.phase import JobKind, Phase
+from migrator.models.tables import JobRow, StepRow
+from migrator.models.values import Job, JobRequest, Step, StepStatus
+
+_REQUEST_FIELDS = frozenset(field.name for field in fields(JobRequest))
+
+
+def job_columns(job: Job) -> dict[str, Any]:
+    """Spell a job, without its steps, as values for the table `jobs`."""
+    return {
+        "id": job.id,
+        "version": job.version,
+        "phase": job.phase.value,
+        "request": asdict(job.request),
+        "source_host": job.request.source_host,
+        "target_host": job.request.target_host,
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+        "finished_at": job.finished_at,
+        "idempotency_key": job.idempotency_key,
+        "workload_id": job.workload_id,
+        "epoch": job.epoch,
+        "checkpoint_id": job.checkpoint_id,
+        "cancel_requested": job.cancel_requested,
+        "failure": job.failure,
+    }
+
+
+def step_columns(job_id: str, step: Step) -> dict[str, Any]:
+    """Spell a step as values for the table `steps`."""
+    return {
+        "job_id": job_id,
+        "position": step.position,
+        "name": step.name,
+        "host": step.host,
+        "phase": step.phase.value,
+        "status": step.status.value,
+        "attempt": step.attempt,
+        "started_at": step.started_at,
+        "finished_at": step.finished_at,
+        "dispatched_at": step.dispatched_at,
+        "duration_s": step.duration_s,
+        "progress_bytes": step.progress_bytes,
+        "total_bytes": step.total_bytes,
+        "facts": step.facts,
+        "failure": step.failure,
+    }
+
+
+def job_from_row(row: JobRow) -> Job:
+    """Read a job and its steps back."""
+    return Job(
+        id=row.id,
+        request=_request(row),
+        phase=Phase(row.phase),
+        version=row.version,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        finished_at=row.finished_at,
+        idempotency_key=row.idempotency_key,
+        workload_id=row.workload_id,
+        epoch=row.epoch,
+        checkpoint_id=row.checkpoint_id,
+        cancel_requested=row.cancel_requested,
+        failure=row.failure,
+        steps=tuple(_step(step) for step in row.steps),
+    )
+
+
+def _request(row: JobRow) -> JobRequest:
+    unknown = row.request.keys() - _REQUEST_FIELDS
+    if unknown:  # to leave them out could turn the request into another one
+        raise InternalError(
+            f"job '{row.id}' asks for what this version of migrator does not know: {', '.join(sorted(unknown))}",
+            code="request_newer",
+            remedy="run the version of migrator that accepted the job, or a later one",
+        )
+    return JobRequest(**(row.request | {"kind": JobKind(row.request["kind"])}))
+
+
+def _step(row: StepRow) -> Step:
+    return Step(
+        position=row.position,
+        name=row.name,
+        host=row.host,
+        phase=Phase(row.phase),
+        status=StepStatus(row.status),
+        attempt=row.attempt,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        dispatched_at=row.dispatched_at,
+        duration_s=row.duration_s,
+        progress_bytes=row.progress_bytes,
+        total_bytes=row.total_bytes,
+        facts=row.facts,
+        failure=row.failure,
+    )
