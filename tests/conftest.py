@@ -1,7 +1,9 @@
-"""Fixtures every test may use. Labs are real: they are never faked and a missing part fails the test that needs it."""
+"""Fixtures every test may use. Labs are real: they are never faked, and a missing part fails the test that needs it."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +12,39 @@ import pytest
 
 from migrator.lab.host import Host
 from migrator.lab.lab import Lab, Shape
-from migrator.lab.leases import lab_name
 from migrator.lab.rootfs import ensure_root
+from migrator.settings import LAB_RUN_DIR
+
+MAX_LABS = 16
+
+
+@contextmanager
+def lab_name(base: str) -> Iterator[str]:
+    """The first free name of `base`, `base-2`, `base-3`, … for this process alone.
+
+    Several test runs and xdist workers on one machine so never meet in one lab. The kernel frees the name of a process
+    that dies.
+    """
+    LAB_RUN_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for number in range(1, MAX_LABS + 1):
+        name = base if number == 1 else f"{base}-{number}"
+        descriptor = os.open(LAB_RUN_DIR / f".{name}.lease", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        try:
+            yield name
+        finally:
+            os.close(descriptor)
+        return
+    raise RuntimeError(f"{MAX_LABS} labs named {base} are in use")
 
 
 @contextmanager
 def running_lab(base: str, shape: Shape) -> Iterator[Lab]:
-    """A lab of this process alone: other test runs and xdist workers get other names."""
+    """A lab of this process alone, taken down in every case."""
     with lab_name(base) as name:
         lab = Lab(name)
         lab.down()  # what a killed test run left
@@ -38,3 +66,10 @@ def bare_hosts(lab_root: Path) -> Iterator[dict[str, Host]]:
     """Two hosts, alpha and beta, with containerd and nothing else."""
     with running_lab("bare", Shape(hosts=2, control=False)) as lab:
         yield lab.hosts
+
+
+@pytest.fixture(scope="session")
+def lab(lab_root: Path) -> Iterator[Lab]:
+    """A full lab: alpha and beta with their workers, and a control host."""
+    with running_lab("test", Shape(hosts=2)) as lab:
+        yield lab

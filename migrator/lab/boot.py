@@ -32,7 +32,7 @@ def _check(result: int, what: str) -> None:
 
 
 def mount(source: str, target: Path | str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """Call mount(2)."""
+    """Mount a file system; arguments as in the system call."""
     done = _LIBC.mount(source.encode(), str(target).encode(), kind.encode(), ctypes.c_ulong(flags), data.encode())
     _check(done, f"mounting {kind or source} on {target}")
 

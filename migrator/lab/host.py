@@ -121,7 +121,7 @@ class Host:
 
     def enter_command(self, argv: list[str], environment: dict[str, str] | None = None) -> list[str]:
         """Return the command that runs `argv` inside the host's namespaces and cgroups."""
-        variables = SHELL_ENVIRONMENT | (environment or {})
+        variables = {**SHELL_ENVIRONMENT, **(environment or {})}
         groups = [str(d / cgroups.LEAF if (d / cgroups.LEAF).is_dir() else d) for d in self._cgroups()]
         inside = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd"]
         settings = [f"{key}={value}" for key, value in variables.items()]
@@ -239,7 +239,7 @@ class Host:
             "binds": shown,
             "hosts_text": hosts_file(names),
             "init": f"{INSIDE_LIB}/migrator/lab/init.py",
-            "environment": SHELL_ENVIRONMENT,
+            "environment": dict(SHELL_ENVIRONMENT),
         }
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from migrator.errors import Unavailable
+from migrator.lab.files import write_private
 from migrator.lab.services import ServiceSpec
 
 if TYPE_CHECKING:
@@ -17,15 +17,6 @@ if TYPE_CHECKING:
 POLL_S = 0.02
 STOP_TIMEOUT_S = 15.0
 LOG_TAIL_LINES = 3
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.write(text)
-    scratch.rename(file)
 
 
 class Service:
@@ -51,9 +42,8 @@ class Service:
     def launch(self) -> None:
         """Start it unless it runs, and do not wait until it is ready."""
         spec = self.spec
-        for path, text in spec.files.items():
-            write_private(self.host.root / path.lstrip("/"), text)
-        request = {"op": "start", "name": spec.name, "argv": list(spec.argv), "environment": spec.environment}
+        self._prepare()
+        request = {"op": "start", "name": spec.name, "argv": list(spec.argv), "environment": dict(spec.environment)}
         self.host.ask(request | {"user": spec.user})
 
     def start(self) -> None:
@@ -83,8 +73,7 @@ class Service:
         """Tell whether it runs and answers its probe."""
         if self.pid is None:
             return False
-        probe = self.spec.probe
-        return probe is None or bool(self.host.ask({"op": "probe", **probe})["ok"])
+        return all(self.host.ask({"op": "probe", **asdict(probe)})["ok"] for probe in self.spec.probes)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Send SIGTERM and wait until it ended; SIGKILL after `timeout_s`."""
@@ -112,6 +101,15 @@ class Service:
         if not file.is_file():
             return ""
         return "\n".join(file.read_text(errors="replace").strip().splitlines()[-lines:])
+
+    def _prepare(self) -> None:
+        root, owner = self.host.root, self.spec.user
+        for directory in self.spec.directories:
+            (root / directory.lstrip("/")).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path, text in self.spec.files.items():
+            write_private(root / path.lstrip("/"), text)
+        if owner:
+            self.host.exec(["chown", owner, *self.spec.directories, *self.spec.files])
 
     def _view(self) -> dict[str, Any]:
         services: dict[str, dict[str, Any]] = self.host.ask({"op": "list"})["services"]
