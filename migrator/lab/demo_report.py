@@ -49,19 +49,24 @@ def _steps_table(job: dict[str, Any]) -> Table:
     phase = ""
     for step in job["steps"]:
         took_ms = float(step["duration_ms"] or 0)
-        bar = "█" * max(1, round(BAR_CELLS * took_ms / longest_ms)) if took_ms >= 1 else "▏"
         frozen = step["name"] in FROZEN
         table.add_row(
             step["phase"] if step["phase"] != phase else "",
             step["name"],
             step["host"] or "control",
             f"{took_ms:.0f}" if took_ms >= 1 else f"{took_ms:.1f}",
-            Text(bar, style="cyan" if frozen else "bright_black"),
+            Text(_bar(took_ms / longest_ms), style="cyan" if frozen else "bright_black"),
         )
         phase = step["phase"]
     table.caption = Text("█", style="cyan") + Text(" while the program was frozen", style="dim")
     table.caption_justify = "left"
     return table
+
+
+def _bar(part: float) -> str:
+    """Draw a part of the whole in eighths of a cell; something is always seen."""
+    eighths = max(1, round(part * BAR_CELLS * 8))
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def _figures(summary: dict[str, Any]) -> Table:
