@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,12 @@ def running_lab(base: str, shape: Shape) -> Iterator[Lab]:
 def lab_root() -> Path:
     """The lab's root file system, built first when it is missing."""
     return ensure_root()
+
+
+@pytest.fixture(scope="session")
+def lab_factory(lab_root: Path) -> Callable[[str, Shape], AbstractContextManager[Lab]]:
+    """`with lab_factory(BASE, SHAPE) as lab`: a further lab, for tests that break theirs."""
+    return running_lab
 
 
 @pytest.fixture(scope="session")

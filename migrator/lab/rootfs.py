@@ -38,7 +38,7 @@ PACKAGES = (
     "redis-server",
     "runc",
 )
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Raise it when the way of building changes, so that old roots are not taken for new ones."""
 BUILD_DEADLINE_S = 1200.0
 
@@ -155,8 +155,13 @@ def _python_version(root: Path) -> str:
 
 
 def _prepare_mount_points(root: Path) -> None:
-    for path in ("opt/migrator/lib/migrator", "var/lib/containerd", "var/lib/migrator", "run", "oldroot"):
+    for path in ("opt/migrator/lib/migrator", "var/lib/containerd", "var/lib/migrator", "run"):
         (root / path).mkdir(parents=True, exist_ok=True)
+    for taken_from_this_machine in ("etc/resolv.conf", "etc/hostname"):
+        (root / taken_from_this_machine).unlink(missing_ok=True)
+    command = root / "usr/local/bin/migrator"
+    command.write_text('#!/bin/sh\nexec /usr/bin/python3 -m migrator "$@"\n')
+    command.chmod(0o755)
     shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
 
 

@@ -30,9 +30,7 @@ def describe_host(host: Host) -> dict[str, Any]:
     services: dict[str, dict[str, Any]] = {name: {"pid": None, "ready": False} for name in host.services}
     try:
         if pid is not None:
-            services: dict[str, dict[str, Any]] = {
-                name: {"pid": s.pid, "ready": s.ready()} for name, s in host.services.items()
-            }
+            services = {name: {"pid": s.pid, "ready": s.ready()} for name, s in host.services.items()}
     except Unavailable:  # it went down while we looked
         pid = None
     healthy = pid is not None and all(service["ready"] for service in services.values())
