@@ -1,0 +1,130 @@
+"""What lies about on hosts and in the store, read by other tools than the product's: `ctr`, the kernel, boto3."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrator.lab import cgroups
+from migrator.lab.control import BUCKET
+from migrator.lab.lab import Lab
+
+LIST = r"""
+set -eu
+for ns in $(ctr namespaces ls -q); do
+  c="ctr -n $ns"
+  $c containers ls -q            | sed "s|^|container $ns |"
+  $c tasks ls     | awk -v n="$ns" 'NR > 1 {print "task", n, $1, $3}'
+  $c images ls -q                | sed "s|^|image $ns |"
+  $c content ls -q               | sed "s|^|content $ns |"
+  $c content active | awk -v n="$ns" 'NR > 1 {print "ingest", n, $1}'
+  $c leases ls -q                | sed "s|^|lease $ns |"
+  $c snapshots ls | awk -v n="$ns" 'NR > 1 {print "snapshot", n, $1}'
+done
+find /run/migrator /tmp /var/tmp -mindepth 1 ! -type s ! -type d 2>/dev/null | sed "s|^|file - |" || true
+find /run/migrator -mindepth 2 -type d 2>/dev/null | sed "s|^|directory - |" || true
+find /run/containerd/io.containerd.runtime.v2.task -mindepth 2 -maxdepth 2 2>/dev/null | sed "s|^|bundle - |" || true
+iptables-save 2>/dev/null | grep '^-A' | sed "s|^|iptables - |" || true
+nft list tables 2>/dev/null | sed "s|^|nft - |" || true
+"""
+
+STORE = """
+import boto3, json, os
+from botocore.config import Config
+s3 = boto3.client(
+    "s3", endpoint_url=os.environ["MIGRATOR_S3_ENDPOINT"], region_name="us-east-1",
+    aws_access_key_id=os.environ["MIGRATOR_S3_ACCESS_KEY"],
+    aws_secret_access_key=os.environ["MIGRATOR_S3_SECRET_KEY"],
+    config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+)
+bucket = os.environ["BUCKET"]
+objects = [o["Key"] for p in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket) for o in p.get("Contents", [])]
+uploads = [u["Key"] for u in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+print(json.dumps({"objects": objects, "uploads": uploads}))
+"""
+
+PASSING = ("/run/migrator/epochs",)
+"""Not left over: what a host knows about workloads."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything found, each as `where kind namespace name`."""
+
+    found: frozenset[str]
+
+    def of(self, kind: str) -> set[str]:
+        return {line for line in self.found if line.split()[1] == kind}
+
+
+def take_inventory(lab: Lab) -> Inventory:
+    """Look everywhere."""
+    found: set[str] = set()
+    for name, host in lab.hosts.items():
+        done = host.exec(["sh", "-c", LIST], timeout_s=60)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+        found |= {f"{name} {line}" for line in done.stdout.splitlines() if not line.endswith(PASSING)}
+        found |= {f"{name} frozen - {place}" for place in frozen_cgroups(lab, name)}
+        found |= {f"{name} guard - {pid}" for pid in guards(lab, name)}
+    return Inventory(frozenset(found | {f"store {line}" for line in store_lines(lab)}))
+
+
+def store_lines(lab: Lab) -> set[str]:
+    """List objects and unfinished uploads of the object store."""
+    settings = lab.host("alpha").service("worker").spec.environment
+    wanted = {key: value for key, value in settings.items() if key.startswith("MIGRATOR_S3")}
+    done = lab.control.exec(["python3", "-c", STORE], timeout_s=60, environment={**wanted, "BUCKET": BUCKET})
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(done.stdout)
+    return {f"object - {key}" for key in listed["objects"]} | {f"upload - {key}" for key in listed["uploads"]}
+
+
+def frozen_cgroups(lab: Lab, host: str) -> list[Path]:
+    """List the cgroups of a host that are frozen now."""
+    tops = cgroups.find(lab.layout.cgroup_name, host)
+    return [file.parent for top in tops for file in top.rglob("*") if _says_frozen(file)]
+
+
+def guards(lab: Lab, host: str) -> list[int]:
+    """List the pause guards that run on a host."""
+    return [pid for pid in cgroups.processes(cgroups.find(lab.layout.cgroup_name, host)) if _is_guard(pid)]
+
+
+def is_frozen(pid: int) -> bool:
+    """Tell whether a process stands in a frozen cgroup."""
+    for hierarchy in cgroups.hierarchies():
+        place = hierarchy.mount / cgroups.own_path(hierarchy, pid).lstrip("/")
+        if any(_says_frozen(place / name) for name in ("freezer.state", "cgroup.freeze")):
+            return True
+    return False
+
+
+def settled_difference(
+    lab: Lab, before: Inventory, *, allowed: frozenset[str] = frozenset(), timeout_s: float = 15.0
+) -> tuple[list[str], list[str]]:
+    """Say what came and what went since; containerd collects garbage in its own time, so look again for a while."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        now = take_inventory(lab)
+        gained, lost = sorted(now.found - before.found - allowed), sorted(before.found - now.found)
+        if not (gained or lost) or time.monotonic() > deadline:
+            return gained, lost
+        time.sleep(0.3)
+
+
+def _says_frozen(file: Path) -> bool:
+    if file.name not in ("freezer.state", "cgroup.freeze"):
+        return False
+    try:
+        return file.read_text().strip() in ("FROZEN", "FREEZING", "1")
+    except OSError:  # the cgroup went away
+        return False
+
+
+def _is_guard(pid: int) -> bool:
+    try:
+        return b"migrator.service.pause_guard" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,86 @@
+"""Checkpoints: taken while the program goes on, listed, shown, exported for containerd's own tool, restored twice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.cluster import Cluster
+from tests.workloads import WORKLOADS, Running
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.usefixtures("keeps_checkpoints")]
+
+
+@pytest.fixture
+def taken(cluster: Cluster, ticker: Running) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What the program said before, and the checkpoint as `checkpoints show` tells it."""
+    before = ticker.state()
+    job = cluster.finish("checkpoints", "create", str(ticker))
+    yield before, cluster.done("checkpoints", "show", job["checkpoint_id"])
+    for name in ("copy", "second"):
+        cluster.remove(name)
+
+
+def test_the_program_goes_on_after_a_checkpoint(cluster: Cluster, ticker: Running) -> None:
+    before, pid = ticker.state(), ticker.pid
+    job = cluster.finish("checkpoints", "create", str(ticker))
+    assert job["state"] == "succeeded"
+    WORKLOADS["ticker"].check(before, ticker)
+    assert ticker.pid == pid
+    assert cluster["alpha"].tasks()["demo"] == "RUNNING"
+
+
+def test_a_checkpoint_is_listed_and_shown(cluster: Cluster, taken: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    _, shown = taken
+    assert shown["id"] in [row["id"] for row in cluster.done("checkpoints", "list")]
+    assert (shown["host"], shown["container"]) == ("alpha", "demo")
+    assert shown["image"] == "migrator.local/ticker:1"
+    assert shown["size_bytes"] > 64 << 20
+
+
+def test_a_restore_under_a_new_name_runs_beside_the_first(
+    cluster: Cluster, ticker: Running, taken: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    before, shown = taken
+    for name, host in (("copy", "beta"), ("second", "alpha")):
+        job = cluster.finish("restore", shown["id"], host, "--name", name)
+        assert job["state"] == "succeeded", job
+        copy = Running(cluster[host], name)
+        WORKLOADS["ticker"].check(before, copy)
+    assert cluster["alpha"].tasks()["demo"] == "RUNNING"
+    WORKLOADS["ticker"].check(before, ticker)
+
+
+def test_a_restore_onto_a_taken_name_is_refused(
+    cluster: Cluster, ticker: Running, taken: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    failure = cluster.failure("restore", taken[1]["id"], "alpha")
+    assert failure["kind"] == "AlreadyExists"
+    assert "demo" in failure["message"]
+    assert cluster["alpha"].tasks()["demo"] == "RUNNING"
+
+
+def test_containerds_own_tool_restores_an_export(
+    cluster: Cluster, taken: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    before, shown = taken
+    file, beta = tmp_path / "demo.tar", cluster["beta"]
+    cluster.done("checkpoints", "export", shown["id"], str(file))
+    inside = beta.host.root / "root/demo.tar"
+    shutil.copyfile(file, inside)
+    known = set(beta.ctr("images", "ls", "-q").split())
+    try:
+        # It wants to unpack what it imports; a checkpoint is not for unpacking, and it is imported nevertheless.
+        beta.ctr("images", "import", "/root/demo.tar", check=False)
+        (name,) = set(beta.ctr("images", "ls", "-q").split()) - known
+        beta.ctr("containers", "restore", "--rw", "--live", "copy", name)
+        WORKLOADS["ticker"].check(before, Running(beta, "copy"))
+    finally:
+        inside.unlink()
+        cluster.remove("copy")
+        for name in set(beta.ctr("images", "ls", "-q").split()) - known:
+            beta.ctr("images", "delete", "--sync", name)

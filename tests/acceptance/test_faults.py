@@ -1,0 +1,114 @@
+"""Things die in the middle of a move: the program goes on at the source, in time, and nothing is left over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.acceptance.cluster import Cluster
+from tests.workloads import WORKLOADS, Running
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+
+GUARD_LIMIT_S = 5.0
+ATTEMPTS = 5
+
+
+def catch_frozen(cluster: Cluster, container: Running, strike: Callable[[str], None]) -> str:
+    """Start a move and strike as soon as the container is frozen; return the job's id."""
+    job_id = str(cluster.done("migrate", str(container), "beta")["id"])
+    cluster.wait_frozen(container)
+    strike(job_id)
+    return job_id
+
+
+def assert_runs_on(cluster: Cluster, container: Running, before: dict[str, object]) -> None:
+    after = WORKLOADS["ticker"].check(before, container)
+    assert after["started_at"] == before["started_at"]
+    assert cluster["alpha"].tasks()["demo"] == "RUNNING"
+    assert "demo" not in cluster["beta"].tasks()
+    assert "demo" not in cluster["beta"].containers()
+
+
+def test_the_worker_dies_during_the_freeze(cluster: Cluster, ticker: Running) -> None:
+    before, pid = ticker.state(), ticker.pid
+    job_id = catch_frozen(cluster, ticker, lambda _: cluster.kill("alpha", "worker"))
+    died = time.monotonic()
+    try:
+        waited_s = cluster.wait_thawed(pid, GUARD_LIMIT_S) - died
+        assert waited_s <= GUARD_LIMIT_S
+    finally:
+        cluster.restart("alpha", "worker")
+    assert cluster.wait_for_job(job_id)["state"] == "failed"
+    assert_runs_on(cluster, ticker, before)
+    # And once everything is well again it can be moved.
+    WORKLOADS["ticker"].check(before, cluster.migrate(ticker, "beta"))
+
+
+def test_the_targets_containerd_dies_before_the_restore(cluster: Cluster, ticker: Running) -> None:
+    before, pid = ticker.state(), ticker.pid
+    job_id = catch_frozen(cluster, ticker, lambda _: cluster.kill("beta", "containerd"))
+    try:
+        cluster.wait_thawed(pid, 30.0)
+    finally:
+        cluster.restart("beta", "containerd")
+    job = cluster.wait_for_job(job_id)
+    assert job["state"] == "failed", job
+    assert job["failure"]["remedy"], job["failure"]
+    assert_runs_on(cluster, ticker, before)
+
+
+def test_the_target_worker_dies_before_the_restore(cluster: Cluster, ticker: Running) -> None:
+    before, pid = ticker.state(), ticker.pid
+    job_id = catch_frozen(cluster, ticker, lambda _: cluster.kill("beta", "worker"))
+    try:
+        cluster.wait_thawed(pid, 40.0)
+    finally:
+        cluster.restart("beta", "worker")
+    assert cluster.wait_for_job(job_id)["state"] == "failed"
+    assert_runs_on(cluster, ticker, before)
+
+
+def test_a_cancel_before_the_commit(cluster: Cluster, ticker: Running) -> None:
+    before = ticker.state()
+    for _ in range(ATTEMPTS):
+        answers = []
+        job_id = catch_frozen(cluster, ticker, lambda job: answers.append(cluster.cli("jobs", "cancel", job)))
+        job = cluster.wait_for_job(job_id)
+        if job["state"] == "cancelled":
+            break
+        # It came too late: then it was refused, and the move is complete.
+        assert answers[0].code != 0, answers[0].said
+        assert job["state"] == "succeeded", job
+        assert cluster.migrate(Running(cluster["beta"], "demo"), "alpha").state()["nonce"] == before["nonce"]
+    else:
+        pytest.fail("no cancel ever came in time")
+    assert_runs_on(cluster, ticker, before)
+
+
+def test_a_cancel_at_once(cluster: Cluster, ticker: Running) -> None:
+    before = ticker.state()
+    job_id = str(cluster.done("migrate", str(ticker), "beta")["id"])
+    cluster.cli("jobs", "cancel", job_id)
+    job = cluster.wait_for_job(job_id)
+    assert job["state"] == "cancelled", job
+    assert_runs_on(cluster, ticker, before)
+
+
+def test_a_cancel_after_the_end_is_refused(cluster: Cluster, ticker: Running) -> None:
+    before = ticker.state()
+    job = cluster.done("migrate", str(ticker), "beta", "--wait")
+    error = cluster.failure("jobs", "cancel", job["id"])
+    assert error["kind"] == "PreconditionFailed", error
+    WORKLOADS["ticker"].check(before, Running(cluster["beta"], "demo"))
+
+
+def test_the_same_key_makes_one_job(cluster: Cluster, ticker: Running) -> None:
+    before = ticker.state()
+    first = cluster.done("migrate", str(ticker), "beta", "--idempotency-key", "one-move")
+    second = cluster.done("migrate", str(ticker), "beta", "--idempotency-key", "one-move")
+    assert first["id"] == second["id"]
+    assert cluster.wait_for_job(first["id"])["state"] == "succeeded"
+    WORKLOADS["ticker"].check(before, Running(cluster["beta"], "demo"))
