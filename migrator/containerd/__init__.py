@@ -1,0 +1,86 @@
+"""containerd's API for Python: tasks as completely as the Go client, and the services around them."""
+
+from migrator.containerd.checkpoint import Checkpoint, CheckpointOptions
+from migrator.containerd.client import ContainerdClient
+from migrator.containerd.content import ContentInfo, IngestStatus
+from migrator.containerd.events import Event, Subscription
+from migrator.containerd.freeze import frozen, thaw
+from migrator.containerd.gclabels import label_tree
+from migrator.containerd.introspection import Version
+from migrator.containerd.io import FifoIO, PlainIO, ProcessIO, Stdio, binary_io, log_file_io, null_io
+from migrator.containerd.leases import Lease, Resource
+from migrator.containerd.metrics import TaskMetrics
+from migrator.containerd.parts import (
+    Role,
+    by_role,
+    compress_layer,
+    diff_snapshot,
+    image_part,
+    index_annotations,
+    with_role,
+    write_container,
+    write_index,
+    write_runtime_options,
+    write_spec,
+)
+from migrator.containerd.process import ExitStatus, Process, ProcessState, Status
+from migrator.containerd.snapshots import SnapshotInfo, SnapshotKind, SnapshotUsage
+from migrator.containerd.task import ProcessInfo, Task
+from migrator.containerd.unpack import chain_id, read_manifest, resolve_manifest, unpack_image
+from migrator.containerd.values import Container, Descriptor, Image, Mount, Platform, pack_message
+from migrator.gen.containerd.runc.v1.options_pb2 import Options as RuncOptions
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointOptions",
+    "Container",
+    "ContainerdClient",
+    "ContentInfo",
+    "Descriptor",
+    "Event",
+    "ExitStatus",
+    "FifoIO",
+    "Image",
+    "IngestStatus",
+    "Lease",
+    "Mount",
+    "PlainIO",
+    "Platform",
+    "Process",
+    "ProcessIO",
+    "ProcessInfo",
+    "ProcessState",
+    "Resource",
+    "Role",
+    "RuncOptions",
+    "SnapshotInfo",
+    "SnapshotKind",
+    "SnapshotUsage",
+    "Status",
+    "Stdio",
+    "Subscription",
+    "Task",
+    "TaskMetrics",
+    "Version",
+    "binary_io",
+    "by_role",
+    "chain_id",
+    "compress_layer",
+    "diff_snapshot",
+    "frozen",
+    "image_part",
+    "index_annotations",
+    "label_tree",
+    "log_file_io",
+    "null_io",
+    "pack_message",
+    "read_manifest",
+    "resolve_manifest",
+    "thaw",
+    "unpack_image",
+    "with_role",
+    "write_container",
+    "write_index",
+    "write_runtime_options",
+    "write_spec",
+]

@@ -1,0 +1,203 @@
+"""One blob on its way into the content store: the write stream and its rules.
+
+The daemon locks a ref for as long as a stream lives, tells on STAT how far the ingest has come, cuts it back to nothing
+when a WRITE names offset 0, and refuses a digest that it already has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import grpc
+
+from migrator.containerd.channel import Caller
+from migrator.containerd.faults import Subject, reraise
+from migrator.errors import (
+    AlreadyExists,
+    IntegrityError,
+    InvalidRequest,
+    MigratorError,
+    OutcomeUnknown,
+    PreconditionFailed,
+    ResourceBusy,
+)
+from migrator.gen.containerd.services.content.v1 import content_pb2 as pb
+from migrator.gen.containerd.services.content.v1.content_pb2_grpc import ContentStub
+
+PIECE_BYTES = 1 << 20
+WINDOW = 4
+"""Pieces that may be on their way before the first answer is awaited."""
+LOCK_PATIENCE_S = 5.0
+"""A writer that died frees the ref as soon as the daemon sees its connection close."""
+
+_STAT, _WRITE, _COMMIT = pb.WriteAction.STAT, pb.WriteAction.WRITE, pb.WriteAction.COMMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """What is to be written."""
+
+    ref: str
+    size_bytes: int
+    digest: str | None
+    offset_bytes: int
+    labels: dict[str, str]
+
+
+def write_blob(caller: Caller, wanted: Ingest, chunks: Iterable[bytes], timeout_s: float) -> tuple[str, bool]:
+    """Write one blob; return its digest and whether it was there before."""
+    try:
+        return _write_unlocked(caller, wanted, chunks, timeout_s), False
+    except AlreadyExists:
+        if wanted.digest is None:
+            raise
+        return wanted.digest, True
+    except (MigratorError, OSError) as error:
+        if not isinstance(error, (OutcomeUnknown, ResourceBusy)):
+            _abort(caller, wanted.ref)
+        raise
+
+
+def _write_unlocked(caller: Caller, wanted: Ingest, chunks: Iterable[bytes], timeout_s: float) -> str:
+    """Wait for the ref's lock, then write."""
+    give_up_at = time.monotonic() + min(LOCK_PATIENCE_S, timeout_s)
+    while True:
+        stream = _Stream(caller, wanted, timeout_s)
+        try:
+            state = stream.open()
+        except ResourceBusy:
+            stream.close()
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.1)
+            continue
+        except BaseException:
+            stream.close()
+            raise
+        try:
+            return _fill(stream, wanted, state, chunks)
+        finally:
+            stream.close()
+
+
+def _fill(stream: _Stream, wanted: Ingest, state: pb.WriteContentResponse, chunks: Iterable[bytes]) -> str:
+    """Send what is missing, then seal."""
+    if wanted.digest and state.offset == wanted.size_bytes and state.digest == wanted.digest:
+        return stream.commit(wanted.size_bytes, wanted.digest)
+    offset = wanted.offset_bytes
+    if offset and offset != state.offset:
+        raise InvalidRequest(
+            f"ingest {wanted.ref} stands at byte {state.offset}, so it cannot be continued from byte {offset}",
+            code="ingest_offset",
+            remedy="ask status(ref) for the offset, or write from the beginning",
+        )
+    seen = hashlib.sha256() if wanted.digest is None and not offset else None
+    for piece in pieces(chunks):
+        stream.send(pb.WriteContentRequest(action=_WRITE, ref=wanted.ref, offset=offset, data=piece))
+        offset += len(piece)
+        if seen is not None:
+            seen.update(piece)
+    if offset != wanted.size_bytes:
+        raise IntegrityError(
+            f"ingest {wanted.ref} came to {offset} bytes instead of {wanted.size_bytes}", code="content_mismatch"
+        )
+    digest = wanted.digest or (f"sha256:{seen.hexdigest()}" if seen is not None else "")
+    return stream.commit(offset, digest)
+
+
+def pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut and join `chunks` so that every piece but the last has 1 MiB."""
+    held = bytearray()
+    for chunk in chunks:
+        if not held and len(chunk) == PIECE_BYTES:
+            yield bytes(chunk)
+            continue
+        held += chunk
+        while len(held) >= PIECE_BYTES:
+            yield bytes(held[:PIECE_BYTES])
+            del held[:PIECE_BYTES]
+    if held:
+        yield bytes(held)
+
+
+class _Stream:
+    """The write stream: all of it happens in the caller's thread, gRPC's own thread only empties the queue."""
+
+    def __init__(self, caller: Caller, wanted: Ingest, timeout_s: float):
+        self._caller = caller
+        self._wanted = wanted
+        self._unanswered = 0
+        self._requests: queue.SimpleQueue[pb.WriteContentRequest | None] = queue.SimpleQueue()
+        write = caller.stub(ContentStub).Write
+        self._answers = write(iter(self._requests.get, None), timeout=timeout_s, metadata=caller.metadata)
+
+    def open(self) -> pb.WriteContentResponse:
+        """Take the ref's lock and learn how far the ingest has come."""
+        wanted = self._wanted
+        self._requests.put(
+            pb.WriteContentRequest(action=_STAT, ref=wanted.ref, total=wanted.size_bytes, expected=wanted.digest or "")
+        )
+        self._unanswered = 1
+        return self._answer("open")
+
+    def send(self, request: pb.WriteContentRequest) -> None:
+        """Send one piece; waits for the oldest answer when the window is full."""
+        while self._unanswered >= WINDOW:
+            self._answer("write")
+        self._requests.put(request)
+        self._unanswered += 1
+
+    def commit(self, offset: int, digest: str) -> str:
+        """Seal the blob and return its digest."""
+        wanted = self._wanted
+        while self._unanswered:
+            self._answer("write")
+        self._requests.put(
+            pb.WriteContentRequest(
+                action=_COMMIT,
+                ref=wanted.ref,
+                offset=offset,
+                total=wanted.size_bytes,
+                expected=digest,
+                labels=wanted.labels,
+            )
+        )
+        self._unanswered = 1
+        try:
+            return self._answer("commit").digest
+        except PreconditionFailed as error:
+            raise IntegrityError(
+                f"ingest {wanted.ref} is not what {digest} and {wanted.size_bytes} bytes say: {error.message}",
+                code="content_mismatch",
+            ) from error
+
+    def close(self) -> None:
+        """End the stream; the daemon frees the ref."""
+        self._requests.put(None)
+        self._answers.cancel()
+
+    def _answer(self, act: str) -> pb.WriteContentResponse:
+        subject = Subject(act, "ingest", self._wanted.ref, self._caller.namespace, act == "commit")
+        try:
+            answer = next(self._answers)
+        except StopIteration as error:
+            raise OutcomeUnknown(
+                f"containerd ended the write of ingest {self._wanted.ref} without an answer",
+                code="containerd_no_answer",
+            ) from error
+        except grpc.RpcError as error:
+            reraise(error, subject, self._caller.transport.socket)
+        self._unanswered -= 1
+        return answer
+
+
+def _abort(caller: Caller, ref: str) -> None:
+    """Leave no half-written blob; one that cannot be thrown away now is collected a day later."""
+    with suppress(MigratorError):
+        request = pb.AbortRequest(ref=ref)
+        caller.unary(caller.stub(ContentStub).Abort, request, caller.subject("abort", "ingest", ref, changes=True))
