@@ -46,7 +46,7 @@ class Files(Workload):
 
 def describe_tree(top: Path) -> dict[str, tuple[object, ...]]:
     """Say of each path below: kind and mode, owner, what it holds, its other names, its marks, its time."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     names_of: dict[int, list[str]] = {}
     paths = sorted(top.rglob("*"))
     for path in paths:
