@@ -111,6 +111,17 @@ def logs(
     print(find_host(name, host).service(service).log_tail(lines))
 
 
+@lab_app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the container running on the target.")] = False,
+    name: Name = DEFAULT_NAME,
+) -> None:
+    """Move a running program to another host and show the proof; the last line is one JSON object."""
+    from migrator.lab.demo import run_demo
+
+    raise typer.Exit(run_demo(name, keep=keep))
+
+
 def find_host(lab_name: str, host: str) -> Host:
     """Return a host of a lab, or fail by saying which there are."""
     from migrator.lab.lab import Lab
