@@ -61,14 +61,17 @@ class Inventory:
 
 def take_inventory(lab: Lab) -> Inventory:
     """Look everywhere."""
-    found: set[str] = set()
-    for name, host in lab.hosts.items():
-        done = host.exec(["sh", "-c", LIST], timeout_s=60)
-        assert done.returncode == 0, f"{name}: {done.stderr}"
-        found |= {f"{name} {line}" for line in done.stdout.splitlines() if not line.endswith(PASSING)}
-        found |= {f"{name} frozen - {place}" for place in frozen_cgroups(lab, name)}
-        found |= {f"{name} guard - {pid}" for pid in guards(lab, name)}
+    found = {f"{name} {line}" for name in lab.hosts for line in host_lines(lab, name)}
     return Inventory(frozenset(found | {f"store {line}" for line in store_lines(lab)}))
+
+
+def host_lines(lab: Lab, name: str) -> set[str]:
+    """List what lies about on a host."""
+    done = lab.host(name).exec(["sh", "-c", LIST], timeout_s=60)
+    assert done.returncode == 0, f"{name}: {done.stderr}"
+    found = {line for line in done.stdout.splitlines() if not line.endswith(PASSING)}
+    found |= {f"frozen - {place}" for place in frozen_cgroups(lab, name)}
+    return found | {f"guard - {pid}" for pid in guards(lab, name)}
 
 
 def store_lines(lab: Lab) -> set[str]:
