@@ -18,6 +18,7 @@ from migrator.errors import InternalError, PreconditionFailed
 
 LEAF = "init"
 """In cgroup v2 processes live in leaves; this is the leaf of a host's own services."""
+NEEDED_CONTROLLERS = frozenset({"cpu", "memory", "pids"})
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,21 @@ def own_path(hierarchy: Hierarchy, pid: int | str = "self") -> str:
 
 
 def create(cgroup_name: str, host: str) -> list[Path]:
-    """Make the directories of one host in every hierarchy; return those its first process must enter."""
+    """Make the directories of one host in every hierarchy; return those its first process must enter.
+
+    Raises:
+        PreconditionFailed: The machine has cgroup v2 alone, and not the controllers that containers need.
+    """
     entries = []
-    for hierarchy in hierarchies():
+    mounted = hierarchies()
+    for hierarchy in mounted:
         lab = _existing(hierarchy, cgroup_name) or _parent(hierarchy) / cgroup_name
         directory = lab / host
         directory.mkdir(parents=True, exist_ok=True)
         if hierarchy.unified:
             _delegate(lab.parent, lab)  # not the host itself: its first process has to enter it
+            if len(mounted) == 1:
+                _require_controllers(directory)
         elif "cpuset" in hierarchy.key.split(","):
             _fill_cpuset(lab)
             _fill_cpuset(directory)
@@ -97,22 +105,41 @@ def _existing(hierarchy: Hierarchy, cgroup_name: str) -> Path | None:
 def _parent(hierarchy: Hierarchy) -> Path:
     """Choose where the lab's directory goes: below our own cgroup, so that limits set on us hold for the lab too.
 
-    In cgroup v2 a cgroup with processes cannot hand controllers to children: then the nearest ancestor without any.
+    In cgroup v2 a cgroup with processes in it cannot hand controllers on, and a login session has few of them: there it
+    is the nearest ancestor that has no processes and all that containers need, in the end the root.
     """
     place = hierarchy.mount / own_path(hierarchy).lstrip("/")
     if not place.is_dir():
         return hierarchy.mount
-    while hierarchy.unified and place != hierarchy.mount and (place / "cgroup.procs").read_text():
+    while hierarchy.unified and place != hierarchy.mount and not _can_hand_on(place):
         place = place.parent
     return place
 
 
+def _can_hand_on(place: Path) -> bool:
+    return not (place / "cgroup.procs").read_text() and _controllers(place) >= NEEDED_CONTROLLERS
+
+
+def _controllers(directory: Path) -> set[str]:
+    return set((directory / "cgroup.controllers").read_text().split())
+
+
 def _delegate(*chain: Path) -> None:
     for directory in chain:
-        for controller in (directory / "cgroup.controllers").read_text().split():
-            # A controller that an ancestor does not hand on is simply not there for the hosts either.
+        for controller in _controllers(directory):
+            # One that an ancestor does not hand on is missing below; `_require_controllers` tells of those that matter.
             with contextlib.suppress(OSError):
                 (directory / "cgroup.subtree_control").write_text(f"+{controller}")
+
+
+def _require_controllers(directory: Path) -> None:
+    missing = NEEDED_CONTROLLERS - _controllers(directory)
+    if missing:
+        raise PreconditionFailed(
+            f"no cgroup v2 controller {', '.join(sorted(missing))} for the lab, and containers need it",
+            code="no_cgroup_controllers",
+            remedy="run it outside any container, or give the container the machine's cgroup namespace",
+        )
 
 
 def _fill_cpuset(directory: Path) -> None:

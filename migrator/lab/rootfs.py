@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,8 @@ PACKAGES = (
 )
 RECIPE_VERSION = 2
 """Raise it when the way of building changes, so that old roots are not taken for new ones."""
-BUILD_DEADLINE_S = 1200.0
+BUILD_DEADLINE_S = 1200
+TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Progress = Callable[[str], None]
 """Told one short line at the start of each part of a long work."""
@@ -106,9 +108,9 @@ def _build(recipe: Recipe, progress: Progress) -> None:
 
 
 def _install_bootstrap_tool(progress: Progress) -> None:
-    if shutil.which("mmdebstrap"):
+    if shutil.which("mmdebstrap", path=TOOL_PATH):
         return
-    if not shutil.which("apt-get"):
+    if not shutil.which("apt-get", path=TOOL_PATH):
         raise PreconditionFailed(
             "this machine has no apt-get, and the lab's root file system is made of Debian packages",
             code="no_apt",
@@ -132,7 +134,7 @@ def _bootstrap(root: Path, recipe: Recipe, progress: Progress) -> None:
         'echo create_main_cluster=false > "$1/etc/postgresql-common/createcluster.conf"'
     ]
     command += [recipe.suite, str(root), mirror]
-    _run(command, f"bootstrapping Debian {recipe.suite}")
+    _run(command, f"bootstrapping Debian {recipe.suite}", progress)
 
 
 def _install_python_libraries(root: Path, recipe: Recipe, progress: Progress) -> None:
@@ -144,7 +146,7 @@ def _install_python_libraries(root: Path, recipe: Recipe, progress: Progress) ->
     command += ["--python-version", version, "--only-binary=:all:", "--upgrade", *recipe.python]
     _run(command, "installing Python libraries")
     # Every host starts several Python processes: without byte code each would compile the libraries again.
-    _run(["chroot", str(root), "python3", "-m", "compileall", "-q", "/opt/migrator/deps"], "compiling", may_fail=True)
+    _run(["chroot", str(root), "python3", "-m", "compileall", "-q", "/opt/migrator/deps"], "compiling libraries")
 
 
 def _python_version(root: Path) -> str:
@@ -165,22 +167,25 @@ def _prepare_mount_points(root: Path) -> None:
     shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
 
 
-def _run(command: list[str], what: str, *, may_fail: bool = False) -> None:
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(
-        command,
-        env=requirements.pip_environment() | environment,
+def _run(command: list[str], what: str, progress: Progress = silent) -> None:
+    """Run a tool, and pass its own lines of progress (`I: …`) on."""
+    tail: deque[str] = deque(maxlen=3)
+    with subprocess.Popen(
+        ["timeout", str(BUILD_DEADLINE_S), *command],
+        env=requirements.pip_environment() | {"PATH": TOOL_PATH, "LC_ALL": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=BUILD_DEADLINE_S,
-        check=False,
-    )
-    if done.returncode and not may_fail:
-        tail = " | ".join(done.stdout.strip().splitlines()[-3:])
+        errors="replace",
+    ) as tool:
+        for line in tool.stdout or ():
+            tail.append(line.strip())
+            if line.startswith("I: "):
+                progress("  " + line.removeprefix("I: ").strip())
+    if tool.returncode:
         raise Unavailable(
-            f"{what} failed with status {done.returncode}: {tail}",
+            f"{what} failed with status {tool.returncode}: {' | '.join(tail)}",
             code="lab_build_failed",
             remedy="check that apt and pip can reach their package sources, then run `migrator lab build` again",
         )
