@@ -26,6 +26,10 @@ from migrator.errors import (
 
 _NEVER_SENT = ("failed to connect", "connection refused", "no such file or directory", "name resolution")
 """What gRPC says when not one byte of the request left this process."""
+_GO_WORDS = {
+    "context deadline exceeded": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "context canceled": grpc.StatusCode.CANCELLED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +97,17 @@ def reraise(error: grpc.RpcError, subject: Subject, socket: str) -> NoReturn:
 
 
 def read_status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
-    """What a call raises has a status and details, but its declared base class does not."""
-    status, details = getattr(error, "code", None), getattr(error, "details", None)
-    if status is None or details is None:
+    """Return a failed call's status and words.
+
+    The deadline travels with the call: when the daemon notices it first, it answers with Go's words and no fitting status.
+    """
+    code, words = getattr(error, "code", None), getattr(error, "details", None)  # the declared base class has neither
+    if code is None or words is None:
         return grpc.StatusCode.UNKNOWN, str(error)
-    return status(), details() or ""
+    status, details = code(), words() or ""
+    if status is grpc.StatusCode.UNKNOWN:
+        status = next((real for end, real in _GO_WORDS.items() if details.endswith(end)), status)
+    return status, details
 
 
 def _missing_noun(details: str, kind: str) -> str:
