@@ -1,4 +1,4 @@
-"""OCI descriptors and digests: how every layer names a blob. No I/O here."""
+"""OCI descriptors and digests: how one blob points at another (OCI image-spec, descriptor.md)."""
 
 from __future__ import annotations
 
@@ -10,63 +10,48 @@ from typing import Any
 
 from migrator.errors import IntegrityError
 
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-MAX_SIZE_BYTES = 2**63 - 1
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the sha256 digest of some bytes as `sha256:HEX`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def check_digest(digest: str) -> str:
+    """Return a digest if it is well-formed.
+
+    Raises:
+        IntegrityError: `bad_digest`.
+    """
+    if not DIGEST.fullmatch(digest):
+        raise IntegrityError(f"{digest[:100]!r} is not a sha256 digest", code="bad_digest")
+    return digest
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What a blob runs on, in the words of the OCI image spec."""
+    """What a binary runs on, in Go's words."""
 
     os: str = "linux"
     architecture: str = "amd64"
     variant: str = ""
 
-    @classmethod
-    def from_oci(cls, data: Any) -> Platform:
-        """Read the OCI JSON form.
-
-        Raises:
-            IntegrityError: `bad_descriptor`.
-        """
-        found = _object(data, "platform")
-        names = (_text(found, "os"), _text(found, "architecture"), _text(found, "variant", ""))
-        return cls(*names)
-
     def to_oci(self) -> dict[str, str]:
         """Return the OCI JSON form."""
-        found = {"architecture": self.architecture, "os": self.os}
-        return found | {"variant": self.variant} if self.variant else found
+        variant = {"variant": self.variant} if self.variant else {}
+        return {"architecture": self.architecture, "os": self.os, **variant}
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """Points at a blob: its media type, `sha256:` digest and size in bytes."""
+    """Points at a blob: its media type, digest and size in bytes."""
 
     media_type: str
     digest: str
     size_bytes: int
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: dict[str, str] = field(default_factory=dict)
     platform: Platform | None = None
-
-    @classmethod
-    def from_oci(cls, data: Any) -> Descriptor:
-        """Read the OCI JSON form; the input may come from anywhere.
-
-        Raises:
-            IntegrityError: `bad_descriptor`: a field is missing, malformed or has the wrong type.
-        """
-        found = _object(data, "descriptor")
-        size_bytes = found.get("size")
-        if type(size_bytes) is not int or not 0 <= size_bytes <= MAX_SIZE_BYTES:
-            raise _bad("size is no count of bytes")
-        return cls(
-            media_type=_text(found, "mediaType"),
-            digest=check_digest(_text(found, "digest")),
-            size_bytes=size_bytes,
-            annotations=texts_by_name(found.get("annotations")),
-            platform=None if found.get("platform") is None else Platform.from_oci(found["platform"]),
-        )
 
     def to_oci(self) -> dict[str, Any]:
         """Return the OCI JSON form."""
@@ -77,47 +62,23 @@ class Descriptor:
             found["platform"] = self.platform.to_oci()
         return found
 
+    @classmethod
+    def from_oci(cls, data: Mapping[str, Any]) -> Descriptor:
+        """Read the OCI JSON form; the input is not trusted.
 
-def digest_bytes(data: bytes) -> str:
-    """Return the digest of some bytes, `sha256:` and 64 hex digits."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def check_digest(digest: str) -> str:
-    """Return `digest` if it is well-formed; only sha256 is in use.
-
-    Raises:
-        IntegrityError: `bad_descriptor`.
-    """
-    if not DIGEST.fullmatch(digest):
-        raise _bad(f"{digest[:80]!r} is no sha256 digest")
-    return digest
-
-
-def texts_by_name(data: Any) -> dict[str, str]:
-    """Read a JSON object of strings, such as annotations; None is an empty one.
-
-    Raises:
-        IntegrityError: `bad_descriptor`.
-    """
-    found = {} if data is None else _object(data, "annotations")
-    if not all(isinstance(value, str) for value in found.values()):
-        raise _bad("annotations hold something that is no text")
-    return found
-
-
-def _object(data: Any, what: str) -> dict[str, Any]:
-    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
-        raise _bad(f"{what} is no object")
-    return data
-
-
-def _text(data: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    value = data.get(name, default)
-    if not isinstance(value, str) or (default is None and not value):
-        raise _bad(f"{name} is missing or no text")
-    return value
-
-
-def _bad(reason: str) -> IntegrityError:
-    return IntegrityError(f"not an OCI descriptor: {reason}", code="bad_descriptor")
+        Raises:
+            IntegrityError: `bad_descriptor` or `bad_digest`, a field is missing, malformed or out of range.
+        """
+        try:
+            where = data.get("platform")
+            place = (
+                Platform(str(where["os"]), str(where["architecture"]), str(where.get("variant", ""))) if where else None
+            )
+            notes = {str(key): str(value) for key, value in (data.get("annotations") or {}).items()}
+            found = cls(str(data["mediaType"]), str(data["digest"]), int(data["size"]), notes, place)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise IntegrityError(f"not an OCI descriptor: {error!r}", code="bad_descriptor") from error
+        check_digest(found.digest)
+        if found.size_bytes < 0:
+            raise IntegrityError(f"a blob cannot have {found.size_bytes} bytes", code="bad_descriptor")
+        return found

@@ -1,0 +1,57 @@
+"""Every key in the object store, one function each; see docs/format.md.
+
+oci-layout
+blobs/sha256/HEX                        every blob once, whoever wrote it
+checkpoints/WORKLOAD/ID/index.json      the OCI index of one checkpoint, written last
+"""
+
+from __future__ import annotations
+
+import re
+
+from migrator.errors import InvalidRequest
+from migrator.models.descriptors import check_digest
+
+OCI_LAYOUT = "oci-layout"
+OCI_LAYOUT_CONTENT = b'{"imageLayoutVersion":"1.0.0"}'
+CHECKPOINTS = "checkpoints/"
+BLOBS = "blobs/sha256/"
+SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_INDEX = re.compile(r"checkpoints/([^/]+)/([^/]+)/index\.json")
+
+
+def blob_key(digest: str) -> str:
+    """Return where a blob is.
+
+    Raises:
+        IntegrityError: `bad_digest`.
+    """
+    return BLOBS + check_digest(digest).removeprefix("sha256:")
+
+
+def index_key(workload_id: str, checkpoint_id: str) -> str:
+    """Return where a checkpoint's index is.
+
+    Raises:
+        InvalidRequest: `bad_id`, an id is not a plain path segment.
+    """
+    return f"{CHECKPOINTS}{check_segment(workload_id)}/{check_segment(checkpoint_id)}/index.json"
+
+
+def parse_index_key(key: str) -> tuple[str, str] | None:
+    """Return workload and checkpoint of an index's key; None for other keys."""
+    found = _INDEX.fullmatch(key)
+    return (found[1], found[2]) if found else None
+
+
+def check_segment(name: str) -> str:
+    """Return an id if it may stand in a key.
+
+    Raises:
+        InvalidRequest: `bad_id`.
+    """
+    if not SEGMENT.fullmatch(name):
+        raise InvalidRequest(
+            f"'{name[:200]}' cannot be part of a key", code="bad_id", remedy="use letters, digits and ._-"
+        )
+    return name

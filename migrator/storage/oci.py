@@ -1,0 +1,140 @@
+"""What a checkpoint's index says: parts by role, and facts of its origin. Reads what it did not write, so it trusts nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from migrator.errors import IntegrityError
+from migrator.models.descriptors import Descriptor, digest_bytes
+
+ROLE_ANNOTATION = "io.migrator.role"
+INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+DOCUMENT_LIMIT_BYTES = 4 << 20
+"""An index or manifest longer than this is refused."""
+PARTS_LIMIT = 1000
+
+
+class Role(StrEnum):
+    """What a part of a checkpoint is for."""
+
+    MEMORY = "memory"
+    SPEC = "spec"
+    CONTAINER = "container"
+    IMAGE = "image"
+    RW_DIFF = "rw-diff"
+
+
+class FactAnnotation(StrEnum):
+    """Annotations of the index that tell its origin."""
+
+    HOST = "io.migrator.host"
+    KERNEL = "io.migrator.kernel"
+    ARCHITECTURE = "io.migrator.architecture"
+    CRIU = "io.migrator.criu"
+    WORKLOAD = "io.migrator.workload"
+    EPOCH = "io.migrator.epoch"
+    NAMESPACE = "io.migrator.namespace"
+    CONTAINER = "io.migrator.container"
+    JOB = "io.migrator.job"
+    CREATED = "io.migrator.created"
+    SNAPSHOT = "io.migrator.snapshot"
+    """JSON: `snapshotter`, `key`, `parent`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointIndex:
+    """A checkpoint's index as read."""
+
+    digest: str
+    parts: tuple[Descriptor, ...]
+    annotations: Mapping[str, str]
+
+    def part(self, role: Role) -> Descriptor:
+        """Return the one part with a role.
+
+        Raises:
+            IntegrityError: `bad_index`, there is none or more than one.
+        """
+        found = [part for part in self.parts if self.role_of(part) == role]
+        if len(found) != 1:
+            raise IntegrityError(f"the index has {len(found)} parts with the role '{role}'", code="bad_index")
+        return found[0]
+
+    def role_of(self, part: Descriptor) -> str:
+        """Return a part's role; empty for one that has none."""
+        return part.annotations.get(ROLE_ANNOTATION, "")
+
+
+def with_role(part: Descriptor, role: Role) -> Descriptor:
+    """Write a role into a descriptor."""
+    return replace(part, annotations={**part.annotations, ROLE_ANNOTATION: role.value})
+
+
+def parse_index(data: bytes) -> CheckpointIndex:
+    """Read a checkpoint's index.
+
+    Raises:
+        IntegrityError: `bad_index` or `bad_descriptor`, it is not one or exceeds the limits.
+    """
+    document = parse_document(data)
+    annotations = document.get("annotations", {})
+    if not isinstance(annotations, dict):
+        raise IntegrityError("the index has malformed annotations", code="bad_index")
+    notes = {str(key): str(value) for key, value in annotations.items()}
+    return CheckpointIndex(digest_bytes(data), tuple(_descriptors(document, "manifests")), notes)
+
+
+def children(part: Descriptor, data: bytes) -> list[Descriptor]:
+    """Return what a manifest or nested index names, in its order; [] for other media types.
+
+    Raises:
+        IntegrityError: It is malformed.
+    """
+    if part.media_type in INDEX_TYPES:
+        return _descriptors(parse_document(data), "manifests")
+    if part.media_type in MANIFEST_TYPES:
+        document = parse_document(data)
+        return [Descriptor.from_oci(_object(document.get("config"))), *_descriptors(document, "layers")]
+    return []
+
+
+def has_children(part: Descriptor) -> bool:
+    """Whether a blob names other blobs."""
+    return part.media_type in INDEX_TYPES or part.media_type in MANIFEST_TYPES
+
+
+def parse_document(data: bytes) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        IntegrityError: `bad_index`.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"not a JSON document: {error}", code="bad_index") from error
+    return _object(document)
+
+
+def _descriptors(document: Mapping[str, Any], name: str) -> list[Descriptor]:
+    found = document.get(name)
+    if not isinstance(found, list) or len(found) > PARTS_LIMIT:
+        raise IntegrityError(f"'{name}' is not a list of at most {PARTS_LIMIT} descriptors", code="bad_index")
+    return [Descriptor.from_oci(_object(item)) for item in found]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise IntegrityError("a JSON object was expected", code="bad_index")
+    return value

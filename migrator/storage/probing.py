@@ -1,0 +1,32 @@
+"""Probe a store: some look-alikes take the condition of a conditional PUT and ignore it."""
+
+from __future__ import annotations
+
+import secrets
+
+from migrator.errors import AlreadyExists, PreconditionFailed
+from migrator.storage.store import ObjectStore
+
+PROBES = "probes/"
+
+
+def probe_conditional_put(store: ObjectStore) -> None:
+    """Write one key twice under the condition that it is absent; the second must lose.
+
+    Raises:
+        PreconditionFailed: `store_unfit`.
+    """
+    key = f"{PROBES}{secrets.token_hex(12)}"
+    try:
+        store.put(key, b"first", if_absent=True)
+        try:
+            store.put(key, b"second", if_absent=True)
+        except AlreadyExists:
+            return
+        raise PreconditionFailed(
+            f"{store.location} ignores conditional writes (If-None-Match)",
+            code="store_unfit",
+            remedy="use a store that honours them, such as AWS S3, Ceph RGW or SeaweedFS",
+        )
+    finally:
+        store.delete(key)

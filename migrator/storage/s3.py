@@ -1,0 +1,292 @@
+"""An S3-compatible store by boto3; the only file that knows boto3.
+
+Large objects go up in parts, a few at a time, and come down in ranges, a few ahead. boto3's own transfer manager is not used: its
+CRT variant ignores `endpoint_url`, and its classic one wants files, while our bytes come from streams.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from migrator.errors import (
+    AlreadyExists,
+    IntegrityError,
+    MigratorError,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
+from migrator.settings import Settings
+from migrator.storage.probing import probe_conditional_put
+from migrator.storage.store import PIECE_BYTES, SMALL_BYTES, ObjectInfo, Progress, object_not_found
+from migrator.storage.verify import checked, size_mismatch
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+
+PART_BYTES = 8 << 20
+PARALLEL = 4
+"""Parts under way at once: bounds an upload or download to about five parts of memory."""
+ABSENT = ("404", "NoSuchKey", "NotFound")
+REFUSED = ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden")
+TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+
+
+class S3Store:
+    """Objects in a bucket.
+
+    Args:
+        bucket: Its name.
+        prefix: Put before every key; empty or ending in `/`.
+        settings: Endpoint, region and credentials.
+    """
+
+    def __init__(self, bucket: str, prefix: str, settings: Settings):
+        self.location = f"s3://{bucket}/{prefix}".rstrip("/") + f" at {settings.s3_endpoint or 'AWS'}"
+        self._bucket = bucket
+        self._prefix = prefix
+        self._client: S3Client = _client(settings)
+
+    def probe(self) -> None:
+        """See `ObjectStore.probe`."""
+        probe_conditional_put(self)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """See `ObjectStore.head`."""
+        try:
+            with self._translated(key):
+                found = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        except NotFound as error:
+            if error.code != "object_not_found":
+                raise
+            return None
+        return ObjectInfo(key, found["ContentLength"], found["LastModified"])
+
+    def get(self, key: str, limit_bytes: int = SMALL_BYTES) -> bytes:
+        """See `ObjectStore.get`."""
+        with self._translated(key):
+            body = self._client.get_object(Bucket=self._bucket, Key=self._key(key))["Body"]
+            data = body.read(limit_bytes + 1)
+            body.close()
+        if len(data) > limit_bytes:
+            raise IntegrityError(f"object '{key}' has more than {limit_bytes} bytes", code="object_too_large")
+        return data
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """See `ObjectStore.put`."""
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        with self._translated(key):
+            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **condition)
+
+    def upload(
+        self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
+    ) -> None:
+        """See `ObjectStore.upload`."""
+        whole = checked(chunks, size_bytes=size_bytes, digest=digest, what=f"object '{key}'")
+        parts = _in_parts(whole, _part_bytes(size_bytes))
+        if size_bytes <= PART_BYTES:
+            self.put(key, b"".join(parts))
+            if on_progress:
+                on_progress(size_bytes)
+            return
+        self._upload_parts(key, parts, on_progress)
+
+    def download(self, key: str, *, size_bytes: int, on_progress: Progress | None = None) -> Iterator[bytes]:
+        """See `ObjectStore.download`."""
+        found = self.head(key)
+        if found is None:
+            raise object_not_found(key, self.location)
+        if found.size_bytes != size_bytes:
+            raise size_mismatch(f"object '{key}'", size_bytes, found.size_bytes)
+        ranges = [(start, min(start + PART_BYTES, size_bytes)) for start in range(0, size_bytes, PART_BYTES)]
+        for part in _ahead(lambda edges: self._read_range(key, *edges), ranges):
+            for start in range(0, len(part), PIECE_BYTES):
+                piece = part[start : start + PIECE_BYTES]
+                if on_progress:
+                    on_progress(len(piece))
+                yield piece
+
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore.scan`."""
+        token: dict[str, Any] = {}
+        while True:
+            with self._translated(prefix):
+                page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._key(prefix), **token)
+            for item in page.get("Contents", []):
+                key = item["Key"].removeprefix(self._prefix)
+                yield ObjectInfo(key, item["Size"], item["LastModified"])
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def delete(self, key: str) -> None:
+        """See `ObjectStore.delete`."""
+        with self._translated(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
+
+    def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
+        """See `ObjectStore.abort_uploads`."""
+        oldest, aborted = datetime.now(UTC) - timedelta(seconds=older_than_s), []
+        with self._translated(prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._key(prefix)
+            )
+            for page in pages:
+                for upload in page.get("Uploads", []):
+                    if upload["Initiated"] <= oldest:
+                        self._abort(upload["Key"], upload["UploadId"])
+                        aborted.append(upload["Key"].removeprefix(self._prefix))
+        return aborted
+
+    def _upload_parts(self, key: str, parts: Iterable[bytes], on_progress: Progress | None) -> None:
+        name = self._key(key)
+        with self._translated(key):
+            upload_id = self._client.create_multipart_upload(Bucket=self._bucket, Key=name)["UploadId"]
+        done = False
+
+        def send(numbered: tuple[int, bytes]) -> Any:
+            number, data = numbered
+            with self._translated(key):
+                answer = self._client.upload_part(
+                    Bucket=self._bucket, Key=name, UploadId=upload_id, PartNumber=number, Body=data
+                )
+            if on_progress:
+                on_progress(len(data))
+            return {"PartNumber": number, "ETag": answer["ETag"]}
+
+        try:
+            sent = list(_ahead(send, enumerate(parts, start=1)))
+            with self._translated(key):
+                self._client.complete_multipart_upload(
+                    Bucket=self._bucket, Key=name, UploadId=upload_id, MultipartUpload={"Parts": sent}
+                )
+            done = True
+        finally:
+            if not done:
+                self._abort_quietly(name, upload_id)
+
+    def _abort_quietly(self, name: str, upload_id: str) -> None:
+        """Abort after a failure; if that fails too, the first failure is what matters and housekeeping finds the rest."""
+        try:
+            with self._translated(name):
+                self._abort(name, upload_id)
+        except MigratorError:
+            return
+
+    def _abort(self, name: str, upload_id: str) -> None:
+        self._client.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload_id)
+
+    def _read_range(self, key: str, start: int, end: int) -> bytes:
+        with self._translated(key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=f"bytes={start}-{end - 1}")
+            data = answer["Body"].read()
+        if len(data) != end - start:
+            raise size_mismatch(f"object '{key}'", end - start, len(data))
+        return data
+
+    def _key(self, key: str) -> str:
+        return self._prefix + key
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        """Turn boto3's errors into ours."""
+        try:
+            yield
+        except ClientError as error:
+            raise self._fault(key, error) from error
+        except (BotoCoreError, HTTPClientError) as error:
+            raise self._away(str(error)) from error
+
+    def _fault(self, key: str, error: ClientError) -> MigratorError:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if code == "NoSuchBucket":
+            return NotFound(
+                f"the bucket of {self.location} does not exist",
+                code="bucket_not_found",
+                remedy="create it, or correct MIGRATOR_STORE_URL",
+            )
+        if code in REFUSED or status == 403:
+            return PermissionDenied(
+                f"{self.location} refuses our credentials ({code})",
+                code="store_credentials",
+                remedy="correct MIGRATOR_S3_ACCESS_KEY and MIGRATOR_S3_SECRET_KEY, or the bucket's policy",
+            )
+        if code in TAKEN or status in (409, 412):
+            return AlreadyExists(f"object '{key}' exists already", code="object_exists")
+        if code in ABSENT or status == 404:
+            return object_not_found(key, self.location)
+        return self._away(f"{code} {error.response.get('Error', {}).get('Message', '')}".strip())
+
+    def _away(self, why: str) -> Unavailable:
+        return Unavailable(
+            f"{self.location} does not answer ({why})",
+            code="store_unavailable",
+            remedy="see that it runs and that MIGRATOR_S3_ENDPOINT is right",
+        )
+
+
+def open_s3(url: str, settings: Settings) -> S3Store:
+    """Open `s3://bucket[/prefix]`."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return S3Store(bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else "", settings)
+
+
+def _client(settings: Settings) -> S3Client:
+    keys = settings.s3_access_key, settings.s3_secret_key
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=settings.s3_endpoint,
+        region_name=settings.s3_region,
+        aws_access_key_id=keys[0].get_secret_value() if keys[0] else None,
+        aws_secret_access_key=keys[1].get_secret_value() if keys[1] else None,
+        config=Config(
+            signature_version="s3v4",
+            connect_timeout=2,
+            read_timeout=20,
+            retries={"mode": "standard", "total_max_attempts": 2},
+            max_pool_connections=PARALLEL * 4,
+            s3={"addressing_style": "path" if settings.s3_endpoint else "auto", "payload_signing_enabled": False},
+        ),
+    )
+
+
+def _part_bytes(size_bytes: int) -> int:
+    """S3 allows 10,000 parts."""
+    return max(PART_BYTES, -(-size_bytes // 9_000))
+
+
+def _in_parts(chunks: Iterable[bytes], part_bytes: int) -> Iterator[bytes]:
+    part = bytearray()
+    for chunk in chunks:
+        part += chunk
+        while len(part) >= part_bytes:
+            yield bytes(part[:part_bytes])
+            del part[:part_bytes]
+    if part:
+        yield bytes(part)
+
+
+def _ahead(work: Any, items: Iterable[Any]) -> Iterator[Any]:
+    """Map in order with a few items under way at once; the first error ends it."""
+    waiting: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > PARALLEL:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

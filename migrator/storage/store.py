@@ -1,0 +1,102 @@
+"""What the rest of the project wants of an object store: a few verbs, errors that are ours, nothing half-written.
+
+An object is visible only when it is whole. Implementations: `s3`, `directory`, and `memory` for tests; all pass the suite in
+`tests/contract/storage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from migrator.errors import NotFound
+
+PIECE_BYTES = 1 << 20
+"""How large the pieces are in which objects are handed on."""
+SMALL_BYTES = 4 << 20
+"""`get` refuses to read more than this into memory unless told otherwise."""
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes that were moved since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object as listed."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class ObjectStore(Protocol):
+    """A place for objects. May be shared by threads.
+
+    Every method raises `Unavailable` (`store_unavailable`) when the store does not answer, `PermissionDenied`
+    (`store_credentials`) when it refuses us, and `NotFound` (`bucket_not_found`) when it has no such bucket or directory.
+    """
+
+    location: str
+    """What people call it, for messages: `s3://migrator at http://10.0.0.2:8333`."""
+
+    def probe(self) -> None:
+        """Check that the store is reachable, is the right one, lets us write, and honours a conditional PUT.
+
+        Raises:
+            PreconditionFailed: `store_unfit`, it lets a second conditional PUT win.
+        """
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return what is known of an object; None when it is not there."""
+
+    def get(self, key: str, limit_bytes: int = SMALL_BYTES) -> bytes:
+        """Read a small object.
+
+        Raises:
+            NotFound: `object_not_found`.
+            IntegrityError: `object_too_large`.
+        """
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Write a small object.
+
+        Raises:
+            AlreadyExists: `object_exists`, with `if_absent`.
+        """
+
+    def upload(
+        self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
+    ) -> None:
+        """Write a large object; nothing is visible or left over if it fails.
+
+        Raises:
+            IntegrityError: `digest_mismatch` or `size_mismatch`, the bytes are not what was announced.
+        """
+
+    def download(self, key: str, *, size_bytes: int, on_progress: Progress | None = None) -> Iterator[bytes]:
+        """Read a large object in order.
+
+        Raises:
+            NotFound: `object_not_found`.
+            IntegrityError: `size_mismatch`, the object is shorter or longer.
+        """
+
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List the objects whose keys begin with a prefix."""
+
+    def delete(self, key: str) -> None:
+        """Delete an object; an absent one is fine."""
+
+    def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
+        """Remove what uploads left half-done, and return their keys."""
+
+
+def object_not_found(key: str, location: str) -> NotFound:
+    """Say that an object is not there."""
+    return NotFound(
+        f"object '{key}' is not in {location}",
+        code="object_not_found",
+        remedy="it was removed or never finished; take a new checkpoint",
+    )
