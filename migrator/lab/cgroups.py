@@ -188,24 +188,33 @@ def processes(directories: list[Path]) -> set[int]:
 
 
 def destroy(directories: list[Path], timeout_s: float = 15.0) -> None:
-    """Thaw and kill everything in these directories, then remove them.
+    """Thaw and kill everything in these directories, and remove them.
 
     Raises:
         InternalError: A process outlived SIGKILL, or a directory could not be removed, within `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
-    while left := processes(directories):
-        _thaw(directories)
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    while True:
+        # Again each time: a host that was just booting may still be on its way in.
+        _kill(directories)
+        held = [directory for directory in directories if not _removed(directory)]
+        if not held:
+            return
         if time.monotonic() > deadline:
             raise InternalError(
-                f"processes {sorted(left)} do not die", code="lab_process_left", remedy="look at /proc/PID/stack"
+                f"cannot remove cgroup {held[0]}, in it are processes {sorted(processes(held))}",
+                code="lab_cgroup_left",
+                remedy="look at /proc/PID/stack of these processes, then run `migrator lab down` again",
             )
         time.sleep(0.01)
-    for directory in directories:
-        _remove(directory, deadline)
+
+
+def _kill(directories: list[Path]) -> None:
+    for pid in processes(directories):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    # After the signal, not before: not one more line of a frozen program is run.
+    _thaw(directories)
 
 
 def _thaw(directories: list[Path]) -> None:
@@ -217,16 +226,14 @@ def _thaw(directories: list[Path]) -> None:
                         (Path(current) / name).write_text(word)
 
 
-def _remove(directory: Path, deadline: float) -> None:
+def _removed(directory: Path) -> bool:
     for current, _, _ in os.walk(directory, topdown=False):
-        while True:
-            try:
-                Path(current).rmdir()
-            except FileNotFoundError:
-                break
-            except OSError as error:  # the last process is dead but not yet gone from its cgroup
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise InternalError(f"cannot remove cgroup {current}: {error}", code="lab_cgroup_left") from error
-                time.sleep(0.01)
-            else:
-                break
+        try:
+            Path(current).rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno == errno.EBUSY:  # something lives in it, or died a moment ago
+                return False
+            raise InternalError(f"cannot remove cgroup {current}: {error}", code="lab_cgroup_left") from error
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -180,6 +181,7 @@ class Host:
         if self.find_init() is not None:
             return
         self.clear()
+        self._keep_or_wipe_disk(lower)
         network.plug_in(self.layout, self.name)
         plan = self._boot_plan(lower, binds, names)
         done = subprocess.run(
@@ -202,6 +204,15 @@ class Host:
         cgroups.destroy(cgroups.find(self.layout.cgroup_name, self.name))
         network.unplug(self.layout, self.name)
         self.layout.pid_file(self.name).unlink(missing_ok=True)
+
+    def _keep_or_wipe_disk(self, lower: Path) -> None:
+        """Keep what the host wrote as long as it lies over the same root; over another one it would make no sense."""
+        disk = self.layout.disk_of(self.name)
+        marker = disk / "lower"
+        if not marker.is_file() or marker.read_text() != str(lower):
+            shutil.rmtree(disk, ignore_errors=True)
+            disk.mkdir(parents=True)
+            marker.write_text(str(lower))
 
     def _wait_for_init(self) -> None:
         deadline = time.monotonic() + BOOT_TIMEOUT_S

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -71,6 +74,33 @@ def test_down_without_any_file_about_the_lab(bare_lab: Lab) -> None:
     bare_lab.layout.shape_file.unlink()
     bare_lab.down()
     assert_gone(bare_lab)
+
+
+@pytest.mark.parametrize("after_s", [0.35, 0.45, 0.55, 0.65, 0.8])
+def test_down_after_up_was_killed_half_way(lab_factory: LabFactory, after_s: float) -> None:
+    with lab_factory("half", ONE) as lab:
+        lab.down()
+        command = [sys.executable, "-m", "migrator.lab", "up", "--name", lab.name, "--hosts", "3"]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as up:
+            time.sleep(after_s)
+            os.killpg(up.pid, signal.SIGKILL)
+        lab.down()
+        assert_gone(lab)
+        lab.up(ONE)
+        assert lab.host("alpha").exec(["true"]).returncode == 0
+
+
+def test_a_host_over_a_new_root_begins_with_an_empty_disk(bare_lab: Lab) -> None:
+    alpha = bare_lab.host("alpha")
+    alpha.exec(["touch", "/etc/kept"])
+    os.kill(alpha.pid, signal.SIGKILL)
+    eventually(lambda: alpha.find_init() is None)
+    bare_lab.up(ONE)
+    assert alpha.exec(["ls", "/etc/kept"]).returncode == 0
+    alpha.clear()
+    (bare_lab.layout.disk_of("alpha") / "lower").write_text("/some/older/root")
+    bare_lab.up(ONE)
+    assert alpha.exec(["ls", "/etc/kept"]).returncode != 0
 
 
 def test_up_mends_a_host_whose_init_was_killed(bare_lab: Lab, counter_image: Path) -> None:
