@@ -136,7 +136,7 @@ class Subscription:
         try:
             return Event.from_wire(next(self._answers))
         except grpc.RpcError as error:
-            if self._closed or read_status(error)[0] is grpc.StatusCode.DEADLINE_EXCEEDED:
+            if self._closed or read_status(error)[0] in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
                 raise StopIteration from None
             reraise(error, self._subject, self._socket)
 

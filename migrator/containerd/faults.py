@@ -9,7 +9,6 @@ import grpc
 
 from migrator.errors import (
     AlreadyExists,
-    Cancelled,
     IntegrityError,
     InternalError,
     InvalidRequest,
@@ -99,7 +98,8 @@ def reraise(error: grpc.RpcError, subject: Subject, socket: str) -> NoReturn:
 def read_status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
     """Return a failed call's status and words.
 
-    The deadline travels with the call: when the daemon notices it first, it answers with Go's words and no fitting status.
+    The deadline travels with the call: when the daemon notices it first, it answers in Go's words, with no fitting
+    status.
     """
     code, words = getattr(error, "code", None), getattr(error, "details", None)  # the declared base class has neither
     if code is None or words is None:
@@ -122,7 +122,7 @@ def _missing_noun(details: str, kind: str) -> str:
 
 def _no_answer(
     status: grpc.StatusCode, details: str, subject: Subject, socket: str, words: str
-) -> OutcomeUnknown | Unavailable | ResourceBusy | Cancelled:
+) -> OutcomeUnknown | Unavailable | ResourceBusy:
     text = details.lower()
     if "locked" in text:
         return ResourceBusy(words, code=f"{subject.kind}_locked", remedy="wait until the other writer ends")
@@ -138,9 +138,8 @@ def _no_answer(
             code="containerd_no_answer",
             remedy=f"look at {subject} before trying again: it may have happened",
         )
-    if status is grpc.StatusCode.CANCELLED:
-        return Cancelled(words, code="call_cancelled")
-    slow = status is grpc.StatusCode.DEADLINE_EXCEEDED
+    # When the daemon sees the deadline first it may also just drop the stream, which reads as cancelled.
+    slow = status in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
     return Unavailable(
         f"containerd gave no answer on {socket} to {subject.act} {subject}: {details}",
         code="containerd_timeout" if slow else "containerd_unavailable",

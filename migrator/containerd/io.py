@@ -72,9 +72,9 @@ class PlainIO:
         """Nothing to remove."""
 
 
-def null_io(*, terminal: bool = False) -> PlainIO:
-    """No input, and output goes nowhere. With `terminal` the process has one, which nobody reads."""
-    return PlainIO(Stdio(terminal=terminal))
+def null_io() -> PlainIO:
+    """No input, and output goes nowhere. The shim has no such thing for a process on a terminal."""
+    return PlainIO(Stdio())
 
 
 def log_file_io(path: Path | str) -> PlainIO:
@@ -87,19 +87,20 @@ def log_file_io(path: Path | str) -> PlainIO:
     return PlainIO(Stdio(stdout=uri, stderr=uri))
 
 
-def binary_io(path: Path | str, arguments: Mapping[str, str] | None = None) -> PlainIO:
+def binary_io(path: Path | str, arguments: Mapping[str, str] | None = None, *, terminal: bool = False) -> PlainIO:
     """Both outputs go to a program of the host, as file descriptors 3 and 4; it says it is ready by closing 5.
 
     Args:
         path: The program.
         arguments: Each pair becomes two arguments, key and value; an empty value becomes none.
+        terminal: The process runs on a pseudo-terminal, whose output is what the program gets.
 
     Raises:
         InvalidRequest: `bad_log_path`: the path is not absolute.
     """
     query = f"?{urlencode(arguments)}" if arguments else ""
     uri = f"binary://{_absolute(path)}{query}"
-    return PlainIO(Stdio(stdout=uri, stderr=uri))
+    return PlainIO(Stdio(stdout=uri, stderr="" if terminal else uri, terminal=terminal))
 
 
 def _absolute(path: Path | str) -> Path:
@@ -114,10 +115,13 @@ class FifoIO:
     Args:
         directory: Where the FIFOs are made, as the host sees it; a fresh directory below it holds them.
         stdin: Read until its end; then the FIFO is closed. The process sees the end only after `close_io`.
-        stdout: Gets what the process writes. None: it has no standard output.
+        stdout: Gets what the process writes. None: that goes nowhere.
         stderr: As `stdout`; a terminal has none of its own.
-        terminal: The process runs on a pseudo-terminal.
+        terminal: The process runs on a pseudo-terminal; then `stdout` is needed.
         root: How this process sees the host's root directory, such as `/proc/PID/root`.
+
+    Raises:
+        InvalidRequest: `terminal_unread`: a terminal without `stdout`.
     """
 
     def __init__(
@@ -130,15 +134,20 @@ class FifoIO:
         terminal: bool = False,
         root: Path = Path("/"),
     ):
+        if terminal and stdout is None:
+            raise InvalidRequest("a terminal needs somebody to read it", code="terminal_unread", remedy="give stdout")
         below = Path(directory).relative_to("/")
         (root / below).mkdir(parents=True, exist_ok=True)
         self._made: Path | None = Path(tempfile.mkdtemp(prefix="fifo-", dir=root / below))
         place = Path("/") / below / self._made.name
-        names = {"stdin": stdin, "stdout": stdout, "stderr": None if terminal else stderr}
-        for name, end in names.items():
+        named: dict[str, str] = {}
+        for name, end in {"stdin": stdin, "stdout": stdout, "stderr": None if terminal else stderr}.items():
             if end is not None:
                 os.mkfifo(self._made / name, 0o600)
-        self.stdio = Stdio(**{name: str(place / name) for name, end in names.items() if end}, terminal=terminal)
+                named[name] = str(place / name)
+        if not terminal:  # the shim opens both outputs or none
+            named = {"stdout": os.devnull, "stderr": os.devnull, **named}
+        self.stdio = Stdio(**named, terminal=terminal)
         self._begin(stdin, stdout, stderr, root)
 
     @classmethod

@@ -104,8 +104,8 @@ class Process:
 
         Args:
             signal: Its number.
-            all: To every process of the task. Signal 9 so ends a frozen task without one more of its instructions; other
-                signals go to the first process only from runc 1.2 on.
+            all: To every process of the task. Signal 9 so ends a frozen task without one more of its instructions.
+                Other signals reach the first process alone since runc 1.2.
             exec_id: To that added process instead of this one.
 
         Raises:

@@ -10,8 +10,18 @@ from typing import Any
 
 import pytest
 
-from migrator.containerd import Container, ContainerdClient, Image, ProcessIO, RuncOptions, Task, pack_message
-from migrator.containerd import chain_id, read_manifest, unpack_image
+from migrator.containerd import (
+    Container,
+    ContainerdClient,
+    Image,
+    ProcessIO,
+    RuncOptions,
+    Task,
+    chain_id,
+    pack_message,
+    read_manifest,
+    unpack_image,
+)
 from migrator.errors import MigratorError, NotFound
 from migrator.lab.host import Host
 from migrator.lab.recipes import shell_image
@@ -67,7 +77,9 @@ class Workshop:
             leased.containers.create(record)
         return container_id
 
-    def task(self, args: Sequence[str] = COUNT, *, io: ProcessIO | None = None, start: bool = True, **more: Any) -> Task:
+    def task(
+        self, args: Sequence[str] = COUNT, *, io: ProcessIO | None = None, start: bool = True, **more: Any
+    ) -> Task:
         terminal = io is not None and io.stdio.terminal
         container_id = self.container(args, terminal=terminal, **more)
         task = self.create(container_id, io=io)
