@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from migrator.errors import MigratorError
 from migrator.lab.host import Host
 from migrator.lab.lab import Lab, Shape
 from migrator.lab.rootfs import ensure_root
 from migrator.settings import LAB_RUN_DIR
 
 MAX_LABS = 16
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the lab's root, if it is missing, before the clock of the first test that needs it starts."""
+    needed = any("lab_root" in getattr(item, "fixturenames", ()) for item in session.items)
+    if needed and os.geteuid() == 0:
+        with suppress(MigratorError):  # the fixture fails with it
+            ensure_root(lambda line: print(line, file=sys.__stderr__))
 
 
 @contextmanager
