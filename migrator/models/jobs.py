@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload, selectinload
 
@@ -19,6 +19,7 @@ from migrator.models.values import Job, Step, StepStatus
 from migrator.models.writes import insert_unless_taken, write
 
 Jobs = list[Job]
+_STEPS = StepRow.metadata.tables[StepRow.__tablename__]
 ALL_PHASES = frozenset(Phase)
 
 
@@ -99,8 +100,7 @@ class JobRepository:
         _check_change(before, after)
         after = replace(after, version=before.version + 1)
         self._swap(before, _changed(job_columns(before), job_columns(after)))
-        for old, new in zip(before.steps, after.steps, strict=False):
-            self._save_step(before.id, old, new)
+        self._save_steps(before, after)
         added = after.steps[len(before.steps) :]
         if added:
             self._session.execute(insert(StepRow), [step_columns(before.id, step) for step in added])
@@ -187,14 +187,16 @@ class JobRepository:
                 remedy="read it again",
             )
 
-    def _save_step(self, job_id: str, old: Step, new: Step) -> None:
-        changes = _changed(step_columns(job_id, old), step_columns(job_id, new))
-        if not changes:
-            return
-        if "attempt" in changes:  # what the attempt before reported is of no more use
-            changes |= {"progress_bytes": new.progress_bytes, "total_bytes": new.total_bytes}
-        here = update(StepRow).where(StepRow.job_id == job_id, StepRow.position == old.position)
-        write(self._session, here.values(changes))
+    def _save_steps(self, before: Job, after: Job) -> None:
+        """Write the columns that changed, with one statement for all steps in which the same ones did."""
+        batches: dict[frozenset[str], list[dict[str, Any]]] = {}
+        for old, new in zip(before.steps, after.steps, strict=False):
+            changes = _changed_step(old, new)
+            if changes:
+                batches.setdefault(frozenset(changes), []).append(changes | {"at_position": old.position})
+        here = update(_STEPS).where(_STEPS.c.job_id == before.id, _STEPS.c.position == bindparam("at_position"))
+        for rows in batches.values():
+            self._session.execute(here, rows)
 
     def _one(self, *conditions: ColumnElement[bool]) -> Job | None:
         """Read a job and its steps by one statement, so that they belong together at any isolation level."""
@@ -209,6 +211,15 @@ class JobRepository:
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in after.items() if value != before[name]}
+
+
+def _changed_step(old: Step, new: Step) -> dict[str, Any]:
+    if old == new:
+        return {}
+    changes = _changed(step_columns("", old), step_columns("", new))
+    if "attempt" in changes:  # what the attempt before reported is of no more use
+        changes |= {"progress_bytes": new.progress_bytes, "total_bytes": new.total_bytes}
+    return changes
 
 
 def _check_change(before: Job, after: Job) -> None:

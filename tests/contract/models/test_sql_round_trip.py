@@ -63,13 +63,8 @@ plans = st.integers(0, 4).flatmap(lambda length: st.tuples(*(a_step(position) fo
 
 @st.composite
 def jobs(draw: st.DrawFn) -> Job:
-    fields: dict[str, Any] = {
-        "created_at": draw(moments),
-        "request": draw(requests),
-        "version": 1,
-        "id": str(next(numbers)),
-    }
-    return Job(**fields, **draw(changes()), steps=draw(plans))
+    fixed: dict[str, Any] = {"id": str(next(numbers)), "version": 1}
+    return Job(**fixed, created_at=draw(moments), request=draw(requests), steps=draw(plans), **draw(changes()))
 
 
 def changes() -> st.SearchStrategy[dict[str, Any]]:

@@ -35,7 +35,7 @@ def indexes(connection: Connection) -> dict[str, str]:
         query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
     else:
         query = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
-    found = {name: definition for name, definition in connection.execute(text(query))}
+    found = {str(name): str(definition) for name, definition in connection.execute(text(query))}
     found.pop("alembic_version_pkc", None)
     return found
 

@@ -60,8 +60,8 @@ def _make_jobs() -> None:
         _json("failure", nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
-    held = sa.text("phase NOT IN ('cancelled', 'failed', 'succeeded')")
-    unfinished = sa.text("phase NOT IN ('cancelled', 'failed', 'needs_operator', 'succeeded')")
+    held = sa.text("(phase NOT IN ('cancelled', 'failed', 'succeeded'))")
+    unfinished = sa.text("(phase NOT IN ('cancelled', 'failed', 'needs_operator', 'succeeded'))")
     op.create_index("uq_jobs_idempotency_key", "jobs", ["idempotency_key"], unique=True)
     op.create_index(
         "uq_jobs_workload_held", "jobs", ["workload_id"], unique=True, sqlite_where=held, postgresql_where=held
