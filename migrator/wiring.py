@@ -43,9 +43,7 @@ def serve_api(settings: Settings) -> int:
     configure_logging(settings)
     database = open_database(settings)
     line = control.HostLine(build_app(settings.broker_url.get_secret_value()))
-    plane = ControlPlane(
-        database, line, CheckpointStore(open_store(settings)), host_silent_s=settings.host_silent_s
-    )
+    plane = ControlPlane(database, line, CheckpointStore(open_store(settings)), host_silent_s=settings.host_silent_s)
     server = build_server(plane, settings.api_socket, settings.api_listen)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,9 +69,7 @@ def run_controller(settings: Settings) -> int:
     )
     control.register(app, conductor)
     tickers = [Ticker("tick", TICK_S, conductor.tick)]
-    return run_worker(
-        app, queue=CONTROL_QUEUE, name="controller", slots=CONTROLLER_SLOTS, tickers=tickers, purge=False
-    )
+    return run_worker(app, queue=CONTROL_QUEUE, name="controller", slots=CONTROLLER_SLOTS, tickers=tickers, purge=False)
 
 
 def run_host_worker(settings: Settings, name: str) -> int:

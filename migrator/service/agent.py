@@ -100,18 +100,25 @@ class HostAgent:
         facts: Facts = {}
         failure: Facts | None = None
         try:
-            if command.action is StepAction.RUN and command.position in room.undone:
-                raise InternalError(f"step {command.step} of job {command.job_id} was undone before it began")
-            facts = self._do(act)
+            facts = self._do(room, act)
         except MigratorError as error:
             failure = error.on(self._host.name).to_dict()
-        except Exception as error:  # noqa: BLE001 - the border: whatever happens, the controller gets an answer
+        except Exception as error:  # the border: whatever happens, the controller gets an answer
             log.exception("step crashed", job=command.job_id, step=command.step, action=command.action.value)
             failure = InternalError(
-                f"step {command.step} crashed: {type(error).__name__}", host=self._host.name, remedy="see the worker's log"
+                f"step {command.step} crashed: {type(error).__name__}",
+                host=self._host.name,
+                remedy="see the worker's log",
             ).to_dict()
         duration_s = time.monotonic() - begun
-        log.info("step", job=command.job_id, step=command.step, action=command.action.value, ok=failure is None, s=round(duration_s, 4))
+        log.info(
+            "step",
+            job=command.job_id,
+            step=command.step,
+            action=command.action.value,
+            ok=failure is None,
+            s=round(duration_s, 4),
+        )
         return Outcome(
             job_id=command.job_id,
             step=command.step,
@@ -125,11 +132,15 @@ class HostAgent:
             failure=failure,
         )
 
-    def _do(self, act: Act) -> Facts:
+    def _do(self, room: _JobRoom, act: Act) -> Facts:
         command = act.command
+        if command.action is StepAction.RUN and command.position in room.undone:
+            raise InternalError(f"step {command.step} of job {command.job_id} was undone before it began")
         step = self._steps.get(command.step)
         if step is None:
-            raise InternalError(f"this worker knows no step '{command.step}'", remedy="install the same version everywhere")
+            raise InternalError(
+                f"this worker knows no step '{command.step}'", remedy="install the same version everywhere"
+            )
         if command.workload_id:
             self._host.fence.admit(command.workload_id, command.epoch)
         if command.action is StepAction.RUN:

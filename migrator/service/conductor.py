@@ -1,8 +1,8 @@
 """The controller's side: keep every job moving, one compare-and-set at a time.
 
-*Started* is in SQL before a command is sent and *done* after its answer. Messages are hints: a command that got lost is sent
-again by `tick`, an answer that comes twice is dropped by `engine.conclude`. Two controllers do no harm: the loser of a
-compare-and-set lets the winner go on.
+*Started* is in SQL before a command is sent and *done* after its answer. Messages are hints: a command that got lost is
+sent again by `tick`, an answer that comes twice is dropped by `engine.conclude`. Two controllers do no harm: the loser
+of a compare-and-set lets the winner go on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -158,10 +159,16 @@ class Conductor:
                 with self._database.transaction() as tx:
                     job, step, action = self._round(tx, job_id, pending)
             except ResourceBusy as error:
-                if error.code == "job_changed":
+                if error.code != "workload_busy":
                     return  # somebody else moved it; they go on
-                raise
+                pending = partial(self._refuse, error)
+                continue
             pending = self._act(job, step, action) if step is not None else None
+
+    def _refuse(self, error: MigratorError, job: Job) -> Job | None:
+        """The job after the database refused to give it the workload."""
+        step = next((s for s in job.steps if s.status is StepStatus.STARTED), None)
+        return engine.fail_step(job, step, error, self._now()) if step else None
 
     def _round(
         self, tx: Transaction, job_id: str, change: Callable[[Job], Job | None]
@@ -217,7 +224,9 @@ class Conductor:
             if mine.attempt != step.attempt or mine.status is not step.status:
                 return None
             changed = replace(mine, dispatched_at=self._now())
-            return replace(current, steps=(*current.steps[: step.position], changed, *current.steps[step.position + 1 :]))
+            return replace(
+                current, steps=(*current.steps[: step.position], changed, *current.steps[step.position + 1 :])
+            )
 
         self._move(job.id, stamp)
         self._send(job, step, action)
@@ -280,5 +289,3 @@ def _is_out(step: Step) -> bool:
 
 def _before(first: datetime | None, second: datetime) -> bool:
     return first is not None and first < second
-
-

@@ -181,7 +181,9 @@ class ControlPlane:
             checkpoint = tx.checkpoints.get(checkpoint_id)
         index = self._checkpoints.read_index(checkpoint.workload_id, checkpoint.id)
         parts = [
-            CheckpointPart(role=index.role_of(part), media_type=part.media_type, digest=part.digest, size_bytes=part.size_bytes)
+            CheckpointPart(
+                role=index.role_of(part), media_type=part.media_type, digest=part.digest, size_bytes=part.size_bytes
+            )
             for part in index.parts
         ]
         return CheckpointDetail(checkpoint=checkpoint, parts=parts, facts=dict(index.annotations))

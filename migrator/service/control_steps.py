@@ -215,5 +215,3 @@ def control_steps(database: Database, checkpoints: CheckpointStore) -> dict[str,
         Settle(database, checkpoints),
     ]
     return {step.name: step for step in steps}
-
-

@@ -1,7 +1,7 @@
 """Walk a plan: given a job as it stands, say what to do next. No I/O, no clock of its own.
 
-`decide` looks at a job and answers with one `Decision`. `begin`, `conclude` and `turn_back` return the job as it is after
-something happened. Whoever calls writes the result by compare-and-set before it acts on it.
+`decide` looks at a job and answers with one `Decision`. `begin`, `conclude` and `turn_back` return the job as it is
+after something happened. Whoever calls writes the result by compare-and-set before it acts on it.
 """
 
 from __future__ import annotations
@@ -146,9 +146,7 @@ def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
 
 def fail_step(job: Job, step: Step, error: MigratorError, now: datetime, duration_s: float | None = None) -> Job:
     """The job after a step failed: back if there is a way back, again if there is none."""
-    failed = replace(
-        step, status=StepStatus.FAILED, finished_at=now, duration_s=duration_s, failure=error.to_dict()
-    )
+    failed = replace(step, status=StepStatus.FAILED, finished_at=now, duration_s=duration_s, failure=error.to_dict())
     job = _with(job, failed, now)
     if not _line(job, step).forward_only:
         return turn_back(job, error, now)

@@ -1,7 +1,7 @@
 """The process behind `guards`: `python -m migrator.service.pause_guard RECORD`.
 
-It says `watching` on its standard output once it does, then looks ten times a second. It needs nothing but its record and
-containerd's socket, so it outlives its worker, the controller, the broker and the database.
+It says `watching` on its standard output once it does, then looks ten times a second. It needs nothing but its record
+and containerd's socket, so it outlives its worker, the controller, the broker and the database.
 """
 
 from __future__ import annotations

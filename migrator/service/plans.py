@@ -43,7 +43,7 @@ class Line:
     phase: Phase
     rollback: Rollback
     limit_s: float
-    """A host that has not answered for this long counts as having failed; see `time_limit_s` for the part that grows."""
+    """A host that has not answered for this long has failed; see `time_limit_s` for the part that grows."""
     forward_only: bool = False
     observe_first: bool = False
     """No answer is not a failure: ask the host what is true before deciding anything."""

@@ -20,9 +20,9 @@ def host_queue(host: str) -> str:
 def build_app(broker_url: str) -> Celery:
     """Make the app.
 
-    No result backend, no ETA, early acknowledgement: the controller sees to what gets lost. Redis would hand out a message
-    again after the visibility timeout; since every message is acknowledged before its act, that concerns only workers that
-    died between the two.
+    No result backend, no ETA, early acknowledgement: the controller sees to what gets lost. Redis would hand out a
+    message again after the visibility timeout; since every message is acknowledged before its act, that concerns only
+    workers that died between the two.
     """
     app = Celery("migrator", broker=broker_url, set_as_current=False)
     app.conf.update(

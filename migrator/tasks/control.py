@@ -31,7 +31,7 @@ def register(app: Celery, conductor: Conductor) -> None:
         RECORD_CONTAINERS: lambda host, views: conductor.record_containers(host, unpack_views(views)),
     }
     for name, entry in entries.items():
-        app.task(entry, name=name)
+        app.task(name=name)(entry)
 
 
 class ControllerLine:

@@ -15,7 +15,9 @@ PERFORM = "host.perform"
 LOOK = "host.look"
 
 
-def register(app: Celery, agent: HostAgent, look: Callable[[], list[ContainerView]], show: Callable[[list[ContainerView]], None]) -> None:
+def register(
+    app: Celery, agent: HostAgent, look: Callable[[], list[ContainerView]], show: Callable[[list[ContainerView]], None]
+) -> None:
     """Give the agent what arrives in the host's queue."""
 
     def perform(command: dict[str, Any]) -> None:
@@ -24,5 +26,5 @@ def register(app: Celery, agent: HostAgent, look: Callable[[], list[ContainerVie
     def answer() -> None:
         show(look())
 
-    app.task(perform, name=PERFORM)
-    app.task(answer, name=LOOK)
+    app.task(name=PERFORM)(perform)
+    app.task(name=LOOK)(answer)

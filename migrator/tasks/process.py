@@ -41,6 +41,7 @@ def run_worker(app: Celery, *, queue: str, name: str, slots: int, tickers: list[
     """Serve a queue until SIGTERM; acts under way are finished first.
 
     Args:
+        app: The app whose tasks are registered.
         queue: The queue to serve.
         name: What the worker calls itself.
         slots: Acts at the same time.

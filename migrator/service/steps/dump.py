@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+from dataclasses import asdict
 from pathlib import Path
 
-from migrator.containerd import CheckpointOptions, Container, ContainerdClient, Task
+from migrator.containerd import (
+    CheckpointOptions,
+    Descriptor,
+    Task,
+    diff_snapshot,
+    write_container,
+    write_runtime_options,
+)
 from migrator.criu.log import explain_failure
 from migrator.errors import MigratorError
-from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.values import Facts
-from migrator.service.container_record import CONTAINER_MEDIA_TYPE, encode_container
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import drop_lease, ensure_lease
-from migrator.storage.oci import Role, with_role
+from migrator.service.steps.work import remove_work_directory, work_directory
 
 
 class Dump(HostStep):
@@ -35,11 +39,12 @@ class Dump(HostStep):
         task = leased.task(container.id)
         parts = [
             *_dump_memory(task, work_directory(host, act)),
-            _write_record(leased, container, task, act),
-            _dump_files(leased, container),
+            write_container(leased, container),
+            write_runtime_options(leased, container),
+            diff_snapshot(leased, container.snapshotter, container.snapshot_key),
         ]
         act.check_aborted()
-        return {"parts": [part.to_oci() for part in parts]}
+        return {"parts": [part.to_oci() for part in parts if part], "stdio": asdict(task.stdio())}
 
     def undo(self, host: Host, act: Act) -> None:
         """Give up the lease, so that containerd collects the parts, and remove CRIU's work files."""
@@ -47,33 +52,8 @@ class Dump(HostStep):
         remove_work_directory(host, act)
 
 
-def work_directory(host: Host, act: Act) -> Path:
-    """Where CRIU leaves its log; the shim would remove it otherwise."""
-    directory = host.settings.run_dir / "criu" / act.command.job_id
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return directory
-
-
-def remove_work_directory(host: Host, act: Act) -> None:
-    """Remove what CRIU left for this job."""
-    shutil.rmtree(host.settings.run_dir / "criu" / act.command.job_id, ignore_errors=True)
-
-
 def _dump_memory(task: Task, work_path: Path) -> list[Descriptor]:
     try:
         return task.checkpoint_memory(CheckpointOptions(work_path=str(work_path)))
     except MigratorError as error:
         raise explain_failure("checkpoint", task.id, error, work_path / "dump.log") from error
-
-
-def _dump_files(runtime: ContainerdClient, container: Container) -> Descriptor:
-    diff = runtime.diff_snapshot(container.snapshotter, container.snapshot_key)
-    return with_role(diff, Role.RW_DIFF)
-
-
-def _write_record(runtime: ContainerdClient, container: Container, task: Task, act: Act) -> Descriptor:
-    """Store the container's own record; it may hold secrets, so it goes where the memory goes and nowhere else."""
-    record = json.dumps(encode_container(container, task.stdio()), sort_keys=True).encode()
-    digest = digest_bytes(record)
-    runtime.content.write(f"{act.lease_id}-container", [record], size_bytes=len(record), digest=digest)
-    return with_role(Descriptor(CONTAINER_MEDIA_TYPE, digest, len(record)), Role.CONTAINER)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+
 from migrator.containerd import ContainerdClient
+from migrator.containerd import Descriptor as RuntimeDescriptor
+from migrator.criu.images import unpack_images
 from migrator.errors import IntegrityError
 from migrator.models.descriptors import Descriptor
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.inspect_target import restored_snapshot_key
+from migrator.service.steps.work import image_directory
 from migrator.storage.checkpoints import CheckpointIndex
 from migrator.storage.oci import Role
 
-WANTED = (Role.RW_DIFF, Role.MEMORY, Role.CONTAINER)
+IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
+"""What goes into the content store; CRIU's images go into a directory of memory, where the restore reads them."""
 
 
 class Fetch(HostStep):
@@ -30,16 +37,53 @@ class Fetch(HostStep):
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         index = sealed_index(host, act)
-        parts = [index.part(role) for role in WANTED]
-        total_bytes, done_bytes = sum(part.size_bytes for part in parts), 0
-        for part in parts:
-            done_bytes += _import(host, leased, act, part, done_bytes, total_bytes)
-        leased.diffs.apply(index.part(Role.RW_DIFF), leased.snapshots(_snapshotter(act)).mounts(_key(act)))
-        return {"downloaded_bytes": done_bytes}
+        fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY)])
+        for role in IMPORTED:
+            fetching.into_content(leased, index.part(role))
+        _apply(leased, index.part(Role.RW_DIFF), act)
+        fetching.into_directory(index.part(Role.MEMORY))
+        return {"downloaded_bytes": fetching.total_bytes}
 
     def undo(self, host: Host, act: Act) -> None:
-        """Drop the snapshot that holds half of the files; the lease goes with the undo of `prepare`."""
+        """Drop the memory images and the snapshot that may hold half of the files; the lease goes with `prepare`."""
+        shutil.rmtree(image_directory(host, act), ignore_errors=True)
         drop_snapshot(host.runtime(act.request.namespace), act)
+
+
+class _Fetching:
+    """Blobs on their way to this host, with one count of bytes."""
+
+    def __init__(self, host: Host, act: Act, parts: list[Descriptor]):
+        self._host = host
+        self._act = act
+        self._done_bytes = 0
+        self.total_bytes = sum(part.size_bytes for part in parts)
+
+    def into_content(self, runtime: ContainerdClient, part: Descriptor) -> None:
+        """Import a blob into the content store."""
+        runtime.content.write(
+            f"{self._act.lease_id}-{part.digest}",
+            self._chunks(part),
+            size_bytes=part.size_bytes,
+            digest=part.digest,
+        )
+
+    def into_directory(self, part: Descriptor) -> None:
+        """Unpack CRIU's images; they are used only if all of their bytes were what the digest says."""
+        directory = image_directory(self._host, self._act)
+        shutil.rmtree(directory, ignore_errors=True)
+        try:
+            unpack_images(self._chunks(part), directory)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    def _chunks(self, part: Descriptor) -> Iterator[bytes]:
+        return self._host.checkpoints.get_blob(part.digest, part.size_bytes, on_progress=self._count)
+
+    def _count(self, size_bytes: int) -> None:
+        self._done_bytes += size_bytes
+        self._act.progress(self._done_bytes, self.total_bytes)
 
 
 def sealed_index(host: Host, act: Act) -> CheckpointIndex:
@@ -59,28 +103,7 @@ def sealed_index(host: Host, act: Act) -> CheckpointIndex:
     return index
 
 
-def _import(
-    host: Host, runtime: ContainerdClient, act: Act, part: Descriptor, before_bytes: int, total_bytes: int
-) -> int:
-    done_bytes = before_bytes
-
-    def count(size_bytes: int) -> None:
-        nonlocal done_bytes
-        done_bytes += size_bytes
-        act.progress(done_bytes, total_bytes)
-
-    runtime.content.write(
-        f"{act.lease_id}-{part.digest}",
-        host.checkpoints.get_blob(part.digest, part.size_bytes, on_progress=count),
-        size_bytes=part.size_bytes,
-        digest=part.digest,
-    )
-    return part.size_bytes
-
-
-def _snapshotter(act: Act) -> str:
-    return str(act.facts["snapshot"]["snapshotter"])
-
-
-def _key(act: Act) -> str:
-    return restored_snapshot_key(act)
+def _apply(runtime: ContainerdClient, diff: Descriptor, act: Act) -> None:
+    snapshots = runtime.snapshots(str(act.facts["snapshot"]["snapshotter"]))
+    layer = RuntimeDescriptor.from_oci(diff.to_oci())
+    runtime.diffs.apply(layer, snapshots.mounts(restored_snapshot_key(act)))

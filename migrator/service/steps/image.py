@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from migrator.containerd import Container, ContainerdClient, Image, image_blobs, unpack_image
+from migrator.containerd import Container, ContainerdClient, Descriptor, Image, unpack_image
 from migrator.errors import AlreadyExists, NotFound
-from migrator.models.descriptors import Descriptor
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.inspect_target import restored_snapshot_key
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.oci import DOCUMENT_LIMIT_BYTES, children
 
 
 class PublishImage(HostStep):
@@ -44,7 +44,7 @@ class Prepare(HostStep):
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         fetched_bytes = _fetch_image(host, leased, act)
-        unpack_image(leased, _manifest(act), act.facts["snapshot"]["snapshotter"])
+        unpack_image(leased, _manifest(act).digest, act.facts["snapshot"]["snapshotter"])
         _name_image(leased, act)
         _make_snapshot(leased, act)
         return {"image_downloaded_bytes": fetched_bytes}
@@ -83,6 +83,16 @@ def drop_snapshot(runtime: ContainerdClient, act: Act) -> None:
             snapshots.remove(key)
     except NotFound:
         return
+
+
+def image_blobs(runtime: ContainerdClient, manifest: Descriptor) -> list[Descriptor]:
+    """List a manifest, its config and its layers; the manifest must be in the content store.
+
+    Raises:
+        NotFound: `content_not_found`.
+    """
+    data = runtime.content.read_all(manifest.digest, DOCUMENT_LIMIT_BYTES)
+    return [manifest, *children(manifest, data)]
 
 
 JOB_LABEL = "io.migrator.job"

@@ -142,4 +142,6 @@ def _is_bind(mount: dict[str, Any]) -> bool:
 
 
 def _refusal(container: Container, code: str, fault: str, remedy: str) -> PreconditionFailed:
-    return PreconditionFailed(f"container '{container.id}' {fault} and cannot be checkpointed", code=code, remedy=remedy)
+    return PreconditionFailed(
+        f"container '{container.id}' {fault} and cannot be checkpointed", code=code, remedy=remedy
+    )

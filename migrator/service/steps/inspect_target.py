@@ -39,7 +39,7 @@ def restored_snapshot_key(act: Act) -> str:
 
 
 def _refuse_taken_name(runtime: ContainerdClient, name: str, act: Act) -> None:
-    if runtime.containers.exists(name):
+    if runtime.containers.list(f"id=={name}"):
         raise AlreadyExists(
             f"a container named '{name}' already exists in namespace '{act.request.namespace}'",
             code="container_exists",
@@ -56,5 +56,3 @@ def _refuse_taken_name(runtime: ContainerdClient, name: str, act: Act) -> None:
         code="snapshot_exists",
         remedy=f"remove it there: ctr -n {act.request.namespace} snapshots rm {key}",
     )
-
-

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from migrator.containerd import (
-    Container,
-    ContainerdClient,
-    ProcessState,
-    RuntimeOptions,
-    Stdio,
-    Task,
-    io_for_restore,
-)
+from google.protobuf.message import DecodeError
+
+from migrator.containerd import Container, ContainerdClient, PlainIO, ProcessState, RuncOptions, Stdio, Task
 from migrator.criu.log import explain_failure
-from migrator.errors import AlreadyExists, MigratorError, NotFound, PreconditionFailed
+from migrator.errors import AlreadyExists, IntegrityError, MigratorError, NotFound, PreconditionFailed
+from migrator.gen.containerd.services.containers.v1 import containers_pb2
 from migrator.models.values import Facts
-from migrator.service.container_record import RECORD_LIMIT_BYTES, decode_container
 from migrator.service.host import Act, Host, HostStep
-from migrator.service.steps.dump import work_directory
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
 from migrator.service.steps.inspect_target import restored_name, restored_snapshot_key
-from migrator.storage.oci import Role
+from migrator.service.steps.work import image_directory, remove_work_directory, work_directory
+from migrator.storage.checkpoints import CheckpointIndex
+from migrator.storage.oci import FactAnnotation, Role
 
 END_S = 10.0
+RECORD_LIMIT_BYTES = 4 << 20
 
 
 class Restore(HostStep):
@@ -43,13 +41,14 @@ class Restore(HostStep):
         runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
         if self.observe(host, act) == "done":
             return {"pid": runtime.task(restored_name(act)).pid}
-        container, stdio = _read_record(host, runtime, act)
+        index = sealed_index(host, act)
+        container = _read_record(runtime, index, act)
         _create(runtime, container)
-        work_path = work_directory(host, act)
         try:
-            task = _start(host, runtime, act, container, stdio, work_path)
+            task = _start(host, runtime, act, container, _restored_io(index))
         except MigratorError as error:
-            raise explain_failure("restore", container.id, error, work_path / "restore.log") from error
+            log = work_directory(host, act) / "restore.log"
+            raise explain_failure("restore", container.id, error, log) from error
         return {"pid": task.pid}
 
     def undo(self, host: Host, act: Act) -> None:
@@ -64,6 +63,7 @@ class Restore(HostStep):
             return
         end_task(runtime, name)
         delete_container(runtime, name)
+        remove_work_directory(host, act)
 
     def observe(self, host: Host, act: Act) -> str:
         """Tell whether this job's container runs here."""
@@ -94,7 +94,7 @@ class Prove(HostStep):
         status = task.status()
         if status.state is not ProcessState.RUNNING:
             raise PreconditionFailed(
-                f"container '{task.id}' was restored but is {status.state.value} now (exit status {status.exit_status})",
+                f"container '{task.id}' was restored but is {status.state.value} (exit status {status.exit_status})",
                 code="ended_after_restore",
                 remedy="the program ended by itself after the move; the frozen source and the checkpoint are kept",
             )
@@ -130,12 +130,30 @@ def delete_container(runtime: ContainerdClient, name: str) -> None:
         return
 
 
-def _read_record(host: Host, runtime: ContainerdClient, act: Act) -> tuple[Container, Stdio]:
-    part = sealed_index(host, act).part(Role.CONTAINER)
-    data = json.loads(runtime.content.read_all(part.digest, RECORD_LIMIT_BYTES))
-    container, stdio = decode_container(data, name=restored_name(act), snapshot_key=restored_snapshot_key(act))
-    labels = {**container.labels, JOB_LABEL: act.command.job_id}
-    return container.relabelled(labels), stdio
+def _read_record(runtime: ContainerdClient, index: CheckpointIndex, act: Act) -> Container:
+    """Read the container as its source knew it, under the name and snapshot that it gets here.
+
+    Raises:
+        IntegrityError: `bad_container_record`.
+    """
+    data = runtime.content.read_all(index.part(Role.CONTAINER).digest, RECORD_LIMIT_BYTES)
+    try:
+        known = Container.from_wire(containers_pb2.Container.FromString(data))
+    except DecodeError as error:
+        raise IntegrityError("the checkpoint's container record is malformed", code="bad_container_record") from error
+    return replace(
+        known,
+        id=restored_name(act),
+        snapshot_key=restored_snapshot_key(act),
+        labels={**known.labels, JOB_LABEL: act.command.job_id},
+    )
+
+
+def _restored_io(index: CheckpointIndex) -> PlainIO:
+    """Log files and log programs go on here; a FIFO's reader stayed behind, so what it was for goes nowhere."""
+    names: Mapping[str, object] = json.loads(index.annotations.get(FactAnnotation.STDIO, "{}"))
+    stdout, stderr = (str(names.get(name, "")) for name in ("stdout", "stderr"))
+    return PlainIO(Stdio(stdout=stdout if "://" in stdout else "", stderr=stderr if "://" in stderr else ""))
 
 
 def _create(runtime: ContainerdClient, container: Container) -> None:
@@ -146,16 +164,18 @@ def _create(runtime: ContainerdClient, container: Container) -> None:
             raise
 
 
-def _start(
-    host: Host, runtime: ContainerdClient, act: Act, container: Container, stdio: Stdio, work_path: Path
-) -> Task:
+def _start(host: Host, runtime: ContainerdClient, act: Act, container: Container, io: PlainIO) -> Task:
     end_task(runtime, container.id)  # what a former attempt may have left half-made
+    options = RuncOptions()
+    if container.runtime_options is not None:
+        options.ParseFromString(container.runtime_options.value)
+    options.criu_image_path = str(image_directory(host, act))
+    options.criu_work_path = str(work_directory(host, act))
     task = runtime.create_task(
         container.id,
         rootfs=runtime.snapshots(container.snapshotter).mounts(container.snapshot_key),
-        io=io_for_restore(stdio),
-        checkpoint=sealed_index(host, act).part(Role.MEMORY),
-        options=RuntimeOptions.for_restore(container.runtime_options, criu_work_path=str(work_path)),
+        io=io,
+        options=options,
     )
     task.start()
     return task

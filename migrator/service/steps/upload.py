@@ -7,13 +7,18 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from migrator.containerd import compose_index
+from migrator.containerd import ContainerdClient, compress_layer, index_annotations
+from migrator.containerd import Descriptor as RuntimeDescriptor
+from migrator.containerd.mediatypes import INDEX
 from migrator.models.descriptors import Descriptor
+from migrator.models.phase import JobKind
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
-from migrator.storage.oci import FactAnnotation, Role, with_role
+from migrator.storage.oci import ROLE_ANNOTATION, FactAnnotation, Role, with_role
 
 PARALLEL_BLOBS = 3
+WORTH_WAITING_BYTES = 1 << 20
+"""Up to here a frozen container may wait for the compression of its changed files: some milliseconds."""
 
 
 class Upload(HostStep):
@@ -28,7 +33,8 @@ class Upload(HostStep):
             Unavailable: `store_unavailable`, the store does not answer.
         """
         command = act.command
-        parts = [Descriptor.from_oci(part) for part in act.facts["parts"]]
+        runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
+        parts = [_portable(runtime, Descriptor.from_oci(part), act) for part in act.facts["parts"]]
         sent_bytes = _send(host, act, parts)
         index = _index(host, act, parts)
         act.check_aborted()
@@ -58,6 +64,14 @@ class _Progress:
         self._act.progress(done_bytes, self._total_bytes)
 
 
+def _portable(runtime: ContainerdClient, part: Descriptor, act: Act) -> Descriptor:
+    """Compress the changed files where nobody waits for it: `ctr container restore --rw` knows them by gzip alone."""
+    waits = act.request.kind is JobKind.MIGRATION and part.size_bytes > WORTH_WAITING_BYTES
+    if part.annotations.get(ROLE_ANNOTATION) != Role.RW_DIFF or waits:
+        return part
+    return Descriptor.from_oci(compress_layer(runtime, RuntimeDescriptor.from_oci(part.to_oci())).to_oci())
+
+
 def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
     runtime = host.runtime(act.request.namespace)
     progress = _Progress(act, sum(part.size_bytes for part in parts))
@@ -85,13 +99,14 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         FactAnnotation.CONTAINER: str(act.request.container),
         FactAnnotation.JOB: command.job_id,
         FactAnnotation.CREATED: str(act.facts["claimed_at"]),
+        FactAnnotation.STDIO: json.dumps(act.facts["stdio"], sort_keys=True),
         FactAnnotation.SNAPSHOT: json.dumps(act.facts["snapshot"], sort_keys=True),
     }
-    index = compose_index(
-        [*parts, image],
-        image_name=str(act.facts["image"]["name"]),
-        runtime_name=str(act.facts["runtime"]),
-        snapshotter=str(act.facts["snapshot"]["snapshotter"]),
-        annotations={name.value: value for name, value in facts.items()},
-    )
+    known = index_annotations(host.runtime(act.request.namespace).containers.get(str(act.request.container)))
+    index = {
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [part.to_oci() for part in (*parts, image)],
+        "annotations": {**known, **{name.value: value for name, value in facts.items()}},
+    }
     return json.dumps(index, sort_keys=True).encode()

@@ -41,7 +41,9 @@ def test_passing_troubles_are_handed_on(tmp_path: Path) -> None:
     assert explain_failure("checkpoint", "web", error, tmp_path / "none") is error
 
 
-@pytest.mark.parametrize(("text", "numbers"), [("4.2.1", (4, 2, 1)), ("4.2-rc1", (4, 2, 1)), ("", ()), ("3.17", (3, 17))])
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("4.2.1", (4, 2, 1)), ("4.2-rc1", (4, 2, 1)), ("", ()), ("3.17", (3, 17))]
+)
 def test_versions(text: str, numbers: tuple[int, ...]) -> None:
     assert parse_version(text) == numbers
 

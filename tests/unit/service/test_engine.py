@@ -21,7 +21,13 @@ LATER = NOW + timedelta(minutes=5)
 def new_job(kind: JobKind = JobKind.MIGRATION) -> Job:
     request = JobRequest(kind=kind, source_host="alpha", container="c", target_host="beta", checkpoint_id="ck")
     return Job(
-        id="j", request=request, phase=Phase.ACCEPTED, version=1, created_at=NOW, updated_at=NOW, steps=steps_for(request)
+        id="j",
+        request=request,
+        phase=Phase.ACCEPTED,
+        version=1,
+        created_at=NOW,
+        updated_at=NOW,
+        steps=steps_for(request),
     )
 
 

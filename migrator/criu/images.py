@@ -1,0 +1,80 @@
+"""CRIU's images as they travel: a tar of plain files, written by somebody else, so nothing in it is trusted."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from migrator.errors import IntegrityError
+
+COPY_BYTES = 1 << 20
+FILES_LIMIT = 100_000
+
+
+def unpack_images(chunks: Iterable[bytes], directory: Path) -> None:
+    """Unpack a stream of tar bytes into a fresh directory; only plain files in the top level are taken.
+
+    Args:
+        chunks: The tar; it is read to its last byte, so that whoever checks it on the way can speak.
+        directory: Where to; it must not exist.
+
+    Raises:
+        IntegrityError: `bad_images`, it is no tar or holds something else than plain files.
+    """
+    directory.mkdir(parents=True, mode=0o700)
+    stream = _Stream(chunks)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=COPY_BYTES) as archive:
+            for number, member in enumerate(archive):
+                if number > FILES_LIMIT:
+                    raise IntegrityError(f"more than {FILES_LIMIT} files among CRIU's images", code="bad_images")
+                _unpack(archive, member, directory)
+        stream.drain()
+    except tarfile.TarError as error:
+        raise IntegrityError(f"CRIU's images are not a tar: {error}", code="bad_images") from error
+
+
+def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) -> None:
+    name = member.name.removeprefix("./").rstrip("/")
+    if member.isdir() and name in ("", "."):
+        return
+    if not member.isreg() or "/" in name or name in ("", ".", ".."):
+        raise IntegrityError(f"CRIU's images hold something that is not a plain file: {name!r}", code="bad_images")
+    source = archive.extractfile(member)
+    if source is None:
+        raise IntegrityError(f"CRIU's images hold an unreadable file: {name!r}", code="bad_images")
+    with (directory / name).open("xb") as target:
+        (directory / name).chmod(0o600)
+        while piece := source.read(COPY_BYTES):
+            target.write(piece)
+
+
+class _Stream(io.RawIOBase):
+    """Chunks as a file to be read from front to back."""
+
+    def __init__(self, chunks: Iterable[bytes]):
+        self._chunks: Iterator[bytes] = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        found = bytearray()
+        while size < 0 or len(found) < size:
+            if not self._rest:
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    break
+                self._rest = memoryview(chunk)
+            wanted = len(self._rest) if size < 0 else size - len(found)
+            found += self._rest[:wanted]
+            self._rest = self._rest[wanted:]
+        return bytes(found)
+
+    def drain(self) -> None:
+        """Read what is left, so that the check at its end is made."""
+        for _ in self._chunks:
+            pass
