@@ -195,3 +195,54 @@ class Outcome:
     duration_s: float
     facts: Facts = field(default_factory=dict)
     failure: Facts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """A host and whether its worker lives."""
+
+    host: Host
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerListing:
+    """What the asked hosts saw, and the errors (`MigratorError.to_dict()`) of those that did not answer."""
+
+    containers: list[ContainerView]
+    failures: list[Facts]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPart:
+    """One blob that a checkpoint's index names."""
+
+    role: str
+    media_type: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointDetail:
+    """A checkpoint with its parts and the facts of its origin (the index's annotations)."""
+
+    checkpoint: Checkpoint
+    parts: list[CheckpointPart]
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What a job's phases took and moved; None where a figure does not apply (yet)."""
+
+    freeze_ms: float | None = None
+    dump_ms: float | None = None
+    upload_ms: float | None = None
+    fetch_ms: float | None = None
+    restore_ms: float | None = None
+    orchestration_ms: float | None = None
+    total_ms: float | None = None
+    bytes_uploaded: int | None = None
+    bytes_downloaded: int | None = None
+    checkpoint_bytes: int | None = None
