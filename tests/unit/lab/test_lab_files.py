@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def test_a_lock_whose_file_was_removed_by_its_holder_still_excludes(tmp_path: Pa
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
                 file.unlink()
+                time.sleep(0.01)  # long enough for the next to come in, were the lock on the name alone
                 with counter:
                     inside[0] -= 1
 
