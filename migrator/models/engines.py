@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from migrator.errors import InvalidRequest
+from migrator.errors import InternalError, InvalidRequest
 
 SQLITE_DRIVERS = ("sqlite", "sqlite+pysqlite")
 POSTGRES_DRIVERS = ("postgresql", "postgresql+psycopg")
@@ -71,6 +72,7 @@ def open_engine(url: URL) -> Engine:
     return create_engine(
         url,
         hide_parameters=True,
+        json_serializer=_to_json,
         pool_size=10,
         max_overflow=20,
         pool_timeout=POOL_TIMEOUT_S,
@@ -86,7 +88,7 @@ def open_schema_engine(url: URL) -> Engine:
     """
     if url.drivername in SQLITE_DRIVERS:
         return _open_sqlite(url, foreign_keys=False, poolclass=NullPool)
-    return create_engine(url, hide_parameters=True, poolclass=NullPool, connect_args=_postgres_arguments(url))
+    return create_engine(url, poolclass=NullPool, connect_args=_postgres_arguments(url))
 
 
 def reading(engine: Engine) -> Engine:
@@ -115,12 +117,22 @@ def make_room(url: URL) -> None:
         ) from error
 
 
+def _to_json(value: object) -> str:
+    """Spell a value as JSON that both databases take."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InternalError(f"a value cannot be stored as JSON: {error}", code="database_misused") from error
+
+
 def _postgres_arguments(url: URL) -> dict[str, Any]:
     return {name: value for name, value in POSTGRES_DEFAULTS.items() if name not in url.query}
 
 
 def _open_sqlite(url: URL, *, foreign_keys: bool, **pool: Any) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S}, **pool)
+    engine = create_engine(
+        url, hide_parameters=True, json_serializer=_to_json, connect_args={"timeout": BUSY_TIMEOUT_S}, **pool
+    )
 
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves: the driver says it too late and too weakly

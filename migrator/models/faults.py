@@ -40,7 +40,8 @@ def translate(error: SQLAlchemyError, place: str, *, write: bool) -> MigratorErr
     if isinstance(error, PoolTimeout):
         return Unavailable(f"no free connection to the {place}", code="database_unavailable", remedy="try again")
     if not isinstance(error, DBAPIError):
-        return InternalError(f"the {place} was asked in a wrong way: {error}", code="database_misused")
+        reason = str(error).splitlines()[0]
+        return InternalError(f"the {place} was asked in a wrong way: {reason}", code="database_misused")
     reason = _reason(error)
     if _is_busy(error):
         return ResourceBusy(f"the {place} is busy: {reason}", code="database_busy", remedy="try again")

@@ -66,14 +66,14 @@ def _turn_on_wal(engine: Engine) -> None:
     """Readers and a writer do not wait for each other with a write-ahead log; the file remembers the mode."""
     deadline = time.monotonic() + TURN_S
     while True:
-        with closing(engine.raw_connection()) as connection:
-            try:
+        try:
+            with closing(engine.raw_connection()) as connection:
                 connection.cursor().execute(WAL)
                 return
-            except sqlite3.Error as error:
-                # SQLite does not wait by itself for a process that changes the mode at the same moment.
-                if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > deadline:
-                    raise OperationalError(WAL, None, error) from error
+        except sqlite3.Error as error:
+            # SQLite does not wait by itself for a process that changes the mode at the same moment.
+            if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > deadline:
+                raise OperationalError(WAL, None, error) from error
         time.sleep(0.02)
 
 
