@@ -95,15 +95,15 @@ class CheckpointStore:
     def seal(self, workload_id: str, checkpoint_id: str, index: bytes) -> str:
         """Make a checkpoint visible. Sealing the same index again changes nothing.
 
-        Every blob is looked at before the index is written and once more after: a concurrent `remove` may have taken one that
-        both checkpoints share.
+        Every blob is looked at before the index is written and once more after: a concurrent `remove` may have taken
+        one that both checkpoints share.
 
         Returns:
             The digest of the index.
 
         Raises:
-            IntegrityError: `blob_missing`, a blob it names is absent or has another size; `index_changed`, it was not read
-                back as it was written.
+            IntegrityError: `blob_missing`, a blob it names is absent or has another size; `index_changed`, it was not
+                read back as it was written.
             AlreadyExists: `checkpoint_sealed`, another index is there under this id.
         """
         parsed = parse_index(index)
@@ -158,8 +158,8 @@ class CheckpointStore:
     def remove(self, workload_id: str, checkpoint_id: str, *, candidates: Iterable[Descriptor] = ()) -> int:
         """Take a checkpoint out of the store: its index first, then its blobs that no other index names.
 
-        The base image stays. A concurrent `seal` that counts on a shared blob in the moment between the reading of the other
-        indexes and the deletion is why `seal` looks twice.
+        The base image stays. A concurrent `seal` that counts on a shared blob in the moment between the reading of the
+        other indexes and the deletion is why `seal` looks twice.
 
         Args:
             workload_id: Its workload.

@@ -48,6 +48,8 @@ class FactAnnotation(StrEnum):
     CONTAINER = "io.migrator.container"
     JOB = "io.migrator.job"
     CREATED = "io.migrator.created"
+    STDIO = "io.migrator.stdio"
+    """JSON: `stdout`, `stderr`: where the task wrote to."""
     SNAPSHOT = "io.migrator.snapshot"
     """JSON: `snapshotter`, `key`, `parent`."""
 

@@ -1,7 +1,7 @@
 """An S3-compatible store by boto3; the only file that knows boto3.
 
-Large objects go up in parts, a few at a time, and come down in ranges, a few ahead. boto3's own transfer manager is not used: its
-CRT variant ignores `endpoint_url`, and its classic one wants files, while our bytes come from streams.
+Large objects go up in parts, a few at a time, and come down in ranges, a few ahead. boto3's own transfer manager is not
+used: its CRT variant ignores `endpoint_url`, and its classic one wants files, while our bytes come from streams.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from migrator.storage.store import PIECE_BYTES, SMALL_BYTES, ObjectInfo, Progres
 from migrator.storage.verify import checked, size_mismatch
 
 if TYPE_CHECKING:
-    from types_boto3_s3.client import S3Client
+    from mypy_boto3_s3.client import S3Client
 
 PART_BYTES = 8 << 20
 PARALLEL = 4
@@ -175,7 +175,7 @@ class S3Store:
                 self._abort_quietly(name, upload_id)
 
     def _abort_quietly(self, name: str, upload_id: str) -> None:
-        """Abort after a failure; if that fails too, the first failure is what matters and housekeeping finds the rest."""
+        """Abort after a failure; if that fails too, the first failure matters and housekeeping finds the rest."""
         try:
             with self._translated(name):
                 self._abort(name, upload_id)
@@ -243,7 +243,7 @@ def open_s3(url: str, settings: Settings) -> S3Store:
 
 def _client(settings: Settings) -> S3Client:
     keys = settings.s3_access_key, settings.s3_secret_key
-    return boto3.session.Session().client(
+    client: S3Client = boto3.session.Session().client(
         "s3",
         endpoint_url=settings.s3_endpoint,
         region_name=settings.s3_region,
@@ -258,6 +258,7 @@ def _client(settings: Settings) -> S3Client:
             s3={"addressing_style": "path" if settings.s3_endpoint else "auto", "payload_signing_enabled": False},
         ),
     )
+    return client
 
 
 def _part_bytes(size_bytes: int) -> int:
