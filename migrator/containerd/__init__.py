@@ -27,8 +27,9 @@ from migrator.containerd.process import ExitStatus, Process, ProcessState, Statu
 from migrator.containerd.snapshots import SnapshotInfo, SnapshotKind, SnapshotUsage
 from migrator.containerd.task import ProcessInfo, Task
 from migrator.containerd.unpack import chain_id, read_manifest, resolve_manifest, unpack_image
-from migrator.containerd.values import Container, Descriptor, Image, Mount, Platform, pack_message
+from migrator.containerd.values import Container, Image, Mount, pack_message
 from migrator.gen.containerd.runc.v1.options_pb2 import Options as RuncOptions
+from migrator.models.descriptors import Descriptor, Platform
 
 __all__ = [
     "Checkpoint",

@@ -24,11 +24,12 @@ from migrator.containerd.leases import Leases
 from migrator.containerd.namespaces import Namespaces
 from migrator.containerd.snapshots import Snapshots
 from migrator.containerd.task import Task
-from migrator.containerd.values import Descriptor, Labels, Mount, pack_message
+from migrator.containerd.values import Labels, Mount, descriptor_to_wire, pack_message
 from migrator.errors import MigratorError, NotFound, WorkloadFailed
 from migrator.gen.containerd.services.tasks.v1 import tasks_pb2 as pb
 from migrator.gen.containerd.services.tasks.v1.tasks_pb2_grpc import TasksStub
 from migrator.gen.containerd.types.task import task_pb2
+from migrator.models.descriptors import Descriptor
 
 
 class ContainerdClient:
@@ -216,7 +217,7 @@ class ContainerdClient:
                 stdout=io.stdio.stdout,
                 stderr=io.stdio.stderr,
                 terminal=io.stdio.terminal,
-                checkpoint=checkpoint.to_wire() if checkpoint else None,
+                checkpoint=descriptor_to_wire(checkpoint) if checkpoint else None,
                 options=pack_message(options) if options is not None else None,
                 runtime_path=runtime_path or "",
             )

@@ -11,10 +11,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from migrator.containerd.channel import Caller
 from migrator.containerd.ingest import Ingest, write_blob
-from migrator.containerd.values import Descriptor, Labels, moment
+from migrator.containerd.values import Labels, moment
 from migrator.errors import IntegrityError, NotFound, ResourceExhausted
 from migrator.gen.containerd.services.content.v1 import content_pb2 as pb
 from migrator.gen.containerd.services.content.v1.content_pb2_grpc import ContentStub
+from migrator.models.descriptors import Descriptor
 
 SLOWEST_BYTES_PER_S = 1 << 20
 """A transfer slower than this counts as hung; deadlines of streams grow with their length accordingly."""

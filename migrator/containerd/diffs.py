@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from migrator.containerd.channel import Caller
 from migrator.containerd.mediatypes import LAYER_TAR
-from migrator.containerd.values import Descriptor, Labels, Mount
+from migrator.containerd.values import Labels, Mount, descriptor_from_wire, descriptor_to_wire
 from migrator.gen.containerd.services.diff.v1 import diff_pb2 as pb
 from migrator.gen.containerd.services.diff.v1.diff_pb2_grpc import DiffStub
+from migrator.models.descriptors import Descriptor
 
 
 class Diffs:
@@ -46,7 +47,7 @@ class Diffs:
         )
         subject = self._caller.subject("diff", "snapshot", ref, changes=True)
         timeout_s = timeout_s or self._caller.slow_timeout_s
-        return Descriptor.from_wire(self._caller.unary(self._stub.Diff, request, subject, timeout_s=timeout_s).diff)
+        return descriptor_from_wire(self._caller.unary(self._stub.Diff, request, subject, timeout_s=timeout_s).diff)
 
     def apply(
         self, layer: Descriptor, mounts: Sequence[Mount], *, sync_fs: bool = False, timeout_s: float | None = None
@@ -57,10 +58,10 @@ class Diffs:
             The layer's uncompressed form; its digest is the layer's diff id.
         """
         wires = [mount.to_wire() for mount in mounts]
-        request = pb.ApplyRequest(diff=layer.to_wire(), mounts=wires, sync_fs=sync_fs)
+        request = pb.ApplyRequest(diff=descriptor_to_wire(layer), mounts=wires, sync_fs=sync_fs)
         subject = self._caller.subject("apply", "layer", layer.digest, changes=True)
         timeout_s = timeout_s or self._caller.slow_timeout_s
-        return Descriptor.from_wire(self._caller.unary(self._stub.Apply, request, subject, timeout_s=timeout_s).applied)
+        return descriptor_from_wire(self._caller.unary(self._stub.Apply, request, subject, timeout_s=timeout_s).applied)
 
     @property
     def _stub(self) -> DiffStub:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from typing import Any as Json
 
 from migrator.containerd.mediatypes import GC_CONTENT, INDEXES, MANIFESTS
-from migrator.containerd.values import Descriptor
 from migrator.errors import IntegrityError
+from migrator.models.descriptors import Descriptor
 
 if TYPE_CHECKING:
     from migrator.containerd.client import ContainerdClient

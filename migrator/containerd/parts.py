@@ -34,8 +34,9 @@ from migrator.containerd.mediatypes import (
     UNCOMPRESSED,
 )
 from migrator.containerd.snapshots import SnapshotKind, Snapshots
-from migrator.containerd.values import Container, Descriptor, Labels, Mount, Platform
+from migrator.containerd.values import Container, Labels, Mount
 from migrator.errors import IntegrityError
+from migrator.models.descriptors import Descriptor, Platform
 
 if TYPE_CHECKING:
     from migrator.containerd.client import ContainerdClient

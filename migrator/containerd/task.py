@@ -16,10 +16,11 @@ from migrator.containerd.mediatypes import PROCESS_URL, RESOURCES_URL
 from migrator.containerd.metrics import TaskMetrics
 from migrator.containerd.parts import with_role
 from migrator.containerd.process import Process, ProcessState, Status
-from migrator.containerd.values import Descriptor, pack_json
+from migrator.containerd.values import descriptor_from_wire, pack_json
 from migrator.errors import InvalidRequest, Unavailable
 from migrator.gen.containerd.runc.v1 import options_pb2
 from migrator.gen.containerd.services.tasks.v1 import tasks_pb2 as pb
+from migrator.models.descriptors import Descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class Task(Process):
         subject = self._subject("checkpoint", changes=True, runs=True)
         timeout_s = timeout_s or self._caller.slow_timeout_s
         answer = self._caller.unary(self._stub.Checkpoint, request, subject, timeout_s=timeout_s)
-        return [with_role(Descriptor.from_wire(wire)) for wire in answer.descriptors]
+        return [with_role(descriptor_from_wire(wire)) for wire in answer.descriptors]
 
     def _deletable(self, status: Status) -> bool:
         if status.state is ProcessState.CREATED:

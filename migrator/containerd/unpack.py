@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from migrator.containerd.gclabels import read_json
 from migrator.containerd.mediatypes import CONFIG, GC_SNAPSHOT, INDEXES, MANIFEST, SNAPSHOT_REF, UNCOMPRESSED
 from migrator.containerd.snapshots import Snapshots
-from migrator.containerd.values import Descriptor, Mount, Platform
+from migrator.containerd.values import Mount
 from migrator.errors import AlreadyExists, IntegrityError, MigratorError, NotFound
+from migrator.models.descriptors import Descriptor, Platform
 
 if TYPE_CHECKING:
     from migrator.containerd.client import ContainerdClient

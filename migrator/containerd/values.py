@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform as machine
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,10 +17,9 @@ from migrator.errors import IntegrityError, InvalidRequest
 from migrator.gen.containerd.services.containers.v1 import containers_pb2
 from migrator.gen.containerd.services.images.v1 import images_pb2
 from migrator.gen.containerd.types import descriptor_pb2, mount_pb2
+from migrator.models.descriptors import Descriptor
 
 Labels = Mapping[str, str]
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 def moment(stamp: Timestamp) -> datetime | None:
@@ -50,70 +48,19 @@ def pack_message(message: Message) -> Any:
     return Any(type_url=message.DESCRIPTOR.full_name, value=message.SerializeToString())
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """What a binary runs on, in Go's words."""
-
-    os: str = "linux"
-    architecture: str = "amd64"
-    variant: str = ""
-
-    @classmethod
-    def here(cls) -> Platform:
-        """The platform of this machine."""
-        name = machine.machine()
-        return cls("linux", _ARCHITECTURES.get(name, name))
-
-    def to_oci(self) -> dict[str, str]:
-        """The OCI JSON form."""
-        variant = {"variant": self.variant} if self.variant else {}
-        return {"architecture": self.architecture, "os": self.os, **variant}
+def descriptor_to_wire(descriptor: Descriptor) -> descriptor_pb2.Descriptor:
+    """Containerd's form; it has no platform."""
+    return descriptor_pb2.Descriptor(
+        media_type=descriptor.media_type,
+        digest=descriptor.digest,
+        size=descriptor.size_bytes,
+        annotations=descriptor.annotations,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
-    """Points at a blob: its media type, `sha256:` digest and size in bytes."""
-
-    media_type: str
-    digest: str
-    size_bytes: int
-    annotations: Labels = field(default_factory=dict)
-    platform: Platform | None = None
-
-    def to_oci(self) -> dict[str, Json]:
-        """The OCI JSON form."""
-        found: dict[str, Json] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes}
-        if self.annotations:
-            found["annotations"] = dict(self.annotations)
-        if self.platform is not None:
-            found["platform"] = self.platform.to_oci()
-        return found
-
-    @classmethod
-    def from_oci(cls, data: Mapping[str, Json]) -> Descriptor:
-        """Read the OCI JSON form.
-
-        Raises:
-            IntegrityError: A field is missing or has the wrong type.
-        """
-        try:
-            where = data.get("platform")
-            place = Platform(where["os"], where["architecture"], where.get("variant", "")) if where else None
-            notes = {str(key): str(value) for key, value in (data.get("annotations") or {}).items()}
-            return cls(str(data["mediaType"]), str(data["digest"]), int(data["size"]), notes, place)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise IntegrityError(f"not an OCI descriptor: {error!r}", code="bad_descriptor") from error
-
-    def to_wire(self) -> descriptor_pb2.Descriptor:
-        """Containerd's form; it has no platform."""
-        return descriptor_pb2.Descriptor(
-            media_type=self.media_type, digest=self.digest, size=self.size_bytes, annotations=self.annotations
-        )
-
-    @classmethod
-    def from_wire(cls, wire: descriptor_pb2.Descriptor) -> Descriptor:
-        """Read containerd's form."""
-        return cls(wire.media_type, wire.digest, wire.size, dict(wire.annotations))
+def descriptor_from_wire(wire: descriptor_pb2.Descriptor) -> Descriptor:
+    """Read containerd's form."""
+    return Descriptor(wire.media_type, wire.digest, wire.size, dict(wire.annotations))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +165,10 @@ class Image:
 
     def to_wire(self) -> images_pb2.Image:
         """Containerd's form."""
-        return images_pb2.Image(name=self.name, labels=self.labels, target=self.target.to_wire())
+        return images_pb2.Image(name=self.name, labels=self.labels, target=descriptor_to_wire(self.target))
 
     @classmethod
     def from_wire(cls, wire: images_pb2.Image) -> Image:
         """Read containerd's form."""
-        target = Descriptor.from_wire(wire.target)
+        target = descriptor_from_wire(wire.target)
         return cls(wire.name, target, dict(wire.labels), moment(wire.created_at), moment(wire.updated_at))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform as machine
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from typing import Any
 from migrator.errors import IntegrityError
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 def digest_bytes(data: bytes) -> str:
@@ -37,6 +41,12 @@ class Platform:
     architecture: str = "amd64"
     variant: str = ""
 
+    @classmethod
+    def here(cls) -> Platform:
+        """Return the platform of this machine."""
+        name = machine.machine()
+        return cls("linux", _ARCHITECTURES.get(name, name))
+
     def to_oci(self) -> dict[str, str]:
         """Return the OCI JSON form."""
         variant = {"variant": self.variant} if self.variant else {}
@@ -50,7 +60,7 @@ class Descriptor:
     media_type: str
     digest: str
     size_bytes: int
-    annotations: dict[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = None
 
     def to_oci(self) -> dict[str, Any]:

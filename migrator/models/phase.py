@@ -80,8 +80,8 @@ _FORWARD = (
 def may_follow(before: Phase, after: Phase) -> bool:
     """Tell whether a job in `before` may be moved to `after`.
 
-    Forward phases only grow (a plan may leave some out); any of them may turn to rolling back or end in success; rolling
-    back ends in failed or cancelled; every running phase may stop for an operator, who may send it either way.
+    Forward phases only grow (a plan may leave some out); any of them may turn to rolling back or end in success;
+    rolling back ends in failed or cancelled; every running phase may stop for an operator, who may send it either way.
     """
     if before == after:
         return not before.terminal

@@ -36,8 +36,8 @@ class StepAction(StrEnum):
 class JobRequest:
     """What somebody asked for.
 
-    A migration needs `source_host`, `container` and `target_host`; a checkpoint `source_host` and `container`; a restore
-    `checkpoint_id` and `target_host`, and may give `new_name`.
+    A migration needs `source_host`, `container` and `target_host`; a checkpoint `source_host` and `container`; a
+    restore `checkpoint_id` and `target_host`, and may give `new_name`.
     """
 
     kind: JobKind

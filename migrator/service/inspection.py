@@ -40,7 +40,7 @@ def _view(host: str, namespace: str, runtime: ContainerdClient, container: Conta
         image=container.image,
         pid=pid,
         memory_bytes=used_bytes,
-        labels=container.labels,
+        labels=dict(container.labels),
     )
 
 

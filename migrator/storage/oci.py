@@ -1,4 +1,4 @@
-"""What a checkpoint's index says: parts by role, and facts of its origin. Reads what it did not write, so it trusts nothing."""
+"""What a checkpoint's index says: parts by role, and facts of its origin. It trusts nothing of what it reads."""
 
 from __future__ import annotations
 

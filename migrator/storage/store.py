@@ -1,7 +1,7 @@
 """What the rest of the project wants of an object store: a few verbs, errors that are ours, nothing half-written.
 
-An object is visible only when it is whole. Implementations: `s3`, `directory`, and `memory` for tests; all pass the suite in
-`tests/contract/storage`.
+An object is visible only when it is whole. Implementations: `s3`, `directory`, and `memory` for tests; all pass the
+suite in `tests/contract/storage`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ObjectStore(Protocol):
     """A place for objects. May be shared by threads.
 
     Every method raises `Unavailable` (`store_unavailable`) when the store does not answer, `PermissionDenied`
-    (`store_credentials`) when it refuses us, and `NotFound` (`bucket_not_found`) when it has no such bucket or directory.
+    (`store_credentials`) when it refuses us, and `NotFound` (`bucket_not_found`) when there is no such bucket.
     """
 
     location: str

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 
 from migrator.containerd import ContainerdClient
-from migrator.containerd import Descriptor as RuntimeDescriptor
 from migrator.criu.images import unpack_images
 from migrator.errors import IntegrityError
 from migrator.models.descriptors import Descriptor
@@ -15,8 +14,7 @@ from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.inspect_target import restored_snapshot_key
 from migrator.service.steps.work import image_directory
-from migrator.storage.checkpoints import CheckpointIndex
-from migrator.storage.oci import Role
+from migrator.storage.oci import CheckpointIndex, Role
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
 """What goes into the content store; CRIU's images go into a directory of memory, where the restore reads them."""
@@ -105,5 +103,4 @@ def sealed_index(host: Host, act: Act) -> CheckpointIndex:
 
 def _apply(runtime: ContainerdClient, diff: Descriptor, act: Act) -> None:
     snapshots = runtime.snapshots(str(act.facts["snapshot"]["snapshotter"]))
-    layer = RuntimeDescriptor.from_oci(diff.to_oci())
-    runtime.diffs.apply(layer, snapshots.mounts(restored_snapshot_key(act)))
+    runtime.diffs.apply(diff, snapshots.mounts(restored_snapshot_key(act)))

@@ -20,8 +20,7 @@ from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
 from migrator.service.steps.inspect_target import restored_name, restored_snapshot_key
 from migrator.service.steps.work import image_directory, remove_work_directory, work_directory
-from migrator.storage.checkpoints import CheckpointIndex
-from migrator.storage.oci import FactAnnotation, Role
+from migrator.storage.oci import CheckpointIndex, FactAnnotation, Role
 
 END_S = 10.0
 RECORD_LIMIT_BYTES = 4 << 20

@@ -8,7 +8,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from migrator.containerd import ContainerdClient, compress_layer, index_annotations
-from migrator.containerd import Descriptor as RuntimeDescriptor
 from migrator.containerd.mediatypes import INDEX
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
@@ -69,7 +68,7 @@ def _portable(runtime: ContainerdClient, part: Descriptor, act: Act) -> Descript
     waits = act.request.kind is JobKind.MIGRATION and part.size_bytes > WORTH_WAITING_BYTES
     if part.annotations.get(ROLE_ANNOTATION) != Role.RW_DIFF or waits:
         return part
-    return Descriptor.from_oci(compress_layer(runtime, RuntimeDescriptor.from_oci(part.to_oci())).to_oci())
+    return compress_layer(runtime, part)
 
 
 def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
