@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import threading
-import time
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -41,27 +40,21 @@ def test_a_lock_is_for_one_and_says_who_waits_in_vain(tmp_path: Path) -> None:
         pass
 
 
-def test_a_lock_whose_file_was_removed_by_its_holder_still_excludes(tmp_path: Path) -> None:
-    file, inside, most = tmp_path / "lock", [0], [0]
-    counter = threading.Lock()
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, take, removed = tmp_path / "lock", fcntl.flock, [False]
 
-    def work() -> None:
-        for _ in range(5):
-            with exclusive(file, timeout_s=20):
-                with counter:
-                    inside[0] += 1
-                    most[0] = max(most[0], inside[0])
-                file.unlink()
-                time.sleep(0.01)  # long enough for the next to come in, were the lock on the name alone
-                with counter:
-                    inside[0] -= 1
+    def flock_after_the_holder_removed_it(descriptor: int, operation: int) -> None:
+        if not removed[0]:
+            removed[0] = True
+            file.unlink()
+        take(descriptor, operation)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most[0] == 1
+    monkeypatch.setattr(fcntl, "flock", flock_after_the_holder_removed_it)
+    with exclusive(file, timeout_s=1), pytest.raises(ResourceBusy), exclusive(file, timeout_s=0.1):
+        pass
+    assert removed[0]
 
 
 def test_the_recipe_is_known_by_what_goes_in() -> None:
