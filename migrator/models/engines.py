@@ -16,6 +16,8 @@ SQLITE_DRIVERS = ("sqlite", "sqlite+pysqlite")
 POSTGRES_DRIVERS = ("postgresql", "postgresql+psycopg")
 BUSY_TIMEOUT_S = 10.0
 """How long a writer waits for another process's transaction on SQLite."""
+SCHEMA_WAIT_S = 60.0
+"""How long to wait for another process that changes the schema."""
 POOL_TIMEOUT_S = 10.0
 POSTGRES_DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,  # seconds
@@ -68,7 +70,9 @@ def describe(url: URL) -> str:
 def open_engine(url: URL) -> Engine:
     """Make the engine for everyday work; nothing is connected yet."""
     if url.drivername in SQLITE_DRIVERS:
-        return _open_sqlite(url, foreign_keys=True, pool_size=10, max_overflow=20, pool_timeout=POOL_TIMEOUT_S)
+        return _open_sqlite(
+            url, foreign_keys=True, wait_s=BUSY_TIMEOUT_S, pool_size=10, max_overflow=20, pool_timeout=POOL_TIMEOUT_S
+        )
     return create_engine(
         url,
         hide_parameters=True,
@@ -87,8 +91,9 @@ def open_schema_engine(url: URL) -> Engine:
     SQLite alters a table by making it anew, which foreign keys would take for deleting every row.
     """
     if url.drivername in SQLITE_DRIVERS:
-        return _open_sqlite(url, foreign_keys=False, poolclass=NullPool)
-    return create_engine(url, poolclass=NullPool, connect_args=_postgres_arguments(url))
+        return _open_sqlite(url, foreign_keys=False, wait_s=SCHEMA_WAIT_S, poolclass=NullPool)
+    arguments = _postgres_arguments(url)
+    return create_engine(url, hide_parameters=True, poolclass=NullPool, connect_args=arguments)
 
 
 def reading(engine: Engine) -> Engine:
@@ -129,9 +134,9 @@ def _postgres_arguments(url: URL) -> dict[str, Any]:
     return {name: value for name, value in POSTGRES_DEFAULTS.items() if name not in url.query}
 
 
-def _open_sqlite(url: URL, *, foreign_keys: bool, **pool: Any) -> Engine:
+def _open_sqlite(url: URL, *, foreign_keys: bool, wait_s: float, **pool: Any) -> Engine:
     engine = create_engine(
-        url, hide_parameters=True, json_serializer=_to_json, connect_args={"timeout": BUSY_TIMEOUT_S}, **pool
+        url, hide_parameters=True, json_serializer=_to_json, connect_args={"timeout": wait_s}, **pool
     )
 
     def prepare(connection: Any, _record: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -14,14 +15,15 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from migrator.errors import InternalError, PreconditionFailed
+from migrator.models.engines import SCHEMA_WAIT_S
 
 REVISIONS = Path(__file__).parent / "revisions"
 UPGRADE_LOCK = 0x6D696772
 """Key of PostgreSQL's advisory lock: one process at a time changes the schema."""
+_ALEMBIC = threading.Lock()
+"""Alembic keeps the revision run under way in a module: one at a time in a process."""
 WAL = "PRAGMA journal_mode = WAL"
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-TURN_S = 60
-"""How long to wait for another process that changes the schema."""
 
 
 def upgrade(engine: Engine, place: str) -> None:
@@ -32,7 +34,7 @@ def upgrade(engine: Engine, place: str) -> None:
     """
     if engine.dialect.name == "sqlite":
         _turn_on_wal(engine)
-    with engine.begin() as connection:
+    with _ALEMBIC, engine.begin() as connection:
         _take_turn(connection)
         try:
             command.upgrade(revision_config(connection), "head")
@@ -57,14 +59,14 @@ def revision_config(connection: Connection) -> Config:
 def _take_turn(connection: Connection) -> None:
     """Wait until no other process changes the schema; on SQLite the begin of the transaction did."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SET LOCAL lock_timeout = '{TURN_S}s'"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{SCHEMA_WAIT_S:.0f}s'"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
 
 
 def _turn_on_wal(engine: Engine) -> None:
     """Readers and a writer do not wait for each other with a write-ahead log; the file remembers the mode."""
-    deadline = time.monotonic() + TURN_S
+    deadline = time.monotonic() + SCHEMA_WAIT_S
     while True:
         try:
             with closing(engine.raw_connection()) as connection:

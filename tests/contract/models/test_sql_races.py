@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from migrator.errors import MigratorError
+from migrator.models import schema
 from migrator.models.phase import Phase
 from migrator.models.session import Database
 from migrator.models.values import ContainerView, Host, Job, StepStatus, Workload
@@ -218,6 +219,29 @@ def test_processes_that_start_together_may_all_upgrade(empty_url: str) -> None:
     with database.transaction() as tx:
         assert tx.jobs.add(a_job()).id == "mig-1"
     database.close()
+
+
+def test_an_upgrade_waits_for_the_one_under_way(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    second: list[subprocess.Popen[str]] = []
+
+    def let_another_come(*_arguments: object) -> None:
+        """Called when all revisions are applied and nothing is committed yet."""
+        if not second:
+            second.append(
+                subprocess.Popen([sys.executable, "-c", UPGRADE, empty_url], stderr=subprocess.PIPE, text=True)
+            )
+            with pytest.raises(subprocess.TimeoutExpired):
+                second[0].wait(3)
+
+    monkeypatch.setattr(schema, "_check_references", let_another_come)
+    Database(empty_url).upgrade()
+    assert second[0].communicate(timeout=60)[1] == ""
+    assert second[0].returncode == 0
+
+
+def test_threads_of_one_process_may_all_upgrade(empty_url: str) -> None:
+    _, losers = race(4, lambda _number: Database(empty_url).upgrade())
+    assert losers == []
 
 
 @pytest.mark.parametrize("_round", range(3))
