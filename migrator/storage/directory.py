@@ -7,9 +7,10 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 
 from migrator.errors import (
     AlreadyExists,
@@ -19,19 +20,25 @@ from migrator.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from migrator.storage.layout import check_key
 from migrator.storage.probing import probe_conditional_put
 from migrator.storage.store import PIECE_BYTES, SMALL_BYTES, ObjectInfo, Progress, object_not_found
 from migrator.storage.verify import checked, size_mismatch
 
-UPLOADS = ".uploads"
+UPLOAD = ".upload-"
+"""How names of unfinished uploads begin; no key has such a segment. Random digits and the object's name follow."""
+UPLOAD_NAME_LENGTH = len(UPLOAD) + 17
+TRIES = 100
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DirectoryStore:
     """Objects as files. A file gets its name only when its bytes are on the disk.
 
+    Checkpoints hold memory, so nobody but the owner may read what is made here.
+
     Args:
-        root: The directory; made if absent.
+        root: The directory; made by the first write.
     """
 
     def __init__(self, root: Path):
@@ -49,14 +56,14 @@ class DirectoryStore:
                 stat = self._path(key).stat()
         except FileNotFoundError:
             return None
+        if not S_ISREG(stat.st_mode):
+            return None
         return ObjectInfo(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
 
     def get(self, key: str, limit_bytes: int = SMALL_BYTES) -> bytes:
         """See `ObjectStore.get`."""
         with self._reading(key) as file:
-            data = os.read(file, limit_bytes + 1)
-            while len(data) <= limit_bytes and (more := os.read(file, limit_bytes + 1 - len(data))):
-                data += more
+            data = b"".join(self._pieces(file, limit_bytes + 1))
         if len(data) > limit_bytes:
             raise IntegrityError(f"object '{key}' has more than {limit_bytes} bytes", code="object_too_large")
         return data
@@ -78,53 +85,107 @@ class DirectoryStore:
             found_bytes = os.fstat(file).st_size
             if found_bytes != size_bytes:
                 raise size_mismatch(f"object '{key}'", size_bytes, found_bytes)
-            while piece := os.read(file, PIECE_BYTES):
+            for piece in self._pieces(file, size_bytes):
                 if on_progress:
                     on_progress(len(piece))
                 yield piece
 
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore.scan`."""
-        with self._translated():
-            files = sorted(path for path in self._root.rglob("*") if path.is_file())
-        for path in files:
-            key = path.relative_to(self._root).as_posix()
-            if key.startswith(prefix) and not key.startswith(UPLOADS) and (info := self.head(key)):
+        for key in sorted(self._keys(prefix, hidden=False)):
+            if info := self.head(key):
                 yield info
 
     def delete(self, key: str) -> None:
-        """See `ObjectStore.delete`."""
+        """See `ObjectStore.delete`. Directories that become empty go too."""
+        path = self._path(key)
         with self._translated():
-            self._path(key).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        self._prune(path.parent)
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
-        """See `ObjectStore.abort_uploads`. Half-done files do not tell their key, so all that are old enough go."""
-        del prefix
-        old, oldest = [], time.time() - older_than_s
+        """See `ObjectStore.abort_uploads`."""
+        aborted, oldest = [], time.time() - older_than_s
+        for place in sorted(self._keys("", hidden=True)):
+            path = self._root / place
+            key = path.with_name(path.name[UPLOAD_NAME_LENGTH:]).relative_to(self._root).as_posix()
+            with self._translated(), suppress(FileNotFoundError):
+                if key.startswith(prefix) and path.stat().st_mtime <= oldest:
+                    path.unlink()
+                    aborted.append(key)
+                    self._prune(path.parent)
+        return aborted
+
+    def _keys(self, prefix: str, *, hidden: bool) -> Iterator[str]:
+        """Find the files whose keys begin with a prefix; `hidden` means unfinished uploads instead.
+
+        What cannot be read is an error: who removes blobs relies on a full list.
+        """
+        top = self._root / prefix.rpartition("/")[0]
         with self._translated():
-            for path in (self._root / UPLOADS).glob("*"):
-                if path.stat().st_mtime < oldest:
-                    path.unlink(missing_ok=True)
-                    old.append(path.name)
-        return old
+            for directory, _, names in os.walk(top, onerror=_raise_unless_gone):
+                for name in names:
+                    key = (Path(directory) / name).relative_to(self._root).as_posix()
+                    if name.startswith(UPLOAD) is hidden and key.startswith(prefix):
+                        yield key
 
     def _write(self, key: str, chunks: Iterable[bytes], *, if_absent: bool, on_progress: Progress | None) -> None:
-        """Write beside, flush, then give it its name: a link fails where a name exists, a rename replaces it."""
-        path, temporary = self._path(key), self._root / UPLOADS / secrets.token_hex(12)
-        with self._translated():
-            for directory in (path.parent, temporary.parent):
-                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Write beside, flush, then give it its name."""
+        path = self._path(key)
+        file, temporary = self._open_temporary(path)
+        try:
             try:
-                _fill(temporary, chunks, on_progress)
+                for chunk in chunks:
+                    with self._translated():
+                        _write_whole(file, chunk)
+                    if on_progress:
+                        on_progress(len(chunk))
+                with self._translated():
+                    os.fsync(file)
+            finally:
+                os.close(file)
+            self._give_name(temporary, path, key, if_absent=if_absent)
+        finally:
+            with self._translated():
+                temporary.unlink(missing_ok=True)
+            self._prune(path.parent)
+
+    def _open_temporary(self, path: Path) -> tuple[int, Path]:
+        """Make a file beside the one to be; again if somebody who removed a neighbour took the empty directory away."""
+        temporary = path.with_name(f"{UPLOAD}{secrets.token_hex(8)}-{path.name}")
+        for _ in range(TRIES):
+            with self._translated(), suppress(FileNotFoundError, FileExistsError):
+                self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._make_directory(path.parent)
+                return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), temporary
+        raise self._fault(OSError(errno.EBUSY, f"{path.parent} cannot be made"))
+
+    def _make_directory(self, path: Path) -> None:
+        if path != self._root and not path.is_dir():
+            self._make_directory(path.parent)
+            path.mkdir(mode=0o700, exist_ok=True)
+            _flush_directory(path.parent)
+
+    def _give_name(self, temporary: Path, path: Path, key: str, *, if_absent: bool) -> None:
+        """A link fails where a name exists, a rename replaces it."""
+        with self._translated():
+            try:
                 if if_absent:
                     path.hardlink_to(temporary)
                 else:
                     temporary.rename(path)
-                _flush_directory(path.parent)
             except FileExistsError as error:
                 raise AlreadyExists(f"object '{key}' exists already", code="object_exists") from error
-            finally:
-                temporary.unlink(missing_ok=True)
+            _flush_directory(path.parent)
+
+    def _prune(self, directory: Path) -> None:
+        """Remove directories that are empty now; the system refuses those that are not."""
+        while directory != self._root:
+            try:
+                directory.rmdir()
+            except OSError:
+                return
+            directory = directory.parent
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[int]:
@@ -138,8 +199,18 @@ class DirectoryStore:
         finally:
             os.close(file)
 
+    def _pieces(self, file: int, limit_bytes: int) -> Iterator[bytes]:
+        """Read up to a limit, piece by piece."""
+        while limit_bytes:
+            with self._translated():
+                piece = os.read(file, min(PIECE_BYTES, limit_bytes))
+            if not piece:
+                return
+            limit_bytes -= len(piece)
+            yield piece
+
     def _path(self, key: str) -> Path:
-        return self._root / key
+        return self._root / check_key(key)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -167,14 +238,15 @@ class DirectoryStore:
         )
 
 
-def _fill(path: Path, chunks: Iterable[bytes], on_progress: Progress | None) -> None:
-    with path.open("xb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-            if on_progress:
-                on_progress(len(chunk))
-        file.flush()
-        os.fsync(file.fileno())
+def _write_whole(file: int, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _flush_directory(path: Path) -> None:

@@ -17,6 +17,7 @@ OCI_LAYOUT_CONTENT = b'{"imageLayoutVersion":"1.0.0"}'
 CHECKPOINTS = "checkpoints/"
 BLOBS = "blobs/sha256/"
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+"""Such a name means the same to every store and file system, and leaves room for a temporary one beside it."""
 _INDEX = re.compile(r"checkpoints/([^/]+)/([^/]+)/index\.json")
 
 
@@ -42,6 +43,19 @@ def parse_index_key(key: str) -> tuple[str, str] | None:
     """Return workload and checkpoint of an index's key; None for other keys."""
     found = _INDEX.fullmatch(key)
     return (found[1], found[2]) if found else None
+
+
+def check_key(key: str) -> str:
+    """Return a key if every segment of it is plain: nothing empty, hidden, relative or unusual.
+
+    Raises:
+        InvalidRequest: `bad_key`.
+    """
+    if not all(SEGMENT.fullmatch(segment) for segment in key.split("/")):
+        raise InvalidRequest(
+            f"{key[:200]!r} cannot be a key of an object", code="bad_key", remedy="use letters, digits and ._-"
+        )
+    return key
 
 
 def check_segment(name: str) -> str:

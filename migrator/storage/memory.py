@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from migrator.errors import AlreadyExists, IntegrityError, Unavailable
+from migrator.storage.layout import check_key
 from migrator.storage.probing import probe_conditional_put
 from migrator.storage.store import PIECE_BYTES, SMALL_BYTES, ObjectInfo, Progress, object_not_found
 from migrator.storage.verify import checked, size_mismatch
@@ -18,6 +20,8 @@ class Faults:
     """What goes wrong from now on."""
 
     unavailable: bool = False
+    delay_s: float = 0.0
+    """Every request takes so much longer."""
     fail_upload_after_bytes: int | None = None
     truncate_bytes: int = 0
     """So many bytes are missing at the end of every download."""
@@ -40,7 +44,7 @@ class MemoryStore:
 
     def head(self, key: str) -> ObjectInfo | None:
         """See `ObjectStore.head`."""
-        self._check()
+        self._check(key)
         with self._lock:
             found = self._objects.get(key)
         return ObjectInfo(key, len(found[0]), found[1]) if found else None
@@ -54,7 +58,7 @@ class MemoryStore:
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """See `ObjectStore.put`."""
-        self._check()
+        self._check(key)
         with self._lock:
             if if_absent and key in self._objects:
                 raise AlreadyExists(f"object '{key}' exists already", code="object_exists")
@@ -64,7 +68,7 @@ class MemoryStore:
         self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
     ) -> None:
         """See `ObjectStore.upload`."""
-        self._check()
+        self._check(key)
         data = bytearray()
         for chunk in checked(chunks, size_bytes=size_bytes, digest=digest, what=f"object '{key}'"):
             data += chunk
@@ -98,7 +102,7 @@ class MemoryStore:
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
-        self._check()
+        self._check(key)
         with self._lock:
             self._objects.pop(key, None)
 
@@ -109,14 +113,16 @@ class MemoryStore:
         return []
 
     def _read(self, key: str) -> bytes:
-        self._check()
+        self._check(key)
         with self._lock:
             found = self._objects.get(key)
         if found is None:
             raise object_not_found(key, self.location)
         return found[0]
 
-    def _check(self) -> None:
+    def _check(self, key: str = "all") -> None:
+        check_key(key)
+        time.sleep(self.faults.delay_s)
         if self.faults.unavailable:
             raise self._away()
 

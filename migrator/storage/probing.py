@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 
 from migrator.errors import AlreadyExists, PreconditionFailed
 from migrator.storage.store import ObjectStore
@@ -17,8 +18,9 @@ def probe_conditional_put(store: ObjectStore) -> None:
         PreconditionFailed: `store_unfit`.
     """
     key = f"{PROBES}{secrets.token_hex(12)}"
-    try:
+    with suppress(AlreadyExists):  # by chance alone it is there: this is our own request, repeated
         store.put(key, b"first", if_absent=True)
+    try:
         try:
             store.put(key, b"second", if_absent=True)
         except AlreadyExists:

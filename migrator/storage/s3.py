@@ -6,27 +6,24 @@ used: its CRT variant ignores `endpoint_url`, and its classic one wants files, w
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from migrator.errors import (
-    AlreadyExists,
-    IntegrityError,
-    MigratorError,
-    NotFound,
-    PermissionDenied,
-    Unavailable,
-)
+from migrator.errors import IntegrityError, MigratorError, NotFound
 from migrator.settings import Settings
-from migrator.storage.probing import probe_conditional_put
+from migrator.storage.layout import check_key
+from migrator.storage.probing import PROBES, probe_conditional_put
+from migrator.storage.s3_answers import bucket_not_found, explain_answer, refused, unavailable
 from migrator.storage.store import PIECE_BYTES, SMALL_BYTES, ObjectInfo, Progress, object_not_found
 from migrator.storage.verify import checked, size_mismatch
 
@@ -35,10 +32,12 @@ if TYPE_CHECKING:
 
 PART_BYTES = 8 << 20
 PARALLEL = 4
-"""Parts under way at once: bounds an upload or download to about five parts of memory."""
-ABSENT = ("404", "NoSuchKey", "NotFound")
-REFUSED = ("403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden")
-TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+"""Parts under way at once: bounds an upload or download to about six parts of memory."""
+PATIENT = {"connect_timeout": 2, "read_timeout": 20, "retries": {"mode": "standard", "total_max_attempts": 3}}
+HASTY = {"connect_timeout": 1.5, "read_timeout": 2, "retries": {"mode": "standard", "total_max_attempts": 2}}
+"""For the probe: two tries and the pause between them, of a second at most, take less than 5 s."""
+NO_MULTIPART_BYTES = PART_BYTES
+"""Up to here one request does it."""
 
 
 class S3Store:
@@ -54,10 +53,17 @@ class S3Store:
         self.location = f"s3://{bucket}/{prefix}".rstrip("/") + f" at {settings.s3_endpoint or 'AWS'}"
         self._bucket = bucket
         self._prefix = prefix
-        self._client: S3Client = _client(settings)
+        session = boto3.session.Session()
+        self._client = _client(session, settings, PATIENT)
+        self._prober = _client(session, settings, HASTY)
 
     def probe(self) -> None:
-        """See `ObjectStore.probe`."""
+        """See `ObjectStore.probe`. A server that is not there is said within 5 s."""
+        try:
+            with self._translated(PROBES):
+                self._prober.head_bucket(Bucket=self._bucket)
+        except NotFound as error:  # a HEAD has no body that would tell a bucket from an object
+            raise bucket_not_found(self.location) from error
         probe_conditional_put(self)
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -85,7 +91,9 @@ class S3Store:
         """See `ObjectStore.put`."""
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
         with self._translated(key):
-            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **condition)
+            self._client.put_object(
+                Bucket=self._bucket, Key=self._key(key), Body=data, ChecksumSHA256=_checksum(data), **condition
+            )
 
     def upload(
         self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
@@ -93,7 +101,7 @@ class S3Store:
         """See `ObjectStore.upload`."""
         whole = checked(chunks, size_bytes=size_bytes, digest=digest, what=f"object '{key}'")
         parts = _in_parts(whole, _part_bytes(size_bytes))
-        if size_bytes <= PART_BYTES:
+        if size_bytes <= NO_MULTIPART_BYTES:
             self.put(key, b"".join(parts))
             if on_progress:
                 on_progress(size_bytes)
@@ -120,7 +128,7 @@ class S3Store:
         token: dict[str, Any] = {}
         while True:
             with self._translated(prefix):
-                page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._key(prefix), **token)
+                page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **token)
             for item in page.get("Contents", []):
                 key = item["Key"].removeprefix(self._prefix)
                 yield ObjectInfo(key, item["Size"], item["LastModified"])
@@ -138,7 +146,7 @@ class S3Store:
         oldest, aborted = datetime.now(UTC) - timedelta(seconds=older_than_s), []
         with self._translated(prefix):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket, Prefix=self._key(prefix)
+                Bucket=self._bucket, Prefix=self._prefix + prefix
             )
             for page in pages:
                 for upload in page.get("Uploads", []):
@@ -150,18 +158,19 @@ class S3Store:
     def _upload_parts(self, key: str, parts: Iterable[bytes], on_progress: Progress | None) -> None:
         name = self._key(key)
         with self._translated(key):
-            upload_id = self._client.create_multipart_upload(Bucket=self._bucket, Key=name)["UploadId"]
+            upload_id = self._client.create_multipart_upload(Bucket=self._bucket, Key=name, ChecksumAlgorithm="SHA256")[
+                "UploadId"
+            ]
         done = False
 
         def send(numbered: tuple[int, bytes]) -> Any:
             number, data = numbered
+            part: dict[str, Any] = {"PartNumber": number, "ChecksumSHA256": _checksum(data)}
             with self._translated(key):
-                answer = self._client.upload_part(
-                    Bucket=self._bucket, Key=name, UploadId=upload_id, PartNumber=number, Body=data
-                )
+                answer = self._client.upload_part(Bucket=self._bucket, Key=name, UploadId=upload_id, Body=data, **part)
             if on_progress:
                 on_progress(len(data))
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            return part | {"ETag": answer["ETag"]}
 
         try:
             sent = list(_ahead(send, enumerate(parts, start=1)))
@@ -194,7 +203,7 @@ class S3Store:
         return data
 
     def _key(self, key: str) -> str:
-        return self._prefix + key
+        return self._prefix + check_key(key)
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
@@ -202,37 +211,15 @@ class S3Store:
         try:
             yield
         except ClientError as error:
-            raise self._fault(key, error) from error
-        except (BotoCoreError, HTTPClientError) as error:
-            raise self._away(str(error)) from error
-
-    def _fault(self, key: str, error: ClientError) -> MigratorError:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        if code == "NoSuchBucket":
-            return NotFound(
-                f"the bucket of {self.location} does not exist",
-                code="bucket_not_found",
-                remedy="create it, or correct MIGRATOR_STORE_URL",
-            )
-        if code in REFUSED or status == 403:
-            return PermissionDenied(
-                f"{self.location} refuses our credentials ({code})",
-                code="store_credentials",
-                remedy="correct MIGRATOR_S3_ACCESS_KEY and MIGRATOR_S3_SECRET_KEY, or the bucket's policy",
-            )
-        if code in TAKEN or status in (409, 412):
-            return AlreadyExists(f"object '{key}' exists already", code="object_exists")
-        if code in ABSENT or status == 404:
-            return object_not_found(key, self.location)
-        return self._away(f"{code} {error.response.get('Error', {}).get('Message', '')}".strip())
-
-    def _away(self, why: str) -> Unavailable:
-        return Unavailable(
-            f"{self.location} does not answer ({why})",
-            code="store_unavailable",
-            remedy="see that it runs and that MIGRATOR_S3_ENDPOINT is right",
-        )
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            answer = error.response.get("Error", {})
+            raise explain_answer(
+                self.location, key, status, str(answer.get("Code", "")), str(answer.get("Message", ""))
+            ) from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise refused(self.location, str(error)) from error
+        except BotoCoreError as error:
+            raise unavailable(self.location, str(error)) from error
 
 
 def open_s3(url: str, settings: Settings) -> S3Store:
@@ -241,9 +228,9 @@ def open_s3(url: str, settings: Settings) -> S3Store:
     return S3Store(bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else "", settings)
 
 
-def _client(settings: Settings) -> S3Client:
+def _client(session: boto3.session.Session, settings: Settings, patience: Mapping[str, Any]) -> S3Client:
     keys = settings.s3_access_key, settings.s3_secret_key
-    client: S3Client = boto3.session.Session().client(
+    client: S3Client = session.client(
         "s3",
         endpoint_url=settings.s3_endpoint,
         region_name=settings.s3_region,
@@ -251,14 +238,21 @@ def _client(settings: Settings) -> S3Client:
         aws_secret_access_key=keys[1].get_secret_value() if keys[1] else None,
         config=Config(
             signature_version="s3v4",
-            connect_timeout=2,
-            read_timeout=20,
-            retries={"mode": "standard", "total_max_attempts": 2},
             max_pool_connections=PARALLEL * 4,
+            # A server of one's own stands on the same network: a proxy of the environment is not meant for it.
+            proxies={} if settings.s3_endpoint else None,
+            # Every body carries its SHA-256 in a signed header: hashed once, verified there, and not signed once more.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
             s3={"addressing_style": "path" if settings.s3_endpoint else "auto", "payload_signing_enabled": False},
+            **patience,
         ),
     )
     return client
+
+
+def _checksum(data: bytes) -> str:
+    return b64encode(sha256(data).digest()).decode()
 
 
 def _part_bytes(size_bytes: int) -> int:
@@ -267,14 +261,20 @@ def _part_bytes(size_bytes: int) -> int:
 
 
 def _in_parts(chunks: Iterable[bytes], part_bytes: int) -> Iterator[bytes]:
-    part = bytearray()
+    """Join and cut chunks; each byte is copied once."""
+    pieces: list[memoryview] = []
+    held_bytes = 0
     for chunk in chunks:
-        part += chunk
-        while len(part) >= part_bytes:
-            yield bytes(part[:part_bytes])
-            del part[:part_bytes]
-    if part:
-        yield bytes(part)
+        rest = memoryview(chunk)
+        while held_bytes + len(rest) >= part_bytes:
+            room = part_bytes - held_bytes
+            yield b"".join([*pieces, rest[:room]])
+            rest, pieces, held_bytes = rest[room:], [], 0
+        if rest:
+            pieces.append(rest)
+            held_bytes += len(rest)
+    if pieces:
+        yield b"".join(pieces)
 
 
 def _ahead(work: Any, items: Iterable[Any]) -> Iterator[Any]:

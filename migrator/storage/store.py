@@ -19,7 +19,10 @@ SMALL_BYTES = 4 << 20
 """`get` refuses to read more than this into memory unless told otherwise."""
 
 Progress = Callable[[int], None]
-"""Called with the number of bytes that were moved since the last call."""
+"""Called with the number of bytes that were moved since the last call, perhaps from several threads.
+
+What it raises ends the transfer and reaches the caller.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class ObjectInfo:
 
 
 class ObjectStore(Protocol):
-    """A place for objects. May be shared by threads.
+    """A place for objects. May be shared by threads. Keys are plain paths: see `layout.check_key`.
 
     Every method raises `Unavailable` (`store_unavailable`) when the store does not answer, `PermissionDenied`
     (`store_credentials`) when it refuses us, and `NotFound` (`bucket_not_found`) when there is no such bucket.
@@ -60,23 +63,26 @@ class ObjectStore(Protocol):
         """
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Write a small object.
+        """Write a small object. Of several writers with `if_absent` exactly one succeeds.
 
         Raises:
-            AlreadyExists: `object_exists`, with `if_absent`.
+            AlreadyExists: `object_exists`, with `if_absent`. Our own request, repeated because its answer got lost, may
+                say so too: compare the bytes where that matters.
         """
 
     def upload(
         self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
     ) -> None:
-        """Write a large object; nothing is visible or left over if it fails.
+        """Write a large object in bounded memory; nothing is visible or left over if it fails.
+
+        What `chunks` raises is passed on as it is.
 
         Raises:
             IntegrityError: `digest_mismatch` or `size_mismatch`, the bytes are not what was announced.
         """
 
     def download(self, key: str, *, size_bytes: int, on_progress: Progress | None = None) -> Iterator[bytes]:
-        """Read a large object in order.
+        """Read a large object in order and in bounded memory. Closing the iterator ends the transfer.
 
         Raises:
             NotFound: `object_not_found`.
@@ -84,13 +90,13 @@ class ObjectStore(Protocol):
         """
 
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
-        """List the objects whose keys begin with a prefix."""
+        """List the objects whose keys begin with a prefix, by key."""
 
     def delete(self, key: str) -> None:
         """Delete an object; an absent one is fine."""
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
-        """Remove what uploads left half-done, and return their keys."""
+        """Remove what uploads of killed processes left, if they began longer ago; return the keys they were for."""
 
 
 def object_not_found(key: str, location: str) -> NotFound:
