@@ -34,7 +34,7 @@ PART_BYTES = 8 << 20
 PARALLEL = 4
 """Parts under way at once: bounds an upload or download to about six parts of memory."""
 PATIENT = {"connect_timeout": 2, "read_timeout": 20, "retries": {"mode": "standard", "total_max_attempts": 3}}
-HASTY = {"connect_timeout": 1.5, "read_timeout": 2, "retries": {"mode": "standard", "total_max_attempts": 2}}
+HASTY = {"connect_timeout": 1.5, "read_timeout": 1.8, "retries": {"mode": "standard", "total_max_attempts": 2}}
 """For the probe: two tries and the pause between them, of a second at most, take less than 5 s."""
 NO_MULTIPART_BYTES = PART_BYTES
 """Up to here one request does it."""
