@@ -28,6 +28,7 @@ from migrator.containerd.snapshots import SnapshotInfo, SnapshotKind, SnapshotUs
 from migrator.containerd.task import ProcessInfo, Task
 from migrator.containerd.unpack import chain_id, read_manifest, resolve_manifest, unpack_image
 from migrator.containerd.values import Container, Image, Mount, pack_message
+from migrator.containerd.vfork import in_vfork, settle
 from migrator.gen.containerd.runc.v1.options_pb2 import Options as RuncOptions
 from migrator.models.descriptors import Descriptor, Platform
 
@@ -70,6 +71,7 @@ __all__ = [
     "diff_snapshot",
     "frozen",
     "image_part",
+    "in_vfork",
     "index_annotations",
     "label_tree",
     "log_file_io",
@@ -77,6 +79,7 @@ __all__ = [
     "pack_message",
     "read_manifest",
     "resolve_manifest",
+    "settle",
     "thaw",
     "unpack_image",
     "with_role",

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from migrator.containerd.process import ProcessState
+from migrator.containerd.vfork import in_vfork
 from migrator.errors import MigratorError, NotFound, PermanentError, PreconditionFailed, Unavailable
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ def frozen(task: Task) -> Iterator[None]:
     when this process dies inside the block.
 
     Raises:
-        PreconditionFailed: `task_not_running`: it neither runs nor is paused.
+        PreconditionFailed: `task_not_running`: it neither runs nor is paused. `task_in_vfork`: it is paused where CRIU
+            cannot dump it, and is not ours to resume.
+        ResourceBusy: `task_in_vfork`: it cannot be frozen so that CRIU can dump it; it runs.
         MigratorError: `task_left_frozen`: the resume failed again and again; the message says what to do.
     """
     state = task.status().state
     if state is ProcessState.PAUSED:
+        _refuse_vfork(task)
         yield
         return
     if state is not ProcessState.RUNNING:
@@ -76,6 +80,17 @@ def thaw(task: Task, *, after: BaseException | None = None) -> None:
         host=failure.host,
         remedy=f"run: ctr --namespace {task._client.namespace} tasks resume {task.container_id}",
     ) from failure
+
+
+def _refuse_vfork(task: Task) -> None:
+    """Say at once what CRIU would say after ten seconds."""
+    pid = in_vfork(task)
+    if pid is not None:
+        raise PreconditionFailed(
+            f"task {task.container_id} was paused while process {pid} stands in a vfork, where it cannot be dumped",
+            code="task_in_vfork",
+            remedy="resume and pause it again",
+        )
 
 
 def _pause(task: Task) -> None:

@@ -17,6 +17,7 @@ from migrator.containerd.metrics import TaskMetrics
 from migrator.containerd.parts import with_role
 from migrator.containerd.process import Process, ProcessState, Status
 from migrator.containerd.values import descriptor_from_wire, pack_json
+from migrator.containerd.vfork import settle
 from migrator.errors import InvalidRequest, Unavailable
 from migrator.gen.containerd.runc.v1 import options_pb2
 from migrator.gen.containerd.services.tasks.v1 import tasks_pb2 as pb
@@ -36,14 +37,21 @@ class Task(Process):
 
     kind = "task"
 
-    def pause(self, *, timeout_s: float | None = None) -> None:
+    def pause(self, *, timeout_s: float | None = None, settled: bool = True) -> None:
         """Freeze every process of the task.
+
+        Args:
+            timeout_s: Deadline of each call.
+            settled: Freeze it so that it can be dumped; see `vfork.settle`. The task may run on for moments until then.
 
         Raises:
             OutcomeUnknown: No answer came: it may be frozen.
+            ResourceBusy: `task_in_vfork`: it cannot be frozen so; it runs.
         """
         request = pb.PauseTaskRequest(container_id=self.container_id)
         self._caller.unary(self._stub.Pause, request, self._subject("pause", changes=True), timeout_s=timeout_s)
+        if settled:
+            settle(self, timeout_s)
 
     def resume(self, *, timeout_s: float | None = None) -> None:
         """Let a frozen task go on."""

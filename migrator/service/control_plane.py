@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -32,6 +32,7 @@ from migrator.service.plans import steps_for
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
 
+NEVER = datetime.min.replace(tzinfo=UTC)
 LOOK_S = 3.0
 """How long a host may take to say what it sees."""
 log = structlog.get_logger()
@@ -249,7 +250,7 @@ class ControlPlane:
         while late and time.monotonic() < deadline:
             time.sleep(0.02)
             with self._database.transaction(write=False) as tx:
-                late = [name for name in late if (tx.hosts.containers_seen_at(name) or datetime.min) < asked_at]
+                late = [name for name in late if (tx.hosts.containers_seen_at(name) or NEVER) < asked_at]
         return late
 
     def _ring(self, job_id: str) -> None:

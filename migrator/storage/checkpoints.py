@@ -5,15 +5,19 @@ An index is visible only when every blob it names is there and whole. That is th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from migrator.errors import AlreadyExists, IntegrityError, NotFound
+from migrator.errors import AlreadyExists, IntegrityError, NotFound, ResourceBusy
 from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.storage import layout
 from migrator.storage.oci import (
     DOCUMENT_LIMIT_BYTES,
+    ROLE_ANNOTATION,
     CheckpointIndex,
     Role,
     children,
@@ -26,6 +30,8 @@ from migrator.storage.verify import checked
 DEPTH_LIMIT = 3
 """Checkpoint index → image index → manifest."""
 BLOBS_LIMIT = 5000
+PARALLEL_LOOKS = 8
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class CheckpointStore:
 
     def __init__(self, objects: ObjectStore):
         self.objects = objects
+        self._layout_known = False
 
     # ---- blobs
 
@@ -96,35 +103,47 @@ class CheckpointStore:
         """Make a checkpoint visible. Sealing the same index again changes nothing.
 
         Every blob is looked at before the index is written and once more after: a concurrent `remove` may have taken
-        one that both checkpoints share.
+        one that both checkpoints share. If it did, the index goes again.
 
         Returns:
             The digest of the index.
 
         Raises:
-            IntegrityError: `blob_missing`, a blob it names is absent or has another size; `index_changed`, it was not
-                read back as it was written.
+            ResourceBusy: `blob_missing`, a blob it names is absent or has another size: upload again, then seal again.
+            IntegrityError: `bad_index` and the like, it is no index; `index_changed`, it was not read back as written.
             AlreadyExists: `checkpoint_sealed`, another index is there under this id.
         """
-        parsed = parse_index(index)
-        self._check_blobs(parsed)
-        self._ensure_layout()
         key = layout.index_key(workload_id, checkpoint_id)
-        try:
-            self.objects.put(key, index, if_absent=True)
-        except AlreadyExists as error:
-            if self.objects.get(key, DOCUMENT_LIMIT_BYTES) != index:
-                raise AlreadyExists(
-                    f"checkpoint {checkpoint_id} is sealed with another index",
-                    code="checkpoint_sealed",
-                    remedy="take a new checkpoint",
-                ) from error
+        parsed = parse_index(index)
+        blobs = self._reachable_or_missing(parsed)
+        self._check_blobs(blobs)
+        self._ensure_layout()
+        ours = self._write_index(key, checkpoint_id, index)
         if self.objects.get(key, DOCUMENT_LIMIT_BYTES) != index:
             raise IntegrityError(
                 f"the index of checkpoint {checkpoint_id} was not kept as written", code="index_changed"
             )
-        self._check_blobs(parsed)
+        try:
+            self._check_blobs(blobs)
+        except ResourceBusy:
+            if ours:
+                self.objects.delete(key)
+            raise
         return parsed.digest
+
+    def _write_index(self, key: str, checkpoint_id: str, index: bytes) -> bool:
+        """Write an index unless it is there already; tell whether it was written now."""
+        try:
+            self.objects.put(key, index, if_absent=True)
+        except AlreadyExists as error:
+            if self.objects.get(key, DOCUMENT_LIMIT_BYTES) == index:
+                return False
+            raise AlreadyExists(
+                f"checkpoint {checkpoint_id} is sealed with another index",
+                code="checkpoint_sealed",
+                remedy="take a new checkpoint",
+            ) from error
+        return True
 
     def read_index(self, workload_id: str, checkpoint_id: str) -> CheckpointIndex:
         """Read and check the index of a checkpoint.
@@ -142,11 +161,7 @@ class CheckpointStore:
         except NotFound as error:
             if error.code != "object_not_found":
                 raise
-            raise NotFound(
-                f"checkpoint '{checkpoint_id}' is not in {self.objects.location}",
-                code="checkpoint_not_found",
-                remedy="see `migrator checkpoints list`",
-            ) from error
+            raise self._not_found(checkpoint_id) from error
 
     def sealed(self) -> Iterator[SealedCheckpoint]:
         """List what is sealed, from the store alone."""
@@ -155,33 +170,67 @@ class CheckpointStore:
             if found:
                 yield SealedCheckpoint(*found, info.modified_at)
 
-    def remove(self, workload_id: str, checkpoint_id: str, *, candidates: Iterable[Descriptor] = ()) -> int:
+    def find(self, checkpoint_id: str) -> SealedCheckpoint:
+        """Find a checkpoint by its id alone.
+
+        Raises:
+            NotFound: `checkpoint_not_found`.
+        """
+        for sealed in self.sealed():
+            if sealed.checkpoint_id == checkpoint_id:
+                return sealed
+        raise self._not_found(checkpoint_id)
+
+    def remove(
+        self,
+        workload_id: str,
+        checkpoint_id: str,
+        *,
+        candidates: Iterable[Descriptor] = (),
+        keep_image: bool = True,
+    ) -> int:
         """Take a checkpoint out of the store: its index first, then its blobs that no other index names.
 
-        The base image stays. A concurrent `seal` that counts on a shared blob in the moment between the reading of the
-        other indexes and the deletion is why `seal` looks twice.
+        What another index names is found by reading all of them and the manifests they name; the cost grows with the
+        number of checkpoints. A damaged document counts for every digest that can still be seen in it.
+
+        Between that reading and the deletion a concurrent upload may find a shared blob, skip it, and lose it. Its
+        `seal` looks at every blob before and after it writes the index, so it fails and says so, or it has finished
+        before this reading began and is respected. What is left is a seal that ends within that moment: readers
+        verify every digest, and nothing is given up on the word of an index alone.
 
         Args:
             workload_id: Its workload.
             checkpoint_id: Its id.
             candidates: Blobs of an upload that may not have come to an index; those of the index are known from it.
+            keep_image: Whether the base image stays; it makes the next checkpoint short.
 
         Returns:
             The bytes freed.
         """
-        blobs = {part.digest: part.size_bytes for part in candidates}
+        parts = self._parts_left(workload_id, checkpoint_id)
+        seen: dict[str, set[str]] = {}
+        image = self._named_below([part for part in parts if part.annotations.get(ROLE_ANNOTATION) == Role.IMAGE], seen)
+        doomed = {part.digest for part in (*candidates, *parts)}
+        doomed = doomed - image if keep_image else doomed | image
+        self.objects.delete(layout.index_key(workload_id, checkpoint_id))
+        return sum(self._delete_blob(digest) for digest in sorted(doomed - self._named_blobs(seen)))
+
+    def _parts_left(self, workload_id: str, checkpoint_id: str) -> tuple[Descriptor, ...]:
+        """The parts of a checkpoint that is to go; none if its index is not there or cannot be read."""
         try:
-            index = self.read_index(workload_id, checkpoint_id)
-            image = {part.digest for part in index.parts if index.role_of(part) == Role.IMAGE}
-            blobs |= {part.digest: part.size_bytes for part in index.parts if part.digest not in image}
+            return self.read_index(workload_id, checkpoint_id).parts
         except NotFound as error:
             if error.code != "checkpoint_not_found":
                 raise
-        self.objects.delete(layout.index_key(workload_id, checkpoint_id))
-        doomed = blobs.keys() - self._named_blobs()
-        for digest in doomed:
-            self.objects.delete(layout.blob_key(digest))
-        return sum(blobs[digest] for digest in doomed)
+        except IntegrityError:
+            return ()
+        return ()
+
+    def _delete_blob(self, digest: str) -> int:
+        found = self.objects.head(layout.blob_key(digest))
+        self.objects.delete(layout.blob_key(digest))
+        return found.size_bytes if found else 0
 
     def reachable(self, index: CheckpointIndex) -> list[Descriptor]:
         """List every blob that an index names, directly or through manifests, each once.
@@ -208,10 +257,13 @@ class CheckpointStore:
             raise IntegrityError(f"blob {part.digest} is not what its digest says", code="digest_mismatch")
         return children(part, data)
 
-    def _check_blobs(self, index: CheckpointIndex) -> None:
-        for part in self._reachable_or_missing(index):
-            if not self.has_blob(part.digest, part.size_bytes):
-                raise _missing(part.digest)
+    def _check_blobs(self, blobs: list[Descriptor]) -> None:
+        """Look at all blobs, some at a time: a frozen source waits for this."""
+        with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
+            there = pool.map(lambda blob: self.has_blob(blob.digest, blob.size_bytes), blobs)
+            missing = [blob.digest for blob, found in zip(blobs, there, strict=True) if not found]
+        if missing:
+            raise _missing(", ".join(missing[:3]))
 
     def _reachable_or_missing(self, index: CheckpointIndex) -> list[Descriptor]:
         try:
@@ -221,28 +273,62 @@ class CheckpointStore:
                 raise
             raise _missing(str(error)) from error
 
-    def _named_blobs(self) -> set[str]:
-        """All blobs that any index names itself; what hangs below manifests is base images, which stay."""
+    def _named_blobs(self, seen: dict[str, set[str]]) -> set[str]:
+        """All blobs that any index names, directly or through manifests."""
         named: set[str] = set()
         for sealed in self.sealed():
             try:
-                index = self.read_index(sealed.workload_id, sealed.checkpoint_id)
+                data = self.read_index_bytes(sealed.workload_id, sealed.checkpoint_id)
             except NotFound:
                 continue  # removed since it was listed
-            named |= {part.digest for part in index.parts}
+            named |= _digests_in(data)
+            with suppress(IntegrityError):
+                named |= self._named_below(parse_index(data).parts, seen)
+        return named
+
+    def _named_below(
+        self, parts: Iterable[Descriptor], seen: dict[str, set[str]], depth: int = DEPTH_LIMIT
+    ) -> set[str]:
+        """The parts themselves and all blobs below them. Damage hides as little as possible.
+
+        Args:
+            parts: Where to begin.
+            seen: Parents that were read before, so that an image of many checkpoints is read once.
+            depth: Levels to go down.
+        """
+        named: set[str] = set()
+        for part in parts:
+            if has_children(part) and depth and part.digest not in seen:
+                seen[part.digest] = set()
+                with suppress(NotFound, IntegrityError):
+                    data = self.objects.get(layout.blob_key(part.digest), DOCUMENT_LIMIT_BYTES)
+                    seen[part.digest] = _digests_in(data)
+                    seen[part.digest] |= self._named_below(children(part, data), seen, depth - 1)
+            named |= {part.digest} | seen.get(part.digest, set())
         return named
 
     def _ensure_layout(self) -> None:
-        try:
-            if self.objects.head(layout.OCI_LAYOUT) is None:
-                self.objects.put(layout.OCI_LAYOUT, layout.OCI_LAYOUT_CONTENT, if_absent=True)
-        except AlreadyExists:
+        if self._layout_known:
             return
+        with suppress(AlreadyExists):
+            self.objects.put(layout.OCI_LAYOUT, layout.OCI_LAYOUT_CONTENT, if_absent=True)
+        self._layout_known = True
+
+    def _not_found(self, checkpoint_id: str) -> NotFound:
+        return NotFound(
+            f"checkpoint '{checkpoint_id[:200]}' is not in {self.objects.location}",
+            code="checkpoint_not_found",
+            remedy="see `migrator checkpoints list`",
+        )
 
 
-def _missing(what: str) -> IntegrityError:
-    return IntegrityError(
+def _missing(what: str) -> ResourceBusy:
+    return ResourceBusy(
         f"the checkpoint is not complete in the object store: {what} is missing or cut short",
         code="blob_missing",
-        remedy="take a new checkpoint",
+        remedy="upload its parts again; a checkpoint that shared them was perhaps removed at this moment",
     )
+
+
+def _digests_in(data: bytes) -> set[str]:
+    return {digest.decode() for digest in _DIGEST.findall(data)}

@@ -33,6 +33,8 @@ class Role(StrEnum):
     CONTAINER = "container"
     IMAGE = "image"
     RW_DIFF = "rw-diff"
+    RUNTIME_OPTIONS = "runtime-options"
+    CHECKPOINT_OPTIONS = "checkpoint-options"
 
 
 class FactAnnotation(StrEnum):
@@ -41,6 +43,9 @@ class FactAnnotation(StrEnum):
     HOST = "io.migrator.host"
     KERNEL = "io.migrator.kernel"
     ARCHITECTURE = "io.migrator.architecture"
+    CPU_FLAGS = "io.migrator.cpu-flags"
+    CONTAINERD = "io.migrator.containerd"
+    RUNC = "io.migrator.runc"
     CRIU = "io.migrator.criu"
     WORKLOAD = "io.migrator.workload"
     EPOCH = "io.migrator.epoch"
@@ -48,6 +53,7 @@ class FactAnnotation(StrEnum):
     CONTAINER = "io.migrator.container"
     JOB = "io.migrator.job"
     CREATED = "io.migrator.created"
+    PARENT = "io.migrator.parent"
     STDIO = "io.migrator.stdio"
     """JSON: `stdout`, `stderr`: where the task wrote to."""
     SNAPSHOT = "io.migrator.snapshot"
@@ -122,6 +128,8 @@ def parse_document(data: bytes) -> dict[str, Any]:
     Raises:
         IntegrityError: `bad_index`.
     """
+    if len(data) > DOCUMENT_LIMIT_BYTES:
+        raise IntegrityError(f"a document of {len(data)} bytes is too long", code="bad_index")
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:

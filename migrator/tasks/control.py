@@ -23,12 +23,19 @@ HEARTBEAT_EXPIRES_S = 30.0
 
 def register(app: Celery, conductor: Conductor) -> None:
     """Give the conductor what arrives in the queue."""
+
+    def receive(outcome: dict[str, Any]) -> None:
+        conductor.receive(unpack_outcome(outcome))
+
+    def record_containers(host: str, views: list[dict[str, Any]]) -> None:
+        conductor.record_containers(host, unpack_views(views))
+
     entries: dict[str, Callable[..., None]] = {
         ADVANCE: conductor.advance,
-        RECEIVE: lambda outcome: conductor.receive(unpack_outcome(outcome)),
+        RECEIVE: receive,
         RECORD_PROGRESS: conductor.record_progress,
         RECORD_HEARTBEAT: conductor.record_heartbeat,
-        RECORD_CONTAINERS: lambda host, views: conductor.record_containers(host, unpack_views(views)),
+        RECORD_CONTAINERS: record_containers,
     }
     for name, entry in entries.items():
         app.task(name=name)(entry)

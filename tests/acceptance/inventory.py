@@ -15,6 +15,8 @@ LIST = r"""
 set -eu
 for ns in $(ctr namespaces ls -q); do
   c="ctr -n $ns"
+  $c leases create --id look > /dev/null
+  $c leases delete --sync look > /dev/null   # containerd collects its garbage now, not some seconds later
   $c containers ls -q            | sed "s|^|container $ns |"
   $c tasks ls     | awk -v n="$ns" 'NR > 1 {print "task", n, $1, $3}'
   $c images ls -q                | sed "s|^|image $ns |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -96,9 +97,11 @@ class Workshop:
 
     def count(self, task: Task) -> int:
         """What the counting program has reached; the file may be caught between truncation and write."""
-        for _ in range(200):
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
             with suppress(FileNotFoundError, ValueError):
                 return int(self.read(task, "count"))
+            time.sleep(0.001)
         raise AssertionError("no count was ever written")
 
     def clear(self) -> None:
