@@ -1,0 +1,1 @@
+"""The gRPC API: servicers of a few lines over the control plane, one place for errors, one for messages."""

@@ -1,0 +1,1 @@
+"""The command line: a client of the API that knows nothing below it. Heavy libraries are imported when a command needs them."""

@@ -1,0 +1,155 @@
+"""Our values as the API's messages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.models.phase import JobKind, JobState
+from migrator.models.values import (
+    Checkpoint,
+    CheckpointDetail,
+    ContainerView,
+    Facts,
+    HostView,
+    Job,
+    JobRequest,
+    Measures,
+    Step,
+)
+
+KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
+STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
+
+
+def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
+    """Read what somebody asks for; None when the kind is missing."""
+    kind = next((kind for kind, number in KINDS.items() if number == message.kind), None)
+    if kind is None:
+        return None
+    return JobRequest(
+        kind=kind,
+        namespace=message.namespace or "default",
+        source_host=message.source or None,
+        container=message.container or None,
+        target_host=message.target or None,
+        checkpoint_id=message.checkpoint_id or None,
+        new_name=message.new_name or None,
+        keep_checkpoint=message.keep_checkpoint,
+    )
+
+
+def states_from(numbers: list[int]) -> frozenset[JobState]:
+    """Read a filter of states."""
+    return frozenset(state for state, number in STATES.items() if number in numbers)
+
+
+def job_message(job: Job, measures: Measures) -> pb.Job:
+    """Write a job."""
+    request = job.request
+    return pb.Job(
+        id=job.id,
+        kind=KINDS[request.kind],
+        state=STATES[job.state],
+        phase=job.phase.value,
+        source=request.source_host or "",
+        container=request.container or "",
+        target=request.target_host or "",
+        namespace=request.namespace,
+        checkpoint_id=job.checkpoint_id or "",
+        new_name=request.new_name or "",
+        created_at=_stamp(job.created_at),
+        updated_at=_stamp(job.updated_at),
+        finished_at=_stamp(job.finished_at),
+        failure=failure_message(job.failure),
+        cancel_requested=job.cancel_requested,
+        steps=[_step_message(step) for step in job.steps],
+        measures=_measures_message(measures),
+    )
+
+
+def failure_message(failure: Facts | None) -> pb.Failure | None:
+    """Write `MigratorError.to_dict()`."""
+    if failure is None:
+        return None
+    names = ("kind", "code", "message", "host", "remedy")
+    return pb.Failure(**{name: str(failure.get(name) or "") for name in names})
+
+
+def host_message(view: HostView) -> pb.Host:
+    """Write a host."""
+    facts = {name: str(value) for name, value in view.host.facts.items() if name != "boot_id"}
+    return pb.Host(name=view.host.name, alive=view.alive, seen_at=_stamp(view.host.seen_at), facts=facts)
+
+
+def container_message(view: ContainerView) -> pb.Container:
+    """Write a container."""
+    return pb.Container(
+        host=view.host,
+        namespace=view.namespace,
+        name=view.name,
+        status=view.status,
+        image=view.image,
+        pid=view.pid,
+        memory_bytes=view.memory_bytes,
+        labels=view.labels,
+    )
+
+
+def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
+    """Write a checkpoint."""
+    return pb.Checkpoint(
+        id=checkpoint.id,
+        workload_id=checkpoint.workload_id,
+        job_id=checkpoint.job_id or "",
+        host=checkpoint.host,
+        namespace=checkpoint.namespace,
+        container=checkpoint.container,
+        image=checkpoint.image,
+        index_digest=checkpoint.index_digest,
+        size_bytes=checkpoint.size_bytes,
+        created_at=_stamp(checkpoint.created_at),
+    )
+
+
+def detail_message(detail: CheckpointDetail) -> pb.GetCheckpointResponse:
+    """Write a checkpoint with its parts."""
+    parts = [
+        pb.CheckpointPart(
+            role=part.role, media_type=part.media_type, digest=part.digest, size_bytes=part.size_bytes
+        )
+        for part in detail.parts
+    ]
+    return pb.GetCheckpointResponse(
+        checkpoint=checkpoint_message(detail.checkpoint), parts=parts, facts=detail.facts
+    )
+
+
+def _step_message(step: Step) -> pb.Step:
+    return pb.Step(
+        name=step.name,
+        host=step.host or "",
+        phase=step.phase.value,
+        status=step.status.value,
+        attempt=step.attempt,
+        started_at=_stamp(step.started_at),
+        finished_at=_stamp(step.finished_at),
+        duration_ms=None if step.duration_s is None else step.duration_s * 1000,
+        progress_bytes=step.progress_bytes,
+        total_bytes=step.total_bytes,
+        failure=failure_message(step.failure),
+    )
+
+
+def _measures_message(measures: Measures) -> pb.Measures:
+    return pb.Measures(**{name: getattr(measures, name) for name in measures.__slots__})
+
+
+def _stamp(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

@@ -1,0 +1,103 @@
+"""The way to the API: find it, call it, and turn its failures back into our errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from migrator.errors import InvalidRequest, MigratorError, OutcomeUnknown, Unavailable
+from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
+from migrator.settings import DEFAULT_API_SOCKET, LAB_RUN_DIR, load_settings
+
+CALL_S = 15.0
+"""An ordinary call that takes longer is not answered."""
+FAILURE_KEY = "migrator-error-bin"
+
+
+class Api:
+    """The API's services.
+
+    Args:
+        address: `unix:///path` or `host:port`.
+    """
+
+    def __init__(self, address: str):
+        self.address = address
+        self._channel = grpc.insecure_channel(address)
+        self.jobs = services.JobServiceStub(self._channel)
+        self.hosts = services.HostServiceStub(self._channel)
+        self.checkpoints = services.CheckpointServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Api]:
+    """Give a connection; errors inside the block become ours.
+
+    Raises:
+        Unavailable: `api_unavailable`, nobody answers there.
+    """
+    api = Api(find_api(address))
+    try:
+        yield api
+    except grpc.RpcError as error:
+        raise _translate(error, api.address) from error
+    finally:
+        api.close()
+
+
+def find_api(address: str | None) -> str:
+    """Say where the API is: as told, the local socket, or the one running lab.
+
+    Raises:
+        Unavailable: `api_not_found`, there is no server on this machine and none was named.
+        InvalidRequest: `several_labs`, more than one lab runs and none is called `lab`.
+    """
+    named = address or load_settings().api
+    if named:
+        return named
+    if DEFAULT_API_SOCKET.exists():
+        return f"unix://{DEFAULT_API_SOCKET}"
+    labs = {path.parent.parent.name: path for path in sorted(Path(LAB_RUN_DIR).glob("*/api/api.sock"))}
+    if "lab" in labs or len(labs) == 1:
+        return f"unix://{labs.get('lab') or next(iter(labs.values()))}"
+    if labs:
+        raise InvalidRequest(
+            f"several labs run ({', '.join(labs)})",
+            code="several_labs",
+            remedy=f"name one: --api unix://{next(iter(labs.values()))}",
+        )
+    raise Unavailable(
+        "there is no migrator server on this machine",
+        code="api_not_found",
+        remedy="start one (`migrator server`, or `make lab-up` to try), or name one with --api or MIGRATOR_API",
+    )
+
+
+def _translate(error: grpc.RpcError, address: str) -> MigratorError:
+    trailing = dict(error.trailing_metadata() or ()) if isinstance(error, grpc.Call) else {}
+    data = trailing.get(FAILURE_KEY)
+    if isinstance(data, bytes):
+        failure = pb.Failure.FromString(data)
+        names = ("kind", "code", "message", "host", "remedy")
+        return MigratorError.from_dict({name: getattr(failure, name) or None for name in names})
+    status = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+    detail = (error.details() if isinstance(error, grpc.Call) else None) or str(error)
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return OutcomeUnknown(
+            f"the server at {address} did not answer in time",
+            code="api_silent",
+            remedy="look with `migrator jobs list` before you try again",
+        )
+    return Unavailable(
+        f"the server at {address} does not answer ({detail.splitlines()[0][:200]})",
+        code="api_unavailable",
+        remedy="see that `migrator server` runs there and that --api or MIGRATOR_API is right",
+    )

@@ -1,0 +1,94 @@
+"""The API's messages as plain JSON types, with the names that people use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from migrator.gen.migrator.v1 import migrator_pb2 as pb
+
+FAILURE_FIELDS = ("kind", "code", "message", "host", "remedy")
+MEASURES = tuple(field.name for field in pb.Measures.DESCRIPTOR.fields)
+
+
+def job_data(job: pb.Job) -> dict[str, Any]:
+    """A job."""
+    return {
+        "id": job.id,
+        "kind": pb.JobKind.Name(job.kind).removeprefix("JOB_KIND_").lower(),
+        "state": pb.JobState.Name(job.state).removeprefix("JOB_STATE_").lower(),
+        "phase": job.phase,
+        "source": job.source or None,
+        "container": job.container or None,
+        "target": job.target or None,
+        "namespace": job.namespace,
+        "checkpoint_id": job.checkpoint_id or None,
+        "new_name": job.new_name or None,
+        "created_at": _time(job, "created_at"),
+        "updated_at": _time(job, "updated_at"),
+        "finished_at": _time(job, "finished_at"),
+        "cancel_requested": job.cancel_requested,
+        "failure": failure_data(job.failure) if job.HasField("failure") else None,
+        "measures": {name: _optional(job.measures, name) for name in MEASURES},
+        "steps": [_step_data(step) for step in job.steps],
+    }
+
+
+def failure_data(failure: pb.Failure) -> dict[str, Any]:
+    """A failure."""
+    return {name: getattr(failure, name) or None for name in FAILURE_FIELDS}
+
+
+def host_data(host: pb.Host) -> dict[str, Any]:
+    """A host."""
+    return {"name": host.name, "alive": host.alive, "seen_at": _time(host, "seen_at"), **dict(sorted(host.facts.items()))}
+
+
+def container_data(container: pb.Container) -> dict[str, Any]:
+    """A container."""
+    names = ("host", "namespace", "name", "status", "image", "pid", "memory_bytes")
+    return {**{name: getattr(container, name) for name in names}, "labels": dict(container.labels)}
+
+
+def checkpoint_data(checkpoint: pb.Checkpoint) -> dict[str, Any]:
+    """A checkpoint."""
+    names = ("id", "workload_id", "job_id", "host", "namespace", "container", "image", "index_digest", "size_bytes")
+    return {**{name: getattr(checkpoint, name) for name in names}, "created_at": _time(checkpoint, "created_at")}
+
+
+def detail_data(detail: pb.GetCheckpointResponse) -> dict[str, Any]:
+    """A checkpoint with its parts and facts."""
+    names = ("role", "media_type", "digest", "size_bytes")
+    parts = [{name: getattr(part, name) for name in names} for part in detail.parts]
+    return {**checkpoint_data(detail.checkpoint), "parts": parts, "facts": dict(sorted(detail.facts.items()))}
+
+
+def _step_data(step: pb.Step) -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "host": step.host or None,
+        "phase": step.phase,
+        "status": step.status,
+        "attempt": step.attempt,
+        "started_at": _time(step, "started_at"),
+        "finished_at": _time(step, "finished_at"),
+        "duration_ms": _optional(step, "duration_ms"),
+        "progress_bytes": step.progress_bytes,
+        "total_bytes": step.total_bytes,
+        "failure": failure_data(step.failure) if step.HasField("failure") else None,
+    }
+
+
+def _optional(message: Any, name: str) -> Any:
+    if not message.HasField(name):
+        return None
+    value = getattr(message, name)
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def _time(message: Any, name: str) -> str | None:
+    if not message.HasField(name):
+        return None
+    stamp: Timestamp = getattr(message, name)
+    return stamp.ToDatetime().isoformat(timespec="milliseconds") + "Z"
