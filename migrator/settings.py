@@ -91,6 +91,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over file over defaults."""
+        del dotenv_settings, file_secret_settings
         file = Path(os.environ.get("MIGRATOR_CONFIG", DEFAULT_CONFIG))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 

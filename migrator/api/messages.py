@@ -117,14 +117,10 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
 def detail_message(detail: CheckpointDetail) -> pb.GetCheckpointResponse:
     """Write a checkpoint with its parts."""
     parts = [
-        pb.CheckpointPart(
-            role=part.role, media_type=part.media_type, digest=part.digest, size_bytes=part.size_bytes
-        )
+        pb.CheckpointPart(role=part.role, media_type=part.media_type, digest=part.digest, size_bytes=part.size_bytes)
         for part in detail.parts
     ]
-    return pb.GetCheckpointResponse(
-        checkpoint=checkpoint_message(detail.checkpoint), parts=parts, facts=detail.facts
-    )
+    return pb.GetCheckpointResponse(checkpoint=checkpoint_message(detail.checkpoint), parts=parts, facts=detail.facts)
 
 
 def _step_message(step: Step) -> pb.Step:

@@ -71,7 +71,9 @@ class JobServicer(services.JobServiceServicer):
             wanted = request_from(request)
             if wanted is None:
                 raise InvalidRequest("a job needs a kind", remedy="say migration, checkpoint or restore")
-            return pb.CreateJobResponse(job=self._write(self._plane.create_job(wanted, request.idempotency_key or None)))
+            return pb.CreateJobResponse(
+                job=self._write(self._plane.create_job(wanted, request.idempotency_key or None))
+            )
         raise AssertionError
 
     def GetJob(self, request: pb.GetJobRequest, context: grpc.ServicerContext) -> pb.GetJobResponse:  # noqa: N802

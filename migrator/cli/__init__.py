@@ -1,1 +1,4 @@
-"""The command line: a client of the API that knows nothing below it. Heavy libraries are imported when a command needs them."""
+"""The command line: a client of the API that knows nothing below it.
+
+Heavy libraries are imported when a command needs them.
+"""

@@ -272,8 +272,8 @@ def follow(server: Api, messages: Any, job_id: str, *, shown: bool, until_accept
             progress.update(answer.job)
             if until_accepted and answer.job.phase not in early and answer.job.phase != "rolling_back":
                 stream.cancel()
-                return answer.job  # type: ignore[no-any-return]
-        return answer.job  # type: ignore[no-any-return]
+                return answer.job
+        return answer.job
 
 
 def conclude(job: pb.Job, as_json: bool) -> None:
@@ -336,7 +336,9 @@ def split_reference(text: str) -> tuple[str, str]:
     host, slash, name = text.partition("/")
     if not (host and slash and name) or "/" in name:
         raise InvalidRequest(
-            f"'{text}' does not name a container", code="bad_reference", remedy="write HOST/CONTAINER, such as alpha/web"
+            f"'{text}' does not name a container",
+            code="bad_reference",
+            remedy="write HOST/CONTAINER, such as alpha/web",
         )
     return host, name
 
@@ -362,7 +364,9 @@ def state_number(messages: Any, word: str) -> int:
     """
     known = {key.removeprefix("JOB_STATE_").lower(): number for key, number in messages.JobState.items()}
     if word not in known:
-        raise InvalidRequest(f"'{word}' is no state of a job", code="bad_state", remedy=f"one of {', '.join(list(known)[1:])}")
+        raise InvalidRequest(
+            f"'{word}' is no state of a job", code="bad_state", remedy=f"one of {', '.join(list(known)[1:])}"
+        )
     return int(known[word])
 
 

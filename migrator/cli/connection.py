@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -82,15 +83,14 @@ def find_api(address: str | None) -> str:
 
 
 def _translate(error: grpc.RpcError, address: str) -> MigratorError:
-    trailing = dict(error.trailing_metadata() or ()) if isinstance(error, grpc.Call) else {}
-    data = trailing.get(FAILURE_KEY)
+    call: Any = error  # every error of a call is the call itself; the types do not say so
+    data = {key: value for key, value in call.trailing_metadata() or ()}.get(FAILURE_KEY)
     if isinstance(data, bytes):
         failure = pb.Failure.FromString(data)
         names = ("kind", "code", "message", "host", "remedy")
         return MigratorError.from_dict({name: getattr(failure, name) or None for name in names})
-    status = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
-    detail = (error.details() if isinstance(error, grpc.Call) else None) or str(error)
-    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+    detail = call.details() or str(error)
+    if call.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return OutcomeUnknown(
             f"the server at {address} did not answer in time",
             code="api_silent",

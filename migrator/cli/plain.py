@@ -42,7 +42,12 @@ def failure_data(failure: pb.Failure) -> dict[str, Any]:
 
 def host_data(host: pb.Host) -> dict[str, Any]:
     """A host."""
-    return {"name": host.name, "alive": host.alive, "seen_at": _time(host, "seen_at"), **dict(sorted(host.facts.items()))}
+    return {
+        "name": host.name,
+        "alive": host.alive,
+        "seen_at": _time(host, "seen_at"),
+        **dict(sorted(host.facts.items())),
+    }
 
 
 def container_data(container: pb.Container) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def jobs(rows: Rows) -> None:
     table = _table("JOB", "KIND", "STATE", "FROM", "TO", "AGE")
     for row in rows:
         source = "/".join(filter(None, (row["source"], row["container"]))) or row["checkpoint_id"]
-        table.add_row(row["id"], row["kind"], _state(row["state"]), source, row["target"] or "", _age(row["created_at"]))
+        table.add_row(
+            row["id"], row["kind"], _state(row["state"]), source, row["target"] or "", _age(row["created_at"])
+        )
     _print(table, rows, "no jobs")
 
 

@@ -35,7 +35,7 @@ def names(database: Database) -> list[str]:
 
 
 def test_an_error_takes_everything_back(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError), database.transaction() as tx:  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), database.transaction() as tx:
         tx.hosts.record(ALPHA)
         tx.jobs.add(a_job())
         raise ZeroDivisionError
@@ -46,7 +46,7 @@ def test_an_error_takes_everything_back(database: Database) -> None:
 
 @pytest.mark.parametrize("value", [object(), float("nan")], ids=["object", "nan"])
 def test_what_is_not_json_takes_everything_back(database: Database, value: object) -> None:
-    with pytest.raises(InternalError) as caught, database.transaction() as tx:  # noqa: PT012
+    with pytest.raises(InternalError) as caught, database.transaction() as tx:
         tx.hosts.record(ALPHA)
         tx.jobs.add(a_job(failure={"not": value}))
     assert caught.value.code == "database_misused"
@@ -185,7 +185,7 @@ class TestPostgres:
             assert "hunter2" not in f"{error!r} {error} {error.__cause__!r} {error.__cause__}"
 
     def test_a_connection_that_dies_under_way(self, database: Database, postgres: Postgres) -> None:
-        with pytest.raises(Unavailable), database.transaction() as tx:  # noqa: PT012
+        with pytest.raises(Unavailable), database.transaction() as tx:
             tx.hosts.record(ALPHA)
             self.kill_clients(postgres)
             tx.hosts.record(BETA)
@@ -219,7 +219,7 @@ class TestPostgres:
     ) -> None:
         with lossy_proxy(tmp_path, postgres.sockets) as proxy:
             remote = Database(replace(postgres, sockets=tmp_path).url("transactions"))
-            with pytest.raises(OutcomeUnknown) as caught, remote.transaction() as tx:  # noqa: PT012
+            with pytest.raises(OutcomeUnknown) as caught, remote.transaction() as tx:
                 tx.hosts.record(ALPHA)
                 proxy.swallow_commit.set()
             proxy.swallow_commit.clear()

@@ -31,13 +31,7 @@ JSON = st.recursive(
         | st.dictionaries(st.text(max_size=5), inner, max_size=4)
         | st.fixed_dictionaries(
             {},
-            optional={
-                name: inner
-                for name in (
-                    "manifests", "config", "layers", "annotations", "mediaType", "digest", "size", "platform", "os",
-                    "architecture", "variant",
-                )
-            },
+            optional=dict.fromkeys(("manifests", "config", "layers", "annotations", "mediaType", "digest", "size", "platform", "os", "architecture", "variant"), inner),
         )
     ),
     max_leaves=30,
