@@ -17,9 +17,9 @@
     │   └── InternalError         a bug of ours
     └── OutcomeUnknown            sent, no answer: observe before anything else
 
-A leaf is chosen by its *code*, a stable lower-case word pair such as `container_not_found`. Every kind has a gRPC status
-name and a process exit code, so the API, the CLI and the logs agree. Library exceptions stop at their adapter and are
-chained (`raise ... from error`).
+A leaf is chosen by its *code*, a stable lower-case word pair such as `container_not_found`. Every kind has a gRPC
+status name and a process exit code, so the API, the CLI and the logs agree. Library exceptions stop at their adapter
+and are chained (`raise ... from error`).
 """
 
 from __future__ import annotations

@@ -84,7 +84,8 @@ def find_api(address: str | None) -> str:
 
 def _translate(error: grpc.RpcError, address: str) -> MigratorError:
     call: Any = error  # every error of a call is the call itself; the types do not say so
-    data = {key: value for key, value in call.trailing_metadata() or ()}.get(FAILURE_KEY)
+    trailing: dict[str, Any] = dict(call.trailing_metadata() or ())
+    data = trailing.get(FAILURE_KEY)
     if isinstance(data, bytes):
         failure = pb.Failure.FromString(data)
         names = ("kind", "code", "message", "host", "remedy")
