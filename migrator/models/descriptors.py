@@ -11,6 +11,7 @@ from typing import Any
 
 from migrator.errors import IntegrityError
 
+LARGEST_BYTES = 2**63 - 1
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -79,16 +80,30 @@ class Descriptor:
         Raises:
             IntegrityError: `bad_descriptor` or `bad_digest`, a field is missing, malformed or out of range.
         """
-        try:
-            where = data.get("platform")
-            place = (
-                Platform(str(where["os"]), str(where["architecture"]), str(where.get("variant", ""))) if where else None
-            )
-            notes = {str(key): str(value) for key, value in (data.get("annotations") or {}).items()}
-            found = cls(str(data["mediaType"]), str(data["digest"]), int(data["size"]), notes, place)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise IntegrityError(f"not an OCI descriptor: {error!r}", code="bad_descriptor") from error
-        check_digest(found.digest)
-        if found.size_bytes < 0:
-            raise IntegrityError(f"a blob cannot have {found.size_bytes} bytes", code="bad_descriptor")
-        return found
+        media_type, digest, size_bytes = data.get("mediaType"), data.get("digest"), data.get("size")
+        if not (isinstance(media_type, str) and media_type and isinstance(digest, str)):
+            raise _malformed("media type or digest is missing")
+        if type(size_bytes) is not int or not 0 <= size_bytes <= LARGEST_BYTES:
+            raise _malformed(f"a size of {size_bytes!r:.50}")
+        check_digest(digest)
+        notes = _strings(data.get("annotations"), "annotations")
+        where = _strings(data.get("platform"), "platform", only=("os", "architecture", "variant"))
+        if where and not {"os", "architecture"} <= where.keys():
+            raise _malformed("its platform is incomplete")
+        return cls(media_type, digest, size_bytes, notes, Platform(**where) if where else None)
+
+
+def _strings(value: Any, what: str, only: tuple[str, ...] = ()) -> dict[str, str]:
+    """Read an object of strings; other fields than `only` are left out, if it is given."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _malformed(f"its {what} are no object")
+    found = {key: text for key, text in value.items() if not only or key in only}
+    if not all(isinstance(key, str) and isinstance(text, str) for key, text in found.items()):
+        raise _malformed(f"its {what} are not all strings")
+    return found
+
+
+def _malformed(why: str) -> IntegrityError:
+    return IntegrityError(f"not an OCI descriptor: {why}", code="bad_descriptor")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,7 @@ from migrator.storage.verify import checked
 DEPTH_LIMIT = 3
 """Checkpoint index → image index → manifest."""
 BLOBS_LIMIT = 5000
+PARALLEL_LOOKS = 8
 PARALLEL_LOOKS = 8
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 
