@@ -80,9 +80,9 @@ _FORWARD = (
 def may_follow(before: Phase, after: Phase) -> bool:
     """Tell whether a job in `before` may be moved to `after`.
 
-    Forward phases only grow (a plan may leave some out). Any of them may turn to rolling back, or end: at once
-    in failed or cancelled where nothing has to be undone. Rolling back ends in failed or cancelled. Every running phase may stop
-    for an operator, who may send it either way.
+    Forward phases only grow (a plan may leave some out). Any of them may turn to rolling back, or end: at once in
+    failed or cancelled where nothing has to be undone. Rolling back ends in failed or cancelled. Every running phase
+    may stop for an operator, who may send it either way.
     """
     if before == after:
         return not before.terminal
