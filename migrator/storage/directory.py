@@ -176,7 +176,10 @@ class DirectoryStore:
                     temporary.rename(path)
             except FileExistsError as error:
                 raise AlreadyExists(f"object '{key}' exists already", code="object_exists") from error
-            _flush_directory(path.parent)
+            except FileNotFoundError as error:  # housekeeping took an upload that it believed dead
+                raise self._fault(error) from error
+            with suppress(FileNotFoundError):  # somebody removed the object and its empty directory already
+                _flush_directory(path.parent)
 
     def _prune(self, directory: Path) -> None:
         """Remove directories that are empty now; the system refuses those that are not."""
