@@ -39,7 +39,7 @@ class ContentInfo:
 
 @dataclass(frozen=True, slots=True)
 class IngestStatus:
-    """How far an ingest has come."""
+    """How far an ingest has come; ours name no total, see `ingest`."""
 
     ref: str
     offset_bytes: int
@@ -85,12 +85,13 @@ class Content:
         return [ContentInfo.from_wire(info) for answer in answers for info in answer.info]
 
     def read(self, digest: str, offset: int = 0, size: int = 0, *, timeout_s: float | None = None) -> Iterator[bytes]:
-        """Stream a blob, or `size` bytes of it from `offset`, in pieces of at most 1 MiB.
+        """Stream a blob, or `size` bytes of it from `offset` (fewer where it ends), in pieces of at most 1 MiB.
 
         The caller checks the digest where it matters; `read_all` does.
 
         Raises:
             NotFound: `content_not_found`.
+            InvalidRequest: `content_invalid`: `offset` lies behind its end.
         """
         if timeout_s is None:
             timeout_s = self._stream_timeout_s(size or self.info(digest).size_bytes)

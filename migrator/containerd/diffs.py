@@ -35,7 +35,7 @@ class Diffs:
             right: How to mount the upper side.
             ref: Name of the ingest; must be in no other use.
             media_type: `LAYER_TAR`, or `LAYER_GZIP`, which costs far more time than it saves on a local network.
-            labels: Labels of the new content.
+            labels: Labels of the new content; the same layer that was there before keeps its own.
             timeout_s: Deadline.
         """
         request = pb.DiffRequest(

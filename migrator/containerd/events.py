@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from migrator.containerd.channel import Caller
 from migrator.containerd.faults import Subject, read_status, reraise
 from migrator.containerd.values import moment, pack_message
-from migrator.errors import Unavailable
+from migrator.errors import InvalidRequest, MigratorError, Unavailable
 from migrator.gen.containerd.events import container_pb2, task_pb2
 from migrator.gen.containerd.services.events.v1 import events_pb2 as pb
 from migrator.gen.containerd.services.events.v1.events_pb2_grpc import EventsStub
@@ -84,12 +84,13 @@ class Events:
         """Listen; what happens after this returns is not missed.
 
         Args:
-            filters: Any of them lets an event through, such as `topic==/tasks/exit` or `namespace==default`.
-                None lets all through.
+            filters: Any of them lets an event through, such as `topic=="/tasks/exit"` or `namespace==default`;
+                a value with a slash needs the quotes. None lets all through.
             timeout_s: The subscription ends by itself after this time.
 
         Raises:
             Unavailable: The daemon does not answer.
+            InvalidRequest: `event_subscribe_to_failed`: a filter makes no sense.
         """
         return Subscription(self, self._caller, filters, timeout_s)
 
@@ -98,7 +99,7 @@ class Subscription:
     """An iterator over events. `close` ends it, also from another thread; so does leaving its `with` block."""
 
     def __init__(self, events: Events, caller: Caller, filters: tuple[str, ...], timeout_s: float):
-        self._subject = Subject("subscribe to", "event")
+        self._subject = Subject("subscribe to", "event", failure=InvalidRequest)  # the daemon has no status for it
         self._socket = caller.transport.socket
         self._closed = False
         self._probe = f"{PROBE_TOPIC}/{secrets.token_hex(8)}"
@@ -107,6 +108,7 @@ class Subscription:
         request = pb.SubscribeRequest(filters=through)
         self._answers = subscribe(request, timeout=timeout_s, metadata=caller.metadata)
         self._held: list[Event] = []
+        self._problem: MigratorError | None = None
         self._await_probe(events, caller.timeout_s)
 
     def __iter__(self) -> Iterator[Event]:
@@ -152,7 +154,10 @@ class Subscription:
                 if not event.topic.startswith(PROBE_TOPIC):
                     self._held.append(event)
         except StopIteration:
-            raise Unavailable(f"containerd on {self._socket} delivers no events", code="containerd_timeout") from None
+            if isinstance(self._problem, Unavailable):
+                raise self._problem from None
+            words = f"containerd on {self._socket} delivers no events"
+            raise Unavailable(words, code="containerd_timeout") from self._problem
         finally:
             seen.set()
             timer.cancel()
@@ -163,5 +168,6 @@ class Subscription:
             while not seen.is_set():
                 events.publish(self._probe, Empty())
                 seen.wait(PROBE_EVERY_S)
-        except Unavailable:
+        except MigratorError as problem:
+            self._problem = problem
             self._answers.cancel()

@@ -1,12 +1,12 @@
 """One blob on its way into the content store: the write stream and its rules.
 
 The daemon locks a ref for as long as a stream lives, tells on STAT how far the ingest has come, cuts it back to nothing
-when a WRITE names offset 0, and refuses a digest that it already has.
+when a WRITE names offset 0, and refuses a digest that it already has. A STAT must not name a total: if it differs from
+that of a stale ingest, the daemon forgets how far that one came but leaves its bytes in the file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import time
 from collections.abc import Iterable, Iterator
@@ -52,24 +52,23 @@ class Ingest:
 def write_blob(caller: Caller, wanted: Ingest, chunks: Iterable[bytes], timeout_s: float) -> tuple[str, bool]:
     """Write one blob; return its digest and whether it was there before."""
     try:
-        return _write_unlocked(caller, wanted, chunks, timeout_s), False
-    except AlreadyExists:
-        if wanted.digest is None:
-            raise
-        return wanted.digest, True
+        return _write_unlocked(caller, wanted, chunks, timeout_s)
     except (MigratorError, OSError) as error:
-        if not isinstance(error, (OutcomeUnknown, ResourceBusy)):
+        if not isinstance(error, (OutcomeUnknown, ResourceBusy, InvalidRequest)):
             _abort(caller, wanted.ref)
         raise
 
 
-def _write_unlocked(caller: Caller, wanted: Ingest, chunks: Iterable[bytes], timeout_s: float) -> str:
+def _write_unlocked(caller: Caller, wanted: Ingest, chunks: Iterable[bytes], timeout_s: float) -> tuple[str, bool]:
     """Wait for the ref's lock, then write."""
     give_up_at = time.monotonic() + min(LOCK_PATIENCE_S, timeout_s)
     while True:
         stream = _Stream(caller, wanted, timeout_s)
         try:
             state = stream.open()
+        except AlreadyExists:
+            stream.close()
+            return wanted.digest or "", True
         except ResourceBusy:
             stream.close()
             if time.monotonic() > give_up_at:
@@ -85,10 +84,10 @@ def _write_unlocked(caller: Caller, wanted: Ingest, chunks: Iterable[bytes], tim
             stream.close()
 
 
-def _fill(stream: _Stream, wanted: Ingest, state: pb.WriteContentResponse, chunks: Iterable[bytes]) -> str:
+def _fill(stream: _Stream, wanted: Ingest, state: pb.WriteContentResponse, chunks: Iterable[bytes]) -> tuple[str, bool]:
     """Send what is missing, then seal."""
     if wanted.digest and state.offset == wanted.size_bytes and state.digest == wanted.digest:
-        return stream.commit(wanted.size_bytes, wanted.digest)
+        return stream.commit(wanted.size_bytes)
     offset = wanted.offset_bytes
     if offset and offset != state.offset:
         raise InvalidRequest(
@@ -96,18 +95,14 @@ def _fill(stream: _Stream, wanted: Ingest, state: pb.WriteContentResponse, chunk
             code="ingest_offset",
             remedy="ask status(ref) for the offset, or write from the beginning",
         )
-    seen = hashlib.sha256() if wanted.digest is None and not offset else None
     for piece in pieces(chunks):
         stream.send(pb.WriteContentRequest(action=_WRITE, ref=wanted.ref, offset=offset, data=piece))
         offset += len(piece)
-        if seen is not None:
-            seen.update(piece)
     if offset != wanted.size_bytes:
         raise IntegrityError(
             f"ingest {wanted.ref} came to {offset} bytes instead of {wanted.size_bytes}", code="content_mismatch"
         )
-    digest = wanted.digest or (f"sha256:{seen.hexdigest()}" if seen is not None else "")
-    return stream.commit(offset, digest)
+    return stream.commit(offset)
 
 
 def pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -132,6 +127,7 @@ class _Stream:
         self._caller = caller
         self._wanted = wanted
         self._unanswered = 0
+        self._digest = ""
         self._requests: queue.SimpleQueue[pb.WriteContentRequest | None] = queue.SimpleQueue()
         write = caller.stub(ContentStub).Write
         self._answers = write(iter(self._requests.get, None), timeout=timeout_s, metadata=caller.metadata)
@@ -139,9 +135,7 @@ class _Stream:
     def open(self) -> pb.WriteContentResponse:
         """Take the ref's lock and learn how far the ingest has come."""
         wanted = self._wanted
-        self._requests.put(
-            pb.WriteContentRequest(action=_STAT, ref=wanted.ref, total=wanted.size_bytes, expected=wanted.digest or "")
-        )
+        self._requests.put(pb.WriteContentRequest(action=_STAT, ref=wanted.ref, expected=wanted.digest or ""))
         self._unanswered = 1
         return self._answer("open")
 
@@ -152,28 +146,28 @@ class _Stream:
         self._requests.put(request)
         self._unanswered += 1
 
-    def commit(self, offset: int, digest: str) -> str:
-        """Seal the blob and return its digest."""
+    def commit(self, offset: int) -> tuple[str, bool]:
+        """Seal the blob; return its digest and whether it was there before.
+
+        The digest is not named again: the daemon would say that it has it before it puts it under the caller's lease.
+        """
         wanted = self._wanted
         while self._unanswered:
             self._answer("write")
         self._requests.put(
             pb.WriteContentRequest(
-                action=_COMMIT,
-                ref=wanted.ref,
-                offset=offset,
-                total=wanted.size_bytes,
-                expected=digest,
-                labels=wanted.labels,
+                action=_COMMIT, ref=wanted.ref, offset=offset, total=wanted.size_bytes, labels=wanted.labels
             )
         )
         self._unanswered = 1
         try:
-            return self._answer("commit").digest
+            return self._answer("commit").digest, False
+        except AlreadyExists:
+            return self._digest, True
         except PreconditionFailed as error:
+            expected = f"{wanted.digest or 'its digest'} and {wanted.size_bytes} bytes"
             raise IntegrityError(
-                f"ingest {wanted.ref} is not what {digest} and {wanted.size_bytes} bytes say: {error.message}",
-                code="content_mismatch",
+                f"ingest {wanted.ref} is not what {expected} say: {error.message}", code="content_mismatch"
             ) from error
 
     def close(self) -> None:
@@ -193,6 +187,7 @@ class _Stream:
         except grpc.RpcError as error:
             reraise(error, subject, self._caller.transport.socket)
         self._unanswered -= 1
+        self._digest = answer.digest
         return answer
 
 

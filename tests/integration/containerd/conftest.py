@@ -18,12 +18,13 @@ from migrator.containerd import (
     ProcessIO,
     RuncOptions,
     Task,
+    Version,
     chain_id,
     pack_message,
     read_manifest,
     unpack_image,
 )
-from migrator.errors import MigratorError, NotFound
+from migrator.errors import MigratorError, NotFound, Unavailable
 from migrator.lab.host import Host
 from migrator.lab.recipes import shell_image
 
@@ -51,6 +52,21 @@ def runtime_spec(container_id: str, args: Sequence[str], *, terminal: bool = Fal
         "linux": {"cgroupsPath": f"/default/{container_id}", "namespaces": NAMESPACES,
                   "resources": {"memory": {"limit": 256 << 20}}},
     }  # fmt: skip
+
+
+def collect(client: ContainerdClient) -> None:
+    """Let the garbage collector run now, and wait for it."""
+    client.leases.delete(client.leases.create().id, sync=True)
+
+
+def wait_for_version(client: ContainerdClient) -> Version:
+    """A connection that broke is made anew within a second, not with the very next call."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with suppress(Unavailable):
+            return client.version()
+        time.sleep(0.05)
+    raise AssertionError("the daemon was not found again")
 
 
 class Workshop:
@@ -153,6 +169,13 @@ def workshop(host: Host, client: ContainerdClient, parent: str) -> Iterator[Work
     workshop = Workshop(host, client, parent)
     yield workshop
     workshop.clear()
+
+
+@pytest.fixture
+def leased(client: ContainerdClient) -> Iterator[ContainerdClient]:
+    """The client under a lease: what a test stores is kept until the test ends."""
+    with client.lease() as leased:
+        yield leased
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Checkpoints of running programs, by CRIU, against the real daemon; and restores of them, ours and ctr's."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -33,6 +34,7 @@ from migrator.errors import (
     AlreadyExists,
     IntegrityError,
     InvalidRequest,
+    NotFound,
     OutcomeUnknown,
     PreconditionFailed,
     ResourceBusy,
@@ -288,6 +290,66 @@ def test_two_checkpoints_at_once_do_not_disturb_each_other(workshop):
     for thread in threads:
         thread.join(60)
     assert len({found.index.digest for found in done}) == 2
+
+
+def test_the_task_runs_again_before_anything_is_compressed_or_indexed(workshop, counting, monkeypatch):
+    seen = []
+
+    def looking(real):
+        def look(*args, **more):
+            seen.append((real.__name__, counting.status().state))
+            return real(*args, **more)
+
+        return look
+
+    for name in ("diff_snapshot", "compress_layer", "write_index"):
+        monkeypatch.setattr(parts, name, looking(getattr(parts, name)))
+    counting.checkpoint(name="check/early:1")
+    assert seen == [
+        ("diff_snapshot", ProcessState.PAUSED),
+        ("compress_layer", ProcessState.RUNNING),
+        ("write_index", ProcessState.RUNNING),
+    ]
+
+
+def test_a_container_without_image_and_snapshot_has_no_such_parts(workshop, counting):
+    client = workshop.client
+    record = client.containers.get(counting.id)
+    bare = dataclasses.replace(record, image="", snapshot_key="")
+    client.containers.update(bare, "image", "snapshotkey")
+    done = counting.checkpoint(name="check/bare:1")
+    client.containers.update(record, "image", "snapshotkey")
+    assert not {Role.IMAGE, Role.RW_DIFF} & set(done.parts)
+    assert "image.name" not in read_index(client, done)["annotations"]
+
+
+def test_an_image_that_is_not_there_is_told_and_the_task_runs_on(workshop, counting):
+    client = workshop.client
+    record = client.containers.get(counting.id)
+    client.containers.update(dataclasses.replace(record, image="nobody:1"), "image")
+    with pytest.raises(NotFound) as caught:
+        counting.checkpoint(name="check/nobody:1")
+    assert caught.value.code == "image_not_found"
+    assert not client.images.list("name==check/nobody:1")
+    assert goes_on(workshop, counting, workshop.count(counting))
+
+
+def test_two_checkpoints_of_one_task_one_after_the_other_share_no_ref(workshop, counting):
+    first = counting.checkpoint(name="check/first:1")
+    second = counting.checkpoint(name="check/second:1")
+    assert first.index.digest != second.index.digest
+    assert not workshop.client.content.ingests()
+
+
+def test_a_restore_that_was_never_started_can_be_deleted(workshop, counting, checkpoint):
+    client = workshop.client
+    stopped(counting)
+    mounts = client.snapshots().mounts(counting.id)
+    task = client.create_task(counting.id, rootfs=mounts, checkpoint=checkpoint.parts[Role.MEMORY])
+    assert (task.status().state, task.pid) == (ProcessState.CREATED, 0)
+    task.delete()
+    with pytest.raises(NotFound):
+        client.task(counting.id)
 
 
 class Odd:

@@ -94,6 +94,9 @@ def test_input_reaches_the_process_and_close_io_ends_it(workshop):
     process.start()
     time.sleep(0.3)
     assert process.status().state is ProcessState.RUNNING  # the shim holds its input open
+    process.close_io(stdin=False)
+    time.sleep(0.2)
+    assert process.status().state is ProcessState.RUNNING
     process.close_io()
     assert process.wait(timeout_s=10).code == 0
     process.delete()
@@ -241,6 +244,13 @@ def test_a_create_that_fails_leaves_no_fifo_and_no_thread(workshop):
         workshop.client.create_task("nobody", io=io_)
     assert fifos(workshop.host) == []
     assert threading.active_count() == threads
+
+
+def test_a_program_that_is_not_there_leaves_no_fifo(workshop):
+    io_ = FifoIO(DIRECTORY, stdout=io.BytesIO(), stderr=io.BytesIO(), root=workshop.host.root)
+    with pytest.raises(WorkloadFailed):
+        workshop.task(["/no/such/program"], io=io_)
+    assert fifos(workshop.host) == []
 
 
 def test_an_exec_that_fails_leaves_no_fifo(workshop):

@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from migrator.containerd import ProcessState, null_io
-from migrator.errors import InvalidRequest, NotFound, PreconditionFailed, ResourceBusy, WorkloadFailed
+from migrator.containerd import ContainerdClient, ProcessState, null_io
+from migrator.errors import (
+    InvalidRequest,
+    MigratorError,
+    NotFound,
+    PreconditionFailed,
+    ResourceBusy,
+    Unavailable,
+    WorkloadFailed,
+)
+from tests.integration.containerd.conftest import wait_for_version
 
 pytestmark = pytest.mark.real
 
@@ -244,3 +253,62 @@ def test_an_added_process_lives_by_the_same_rules(workshop):
 def test_load_process_by_the_containers_id_is_the_task(workshop):
     task = workshop.task()
     assert task.load_process(task.id) is task
+
+
+def test_an_exit_status_of_255_is_one_and_an_error_is_none(workshop):
+    task = workshop.task(["/bin/sh", "-c", "exit 255"])
+    ended = task.wait(timeout_s=10)
+    assert ended.code == 255
+    status = task.status()
+    assert (status.exit_status, status.exited_at) == (255, ended.exited_at)
+    task.delete()
+    with pytest.raises(NotFound) as caught:
+        task.wait(timeout_s=10)
+    assert caught.value.code == "task_not_found"
+
+
+def test_a_daemon_that_dies_takes_no_task_with_it_and_a_wait_says_that_nobody_knows(workshop):
+    daemon, task, raised = workshop.host.service("containerd"), workshop.task(), []
+
+    def wait():
+        with pytest.raises(MigratorError) as caught:
+            task.wait()
+        raised.append(caught.value)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.2)
+    try:
+        daemon.kill()
+        waiter.join(10)
+        assert isinstance(raised[0], Unavailable)
+    finally:
+        daemon.start()
+        wait_for_version(workshop.client)
+    assert workshop.client.task(task.id).pid == task.pid
+    assert task.status().state is ProcessState.RUNNING
+    task.kill(signal.SIGKILL)
+    assert task.wait(timeout_s=10).code == 137
+
+
+def test_delete_does_not_go_on_when_it_cannot_learn_the_state(workshop):
+    task, daemon = workshop.task(), workshop.host.service("containerd")
+    with ContainerdClient(workshop.client.socket, timeout_s=0.5) as hurried:
+        seen = hurried.task(task.id)
+        daemon.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(Unavailable) as caught:
+                seen.delete()
+        finally:
+            daemon.signal(signal.SIGCONT)
+    assert caught.value.code == "containerd_timeout"
+    assert task.status().state is ProcessState.RUNNING
+
+
+def test_a_task_may_have_another_shim_than_the_record_says(workshop):
+    with pytest.raises(MigratorError):
+        workshop.create(workshop.container(), runtime_path="/no/such/shim")
+    shim = workshop.host.exec(["sh", "-c", "command -v containerd-shim-runc-v2"]).stdout.strip()
+    task = workshop.create(workshop.container(), runtime_path=shim)
+    task.start()
+    assert task.status().state is ProcessState.RUNNING
