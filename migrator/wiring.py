@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
@@ -36,6 +37,9 @@ from migrator.tasks.process import Ticker, run_worker
 TICK_S = 0.5
 CONTROLLER_SLOTS = 4
 STOP_GRACE_S = 5.0
+SWEEP_S = 3600.0
+OLD_UPLOAD_S = 24 * 3600.0
+"""An upload that was begun longer ago belongs to a process that died: no step may take so long."""
 
 
 def serve_api(settings: Settings) -> int:
@@ -61,14 +65,18 @@ def run_controller(settings: Settings) -> int:
     configure_logging(settings)
     database = open_database(settings)
     app = build_app(settings.broker_url.get_secret_value())
+    objects = open_store(settings)
     conductor = Conductor(
         database,
         control.HostLine(app),
-        control_steps(database, CheckpointStore(open_store(settings))),
+        control_steps(database, CheckpointStore(objects)),
         host_silent_s=settings.host_silent_s,
     )
     control.register(app, conductor)
-    tickers = [Ticker("tick", TICK_S, conductor.tick)]
+    tickers = [
+        Ticker("tick", TICK_S, conductor.tick),
+        Ticker("sweep", SWEEP_S, lambda: _log_swept(objects.abort_uploads("", OLD_UPLOAD_S))),
+    ]
     return run_worker(app, queue=CONTROL_QUEUE, name="controller", slots=CONTROLLER_SLOTS, tickers=tickers, purge=False)
 
 
@@ -85,7 +93,8 @@ def run_host_worker(settings: Settings, name: str) -> int:
         show=lambda views: line.show_containers(name, views),
     )
     facts = host_facts(settings, here.containerd)
-    tickers = [Ticker("heartbeat", settings.heartbeat_s, lambda: line.beat(name, facts))]
+    began = time.monotonic()
+    tickers = [Ticker("heartbeat", settings.heartbeat_s, lambda: line.beat(name, facts, time.monotonic() - began))]
     return run_worker(
         app, queue=host_queue(name), name=f"worker@{name}", slots=settings.worker_slots, tickers=tickers, purge=True
     )
@@ -146,6 +155,11 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(levels[settings.log_level]),
         logger_factory=structlog.PrintLoggerFactory(file=os.fdopen(os.dup(2), "w", buffering=1)),
     )
+
+
+def _log_swept(keys: list[str]) -> None:
+    if keys:
+        structlog.get_logger().info("removed what uploads left", keys=keys)
 
 
 def _asked(ask: Callable[[], str]) -> str:

@@ -4,7 +4,7 @@ from migrator.containerd.checkpoint import Checkpoint, CheckpointOptions
 from migrator.containerd.client import ContainerdClient
 from migrator.containerd.content import ContentInfo, IngestStatus
 from migrator.containerd.events import Event, Subscription
-from migrator.containerd.freeze import frozen, thaw
+from migrator.containerd.freeze import frozen, thaw, try_to_thaw
 from migrator.containerd.gclabels import label_tree
 from migrator.containerd.introspection import Version
 from migrator.containerd.io import FifoIO, PlainIO, ProcessIO, Stdio, binary_io, log_file_io, null_io
@@ -81,6 +81,7 @@ __all__ = [
     "resolve_manifest",
     "settle",
     "thaw",
+    "try_to_thaw",
     "unpack_image",
     "with_role",
     "write_container",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from migrator.containerd.process import ProcessState
 from migrator.containerd.vfork import in_vfork
-from migrator.errors import MigratorError, NotFound, PermanentError, PreconditionFailed, Unavailable
+from migrator.errors import MigratorError, NotFound, PermanentError, PreconditionFailed, ResourceBusy, Unavailable
 
 if TYPE_CHECKING:
     from migrator.containerd.task import Task
@@ -65,12 +65,12 @@ def thaw(task: Task, *, after: BaseException | None = None) -> None:
     Raises:
         MigratorError: `task_left_frozen`; its kind is that of the last failure.
     """
-    failure = _try_thaw(task)
+    failure = try_to_thaw(task)
     for attempt in range(1, RESUME_TRIES):
         if failure is None:
             return
         time.sleep(RESUME_DELAY_S * attempt)
-        failure = _try_thaw(task)
+        failure = try_to_thaw(task)
     if failure is None:
         return
     reason = f"; before that: {after}" if after is not None else ""
@@ -80,6 +80,29 @@ def thaw(task: Task, *, after: BaseException | None = None) -> None:
         host=failure.host,
         remedy=f"run: ctr --namespace {task._client.namespace} tasks resume {task.container_id}",
     ) from failure
+
+
+def try_to_thaw(task: Task) -> MigratorError | None:
+    """Resume once. None means that the task was seen running, or that it is gone; anything else proves nothing.
+
+    While CRIU works on a task its shim does not answer, and the daemon calls its state unknown: it may be frozen.
+    """
+    failure: MigratorError | None = None
+    try:
+        task.resume(timeout_s=RESUME_TIMEOUT_S)
+    except NotFound:
+        return None
+    except MigratorError as error:
+        failure = error
+    try:
+        state = task.status(timeout_s=RESUME_TIMEOUT_S).state
+    except NotFound:
+        return None
+    except MigratorError as error:
+        return failure or error
+    if state in (ProcessState.RUNNING, ProcessState.STOPPED):
+        return None
+    return failure or ResourceBusy(f"task {task.container_id} is {state} after a resume", code="task_not_resumed")
 
 
 def _refuse_vfork(task: Task) -> None:
@@ -102,25 +125,6 @@ def _pause(task: Task) -> None:
     except BaseException as error:
         thaw(task, after=error)
         raise
-
-
-def _try_thaw(task: Task) -> MigratorError | None:
-    try:
-        task.resume(timeout_s=RESUME_TIMEOUT_S)
-    except NotFound:
-        return None
-    except MigratorError as failure:
-        return failure if _still_frozen(task) else None
-    return None
-
-
-def _still_frozen(task: Task) -> bool:
-    try:
-        return task.status(timeout_s=RESUME_TIMEOUT_S).state in (ProcessState.PAUSED, ProcessState.PAUSING)
-    except NotFound:
-        return False
-    except MigratorError:
-        return True  # nobody answers: do not believe the best
 
 
 @contextmanager

@@ -11,9 +11,8 @@ import sys
 
 from migrator.containerd.client import ContainerdClient
 from migrator.containerd.freeze import thaw
-from migrator.containerd.process import ProcessState
 from migrator.containerd.task import Task
-from migrator.errors import MigratorError, NotFound
+from migrator.errors import MigratorError
 
 PARENT_CHECK_MS = 200
 
@@ -28,10 +27,7 @@ def watch(socket: str, namespace: str, container_id: str) -> int:
         return 0
     task = Task(client, container_id, "")
     try:
-        if task.status().state in (ProcessState.PAUSED, ProcessState.PAUSING):
-            thaw(task)
-    except NotFound:
-        return 0
+        thaw(task)
     except MigratorError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -74,7 +74,8 @@ class HostAgent:
             return
         with self._taking_turn(room, key):
             outcome = self._outcome(room, act)
-        self._remember(key, outcome)
+        if command.action is not StepAction.OBSERVE:  # what was seen once may look otherwise now
+            self._remember(key, outcome)
         self._report(outcome)
 
     def _note_undo(self, room: _JobRoom, command: StepCommand) -> None:
@@ -169,6 +170,7 @@ class HostAgent:
             now_s = time.monotonic()
             if now_s - last_s >= PROGRESS_S or done_bytes == total_bytes:
                 last_s = now_s
-                self._report_progress(command, done_bytes, total_bytes)
+                with suppress(MigratorError):  # nobody to tell it to: no reason to stop
+                    self._report_progress(command, done_bytes, total_bytes)
 
         return tell

@@ -21,12 +21,28 @@ from migrator.models.session import Database, Transaction
 from migrator.models.values import ContainerView, Facts, Host, Job, Outcome, Step, StepAction, StepCommand, StepStatus
 from migrator.service import engine
 from migrator.service.control_steps import ControlStep
+from migrator.service.decisions import DECISIONS
 from migrator.service.engine import Verb
 
 log = structlog.get_logger()
 
 RESEND_S = 4.0
 """A command without an answer is sent again after this long; the host drops it if it still works on it."""
+TRIES = 20
+"""How often a change is applied anew to a job that somebody else keeps changing."""
+
+Change = Callable[[Job], Job | None]
+"""What happened to a job: the job after it, or None if it does not concern the job any more."""
+
+
+class _Refused(Exception):
+    """A decision that cannot be made; leaves the transaction, which is rolled back."""
+
+    def __init__(self, step: Step, action: StepAction, error: MigratorError):
+        super().__init__(str(error))
+        self.step = step
+        self.action = action
+        self.error = error
 
 
 class Sender(Protocol):
@@ -51,7 +67,7 @@ class Conductor:
     Args:
         database: Where jobs live.
         sender: The way to the hosts.
-        control_steps: The acts that the controller performs itself, by step name.
+        control_steps: The acts that the controller performs itself with the object store, by step name.
         host_silent_s: A host without a heartbeat for this long counts as without a live worker.
         now: The clock.
     """
@@ -70,6 +86,8 @@ class Conductor:
         self._control_steps = control_steps
         self._silence = timedelta(seconds=host_silent_s)
         self._now = now
+        self._began = now()
+        """Before this nobody could have been heard."""
 
     def advance(self, job_id: str) -> None:
         """Do what is next for a job, until it waits for a host."""
@@ -84,13 +102,19 @@ class Conductor:
         with self._database.transaction() as tx:
             tx.jobs.record_progress(job_id, position, attempt, done_bytes, total_bytes)
 
-    def record_heartbeat(self, name: str, facts: Facts) -> None:
-        """Note that a worker lives; a new `boot_id` means that it has started anew."""
+    def record_heartbeat(self, name: str, facts: Facts, up_s: float) -> None:
+        """Note that a worker lives; a new `boot_id` means that it has started anew.
+
+        Args:
+            name: The host.
+            facts: What the worker tells of it.
+            up_s: How long the worker has been listening.
+        """
         now = self._now()
         with self._database.transaction() as tx:
             known = next((host for host in tx.hosts.list() if host.name == name), None)
             same = known is not None and known.facts.get("boot_id") == facts.get("boot_id")
-            started_at = known.started_at if known and same else now
+            started_at = known.started_at if known and same else now - timedelta(seconds=up_s)
             tx.hosts.record(Host(name=name, seen_at=now, started_at=started_at, facts=facts))
 
     def record_containers(self, host: str, views: list[ContainerView]) -> None:
@@ -103,12 +127,12 @@ class Conductor:
         with self._database.transaction(write=False) as tx:
             jobs, hosts = tx.jobs.unfinished(), {host.name: host for host in tx.hosts.list()}
         for job in jobs:
-            if job.phase.terminal:
-                continue
             try:
                 self._look_after(job, hosts)
             except MigratorError as error:
                 log.warning("cannot move job now", job=job.id, error=str(error))
+            except Exception:  # one bad row must not keep the others waiting
+                log.exception("looking after a job crashed", job=job.id)
 
     def _look_after(self, job: Job, hosts: Mapping[str, Host]) -> None:
         step = next((s for s in job.steps if _is_out(s)), None)
@@ -117,91 +141,132 @@ class Conductor:
         if step is not None and step.host is not None:
             self._chase(job, step, hosts.get(step.host))
         elif step is not None and engine.overdue(job, step, self._now()):
-            self._move(job.id, lambda now_job: self._lost(now_job, step, "the controller was interrupted"))
+            self._move(job.id, lambda j: self._lost(j, step, "the controller was interrupted"))
 
     def _chase(self, job: Job, step: Step, host: Host | None) -> None:
-        """See to a step that is out on its host."""
+        """See to a step that is out on its host. An undo is never given up, and about a restore nobody guesses."""
         now = self._now()
-        silent = host is None or now - host.seen_at > self._silence
-        restarted = host is not None and host.started_at is not None and _before(step.started_at, host.started_at)
-        if silent and not engine.observes_first(job, step):
+        silent = host is None or now - max(host.seen_at, self._began) > self._silence
+        due = _before(step.dispatched_at, now - timedelta(seconds=RESEND_S))
+        if step.status is StepStatus.UNDOING or engine.observes_first(job, step):
+            if due and not silent:
+                self._resend(job, step, self._question(job, step, host))
+        elif silent:
             self._move(job.id, lambda j: self._lost(j, step, "it has no live worker"))
-        elif not silent and (restarted or engine.overdue(job, step, now)):
-            if engine.observes_first(job, step) and step.status is StepStatus.STARTED:
-                self._send(job, step, StepAction.OBSERVE)
-            else:
-                reason = "its worker was restarted" if restarted else "it did not answer in time"
-                self._move(job.id, lambda j: self._lost(j, step, reason))
-        elif not silent and _before(step.dispatched_at, now - timedelta(seconds=RESEND_S)):
-            self._resend(job, step)
+        elif engine.overdue(job, step, now):
+            self._move(job.id, lambda j: self._lost(j, step, "it did not answer in time"))
+        elif _restarted_since(host, step.dispatched_at) and not engine.is_harmless(step):
+            self._move(job.id, lambda j: self._lost(j, step, "its worker was restarted"))
+        elif due or _restarted_since(host, step.dispatched_at):
+            self._resend(job, step, StepAction.RUN)
+
+    def _question(self, job: Job, step: Step, host: Host | None) -> StepAction:
+        """What to ask a host about a step of which it owes an answer."""
+        if step.status is StepStatus.UNDOING:
+            return StepAction.UNDO
+        forgotten = _restarted_since(host, step.started_at) or engine.overdue(job, step, self._now())
+        return StepAction.OBSERVE if forgotten else StepAction.RUN
 
     def _lost(self, job: Job, step: Step, reason: str) -> Job | None:
         """The job after a step's answer was given up; None when it has come meanwhile."""
         current = job.steps[step.position]
         if current.attempt != step.attempt or current.status is not step.status:
             return None
+        place = f"host '{step.host}'" if step.host else "the controller"
         error = Unavailable(
-            f"step {step.name} got no answer: {reason}",
+            f"{place} gave no answer about step {step.name}: {reason}",
             code="no_live_worker",
             host=step.host,
-            remedy=f"see that `migrator worker --host {step.host}` runs there, then try again",
+            remedy=f"see that `migrator worker --host {step.host}` runs there, then try again"
+            if step.host
+            else "try again",
         )
-        if step.status is StepStatus.UNDOING:
-            failed = _outcome(job, current, StepAction.UNDO, failure=error)
-            return engine.conclude(job, failed, self._now())
         return engine.fail_step(job, current, error, self._now())
 
-    def _move(self, job_id: str, change: Callable[[Job], Job | None]) -> None:
+    def _move(self, job_id: str, change: Change) -> None:
         """Apply a change and everything that follows from it; each round is one transaction."""
-        pending: Callable[[Job], Job | None] | None = change
+        pending: Change | None = change
+        tries = TRIES
         while pending is not None:
             try:
                 with self._database.transaction() as tx:
                     job, step, action = self._round(tx, job_id, pending)
-            except ResourceBusy as error:
-                if error.code != "workload_busy":
-                    return  # somebody else moved it; they go on
-                pending = partial(self._refuse, error)
+            except _Refused as refusal:
+                pending = partial(self._refuse, refusal)
                 continue
+            except ResourceBusy as error:
+                tries -= 1
+                if error.code != "job_changed" or not tries:
+                    raise
+                continue  # somebody else moved it: the same change, to the job as it is now
             pending = self._act(job, step, action) if step is not None else None
 
-    def _refuse(self, error: MigratorError, job: Job) -> Job | None:
-        """The job after the database refused to give it the workload."""
-        step = next((s for s in job.steps if s.status is StepStatus.STARTED), None)
-        return engine.fail_step(job, step, error, self._now()) if step else None
-
-    def _round(
-        self, tx: Transaction, job_id: str, change: Callable[[Job], Job | None]
-    ) -> tuple[Job, Step | None, StepAction]:
+    def _round(self, tx: Transaction, job_id: str, change: Change) -> tuple[Job, Step | None, StepAction]:
+        """Apply one change, make the decisions that follow, and put on record the step that is to be sent."""
         before = tx.jobs.get(job_id)
-        after = change(before)
-        if after is None:
+        changed = change(before)
+        if changed is None:
             return before, None, StepAction.RUN
-        now = self._now()
-        after = engine.cancel(after, now) or after
-        decision = engine.decide(after, now)
-        if decision.verb is Verb.FINISH and decision.phase is not None:
-            after = engine.finish(after, decision.phase, now)
-            log.info("job ended", job=job_id, phase=decision.phase.value)
-        step = None
-        if decision.verb is Verb.ACT and decision.step is not None:
-            after = engine.begin(after, decision.step, decision.action, now)
-            step = after.steps[decision.step.position]
-        saved = tx.jobs.save(before, after) if after != before else before
-        return saved, step, decision.action
+        after, step, action = self._decide(tx, changed)
+        if after.phase.terminal and not before.phase.terminal:
+            log.info("job ended", job=job_id, phase=after.phase.value)
+        saved = self._save(tx, before, after) if after != before else before
+        return saved, step, action
 
-    def _act(self, job: Job, step: Step, action: StepAction) -> Callable[[Job], Job | None] | None:
+    def _decide(self, tx: Transaction, job: Job) -> tuple[Job, Step | None, StepAction]:
+        while True:
+            now = self._now()
+            job = engine.cancel(job, now) or job
+            decision = engine.decide(job, now)
+            if decision.verb is Verb.FINISH and decision.phase is not None:
+                return engine.finish(job, decision.phase, now), None, StepAction.RUN
+            if decision.verb is not Verb.ACT or decision.step is None:
+                return job, None, StepAction.RUN
+            job = engine.begin(job, decision.step, decision.action, now)
+            step = job.steps[decision.step.position]
+            if step.name not in DECISIONS:
+                return job, step, decision.action
+            job = self._settle(tx, job, step, decision.action)
+
+    def _settle(self, tx: Transaction, job: Job, step: Step, action: StepAction) -> Job:
+        """Decide a step that is SQL alone, in the transaction that also writes the job."""
+        begun = time.monotonic()
+        decision = DECISIONS[step.name]
+        try:
+            facts = decision.run(tx, job) if action is StepAction.RUN else decision.undo(tx, job)
+        except MigratorError as error:
+            raise _Refused(step, action, error) from error
+        outcome = _outcome(job, step, action, facts=facts, duration_s=time.monotonic() - begun)
+        after = engine.conclude(job, outcome, self._now()) or job
+        return replace(
+            after,
+            workload_id=facts.get("workload_id", after.workload_id),
+            epoch=int(facts.get("epoch", after.epoch)),
+        )
+
+    def _save(self, tx: Transaction, before: Job, after: Job) -> Job:
+        try:
+            return tx.jobs.save(before, after)
+        except ResourceBusy as error:
+            if error.code != "workload_busy":
+                raise
+            claim = next(step for step in after.steps if step.name in DECISIONS)
+            raise _Refused(claim, StepAction.RUN, error) from error
+
+    def _refuse(self, refusal: _Refused, job: Job) -> Job | None:
+        """The job after a decision was refused; all that its transaction had done is undone."""
+        now = self._now()
+        job = engine.begin(job, job.steps[refusal.step.position], refusal.action, now)
+        step = job.steps[refusal.step.position]
+        return engine.conclude(job, _outcome(job, step, refusal.action, failure=refusal.error), now)
+
+    def _act(self, job: Job, step: Step, action: StepAction) -> Change | None:
         """Send a step to its host, or perform it here; here, the change that follows is returned."""
         if not engine.is_control(job, step):
             self._send(job, step, action)
             return None
         outcome = self._perform(job, step, action)
-
-        def conclude(current: Job) -> Job | None:
-            after = engine.conclude(current, outcome, self._now())
-            return _with_identity(after, outcome.facts) if after is not None and outcome.ok else after
-
-        return conclude
+        return lambda current: engine.conclude(current, outcome, self._now())
 
     def _perform(self, job: Job, step: Step, action: StepAction) -> Outcome:
         begun = time.monotonic()
@@ -216,20 +281,19 @@ class Conductor:
             return _outcome(job, step, action, failure=crash, duration_s=time.monotonic() - begun)
         return _outcome(job, step, action, facts=facts, duration_s=time.monotonic() - begun)
 
-    def _resend(self, job: Job, step: Step) -> None:
-        action = StepAction.UNDO if step.status is StepStatus.UNDOING else StepAction.RUN
+    def _resend(self, job: Job, step: Step, action: StepAction) -> None:
+        """Send a command again, once it is on record that we do."""
+        stamped = False
 
         def stamp(current: Job) -> Job | None:
+            nonlocal stamped
             mine = current.steps[step.position]
-            if mine.attempt != step.attempt or mine.status is not step.status:
-                return None
-            changed = replace(mine, dispatched_at=self._now())
-            return replace(
-                current, steps=(*current.steps[: step.position], changed, *current.steps[step.position + 1 :])
-            )
+            stamped = mine.attempt == step.attempt and mine.status is step.status
+            return engine.with_step(current, replace(mine, dispatched_at=self._now())) if stamped else None
 
         self._move(job.id, stamp)
-        self._send(job, step, action)
+        if stamped:
+            self._send(job, step, action)
 
     def _send(self, job: Job, step: Step, action: StepAction) -> None:
         command = StepCommand(
@@ -273,15 +337,6 @@ def _outcome(
     )
 
 
-def _with_identity(job: Job, facts: Facts) -> Job:
-    """Take over what a control step decided about the workload."""
-    return replace(
-        job,
-        workload_id=facts.get("workload_id", job.workload_id),
-        epoch=int(facts.get("epoch", job.epoch)),
-    )
-
-
 def _is_out(step: Step) -> bool:
     undoing = step.status is StepStatus.UNDOING and step.failure is None
     return step.status is StepStatus.STARTED or undoing
@@ -289,3 +344,8 @@ def _is_out(step: Step) -> bool:
 
 def _before(first: datetime | None, second: datetime) -> bool:
     return first is not None and first < second
+
+
+def _restarted_since(host: Host | None, moment: datetime | None) -> bool:
+    """Whether a host's worker began after a moment: it knows nothing of what was sent before."""
+    return host is not None and host.started_at is not None and _before(moment, host.started_at)

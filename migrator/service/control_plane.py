@@ -26,9 +26,10 @@ from migrator.models.values import (
 )
 from migrator.service import engine
 from migrator.service.conductor import utc_now
-from migrator.service.control_steps import new_id
+from migrator.service.identifiers import new_id
 from migrator.service.measures import measure
 from migrator.service.plans import steps_for
+from migrator.service.requests import check_request
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
 
@@ -88,18 +89,21 @@ class ControlPlane:
         """Write a job down and tell the controller.
 
         Raises:
-            InvalidRequest: `same_host`, source and target are one host.
+            InvalidRequest: `same_host`, source and target are one host; or what `check_request` says.
             NotFound: `host_not_found` or `checkpoint_not_found`.
             Unavailable: `no_live_worker`, a host it needs is silent.
             AlreadyExists: `idempotency_key_reused`, the key belongs to another request.
         """
+        check_request(request, idempotency_key)
         with self._database.transaction() as tx:
             known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
+            if request.checkpoint_id is not None:
+                # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
+                twin = known and known.request.checkpoint_id == request.checkpoint_id
+                origin = known.request if known and twin else tx.checkpoints.get(request.checkpoint_id)
+                request = _complete_restore(request, origin.namespace)
             if known is None:
-                hosts = {host.name: host for host in tx.hosts.list()}
-                if request.checkpoint_id is not None:
-                    request = _complete_restore(request, tx.checkpoints.get(request.checkpoint_id))
-                self._check(request, hosts)
+                self._check(request, {host.name: host for host in tx.hosts.list()})
             job = tx.jobs.add(self._new_job(request, idempotency_key))
         self._ring(job.id)
         return job
@@ -132,9 +136,9 @@ class ControlPlane:
             job = tx.jobs.get(job_id)
             if not job.phase.terminal and job.phase is not Phase.ROLLING_BACK and not engine.may_cancel(job):
                 raise PreconditionFailed(
-                    f"job {job_id} has handed the container over and cannot be cancelled any more",
+                    f"job '{job_id}' is {job.phase.value} already and cannot be cancelled any more",
                     code="job_committed",
-                    remedy="wait for its end and migrate back",
+                    remedy="wait for its end" + (", then migrate back" if job.request.target_host else ""),
                 )
             job = tx.jobs.request_cancel(job_id, self._now())
         self._ring(job_id)
@@ -154,15 +158,16 @@ class ControlPlane:
         with self._database.transaction(write=False) as tx:
             hosts = [tx.hosts.get(host)] if host else tx.hosts.list()
         asked_at = self._now()
-        failures = [self._silent(item) for item in hosts if not self._alive(item)]
-        asked = [item.name for item in hosts if self._alive(item)]
-        for name in asked:
+        failures: list[MigratorError] = [self._silent(item) for item in hosts if not self._alive(item)]
+        asked: list[str] = []
+        for name in [item.name for item in hosts if self._alive(item)]:
             try:
                 self._bell.ask_host_to_look(name)
+                asked.append(name)
             except Unavailable as error:
-                log.warning("cannot ask host", host=name, error=str(error))
+                failures.append(error.on(name))
         late = self._await_looks(asked, asked_at)
-        failures += [Unavailable(f"host '{name}' did not answer", code="host_silent", host=name) for name in late]
+        failures += [_late(name) for name in late]
         with self._database.transaction(write=False) as tx:
             views = [view for name in asked if name not in late for view in tx.hosts.containers(name)]
         return ContainerListing(containers=views, failures=[failure.to_dict() for failure in failures])
@@ -260,7 +265,15 @@ class ControlPlane:
             log.warning("controller not told, it will look by itself", job=job_id, error=str(error))
 
 
-def _complete_restore(request: JobRequest, checkpoint: Checkpoint) -> JobRequest:
+def _complete_restore(request: JobRequest, origin: str) -> JobRequest:
     """A restore goes into the namespace that the checkpoint came from, unless the request says otherwise."""
-    namespace = request.namespace if request.namespace != "default" else checkpoint.namespace
-    return replace(request, namespace=namespace)
+    return replace(request, namespace=origin) if request.namespace == "default" else request
+
+
+def _late(host: str) -> MigratorError:
+    return Unavailable(
+        f"host '{host}' did not say within {LOOK_S:.0f} s what runs there",
+        code="host_silent",
+        host=host,
+        remedy="try again; if it stays so, see its worker's log",
+    )

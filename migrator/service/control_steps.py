@@ -1,21 +1,17 @@
-"""The acts that the controller performs itself: they are about ownership and the catalogue, so about SQL."""
+"""The acts that the controller performs itself and that need the object store; those of SQL alone are `decisions`."""
 
 from __future__ import annotations
 
 import json
-import secrets
-from datetime import UTC, datetime
+from datetime import datetime
 
 from migrator.errors import NotFound
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
-from migrator.models.session import Database, Transaction
-from migrator.models.values import Checkpoint, Facts, Job, Workload
+from migrator.models.session import Database
+from migrator.models.values import Checkpoint, Facts, Job
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.oci import FactAnnotation, Role
-
-ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
-"""No letters or digits that are taken for each other."""
 
 
 class ControlStep:
@@ -24,71 +20,13 @@ class ControlStep:
     name: str
 
     def run(self, job: Job) -> Facts:
-        """Perform the act; `workload_id` and `epoch` among the facts become the job's own."""
+        """Perform the act and say what the steps after it need to know."""
         raise NotImplementedError
 
     def undo(self, job: Job) -> Facts:
         """Take the act back."""
         del job
         return {}
-
-
-class Claim(ControlStep):
-    """Take the workload for this job: nobody else moves it until the job has ended."""
-
-    name = "claim"
-
-    def __init__(self, database: Database):
-        self._database = database
-
-    def run(self, job: Job) -> Facts:
-        """Find the workload by where it runs, or register it.
-
-        Raises:
-            ResourceBusy: `workload_busy`, another job works on this container.
-        """
-        host, container = str(job.request.source_host), str(job.request.container)
-        with self._database.transaction() as tx:
-            workload = tx.workloads.find(host, job.request.namespace, container)
-            if workload is None:
-                workload = Workload(new_id(container), job.request.namespace, container, host, 1)
-                tx.workloads.add(workload)
-            _forget_former(tx, job)
-        return {
-            "workload_id": workload.id,
-            "epoch": workload.epoch,
-            "checkpoint_workload": workload.id,
-            "claimed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        }
-
-
-class Commit(ControlStep):
-    """Move the workload's owner and raise its epoch: from here on it is the target's."""
-
-    name = "commit"
-
-    def __init__(self, database: Database):
-        self._database = database
-
-    def run(self, job: Job) -> Facts:
-        """One compare-and-set; one that was made already by a lost attempt counts.
-
-        Raises:
-            PreconditionFailed: `commit_lost`, somebody else decided about this workload.
-        """
-        return self._move(job, str(job.request.target_host))
-
-    def undo(self, job: Job) -> Facts:
-        """Give the workload back to the source under a still higher epoch."""
-        return self._move(job, str(job.request.source_host))
-
-    def _move(self, job: Job, owner_host: str) -> Facts:
-        workload_id = str(job.workload_id)
-        with self._database.transaction() as tx:
-            workload = tx.workloads.get(workload_id)
-            if workload.owner_host != owner_host:
-                workload = tx.workloads.commit(workload_id, epoch=job.epoch, owner_host=owner_host)
-        return {"workload_id": workload.id, "epoch": workload.epoch}
 
 
 class ReadCheckpoint(ControlStep):
@@ -121,34 +59,6 @@ class ReadCheckpoint(ControlStep):
             "memory_bytes": index.part(Role.MEMORY).size_bytes,
             "estimate_bytes": sum(part.size_bytes for part in index.parts),
         }
-
-
-class Adopt(ControlStep):
-    """Register the restored container as a workload of its own, owned by the target."""
-
-    name = "adopt"
-
-    def __init__(self, database: Database):
-        self._database = database
-
-    def run(self, job: Job) -> Facts:
-        """Register it, once."""
-        host = str(job.request.target_host)
-        name = job.request.new_name or str(job.facts["source_name"])
-        with self._database.transaction() as tx:
-            workload = tx.workloads.find(host, job.request.namespace, name)
-            if workload is None:
-                workload = Workload(new_id(name), job.request.namespace, name, host, 1)
-                tx.workloads.add(workload)
-        return {"workload_id": workload.id, "epoch": workload.epoch}
-
-    def undo(self, job: Job) -> Facts:
-        """Forget the workload: it never ran."""
-        adopted = job.facts.get("workload_id")
-        if adopted:
-            with self._database.transaction() as tx:
-                tx.workloads.remove(str(adopted))
-        return {}
 
 
 class Settle(ControlStep):
@@ -190,28 +100,7 @@ class Settle(ControlStep):
         return {"discarded": True}
 
 
-def _forget_former(tx: Transaction, job: Job) -> None:
-    """Drop the record of a container of that name on the target: preflight has just seen that it is gone."""
-    if job.request.target_host is None:
-        return
-    former = tx.workloads.find(job.request.target_host, job.request.namespace, str(job.request.container))
-    if former is not None:
-        tx.workloads.remove(former.id)
-
-
-def new_id(prefix: str) -> str:
-    """Make an identifier that a person can read out: a prefix and ten signs by chance."""
-    plain = "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in prefix)[:40]
-    return f"{plain}-{''.join(secrets.choice(ALPHABET) for _ in range(10))}"
-
-
 def control_steps(database: Database, checkpoints: CheckpointStore) -> dict[str, ControlStep]:
-    """All acts of the controller by name."""
-    steps: list[ControlStep] = [
-        Claim(database),
-        Commit(database),
-        ReadCheckpoint(database, checkpoints),
-        Adopt(database),
-        Settle(database, checkpoints),
-    ]
+    """All of them by name."""
+    steps: list[ControlStep] = [ReadCheckpoint(database, checkpoints), Settle(database, checkpoints)]
     return {step.name: step for step in steps}

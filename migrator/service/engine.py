@@ -23,10 +23,11 @@ from migrator.models.phase import Phase
 from migrator.models.values import Job, Outcome, Step, StepAction, StepStatus
 from migrator.service.plans import CONTROL, Line, Rollback, line_for, time_limit_s
 
-UNDO_ATTEMPTS = 6
-"""An undo that fails this often in passing ways stops the rollback for an operator."""
-FORWARD_ATTEMPTS = 30
-"""A step after the point of no return that fails this often stops for an operator."""
+ATTEMPTS = 30
+"""An undo, or a step after the point of no return, that fails this often in passing ways stops for an operator.
+
+Only answers count: a host that is silent is waited for.
+"""
 LONGEST_PAUSE_S = 15.0
 
 
@@ -107,7 +108,7 @@ def begin(job: Job, step: Step, action: StepAction, now: datetime) -> Job:
             dispatched_at=now,
             failure=None,
         )
-        return _with(job, changed, now)
+        return with_step(job, changed, now)
     changed = replace(
         step,
         status=StepStatus.STARTED,
@@ -117,13 +118,13 @@ def begin(job: Job, step: Step, action: StepAction, now: datetime) -> Job:
         finished_at=None,
         failure=None,
     )
-    return replace(_with(job, changed, now), phase=step.phase)
+    return replace(with_step(job, changed, now), phase=step.phase)
 
 
 def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
     """The job after a host answered; None when the answer is late, doubled or about nothing we asked."""
     step = job.steps[outcome.position] if outcome.position < len(job.steps) else None
-    if step is None or step.name != outcome.step or step.attempt != outcome.attempt:
+    if job.phase.terminal or step is None or step.name != outcome.step or step.attempt != outcome.attempt:
         return None
     if outcome.action is StepAction.UNDO:
         return _conclude_undo(job, step, outcome, now) if step.status is StepStatus.UNDOING else None
@@ -140,17 +141,17 @@ def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
             facts=outcome.facts,
             failure=None,
         )
-        return _with(job, done, now)
+        return with_step(job, done, now)
     return fail_step(job, step, MigratorError.from_dict(outcome.failure or {}), now, outcome.duration_s)
 
 
 def fail_step(job: Job, step: Step, error: MigratorError, now: datetime, duration_s: float | None = None) -> Job:
     """The job after a step failed: back if there is a way back, again if there is none."""
     failed = replace(step, status=StepStatus.FAILED, finished_at=now, duration_s=duration_s, failure=error.to_dict())
-    job = _with(job, failed, now)
+    job = with_step(job, failed, now)
     if not _line(job, step).forward_only:
         return turn_back(job, error, now)
-    repeatable = isinstance(error, TransientError | OutcomeUnknown) and failed.attempt < FORWARD_ATTEMPTS
+    repeatable = isinstance(error, TransientError | OutcomeUnknown) and failed.attempt < ATTEMPTS
     return job if repeatable else _stop(job, error, now)
 
 
@@ -194,11 +195,24 @@ def observes_first(job: Job, step: Step) -> bool:
     return _line(job, step).observe_first
 
 
+def is_harmless(step: Step) -> bool:
+    """Whether a step that a worker forgot may simply be sent again: before the freeze nobody waits for it."""
+    return step.phase in (Phase.PREFLIGHT, Phase.PREPARING)
+
+
+def with_step(job: Job, step: Step, now: datetime | None = None) -> Job:
+    """The job with one of its steps changed."""
+    if job.steps[step.position].name != step.name:
+        raise InternalError(f"job {job.id} has no step {step.name} at {step.position}")
+    steps = (*job.steps[: step.position], step, *job.steps[step.position + 1 :])
+    return replace(job, steps=steps, updated_at=now or job.updated_at)
+
+
 def _conclude_look(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job | None:
     """What a look at the host told about a step that gave no answer."""
     seen = outcome.facts.get("seen") if outcome.ok else None
     if seen == "done":
-        return _with(job, replace(step, status=StepStatus.DONE, finished_at=now, failure=None), now)
+        return with_step(job, replace(step, status=StepStatus.DONE, finished_at=now, failure=None), now)
     if seen == "absent":
         lost = Unavailable(
             f"step {step.name} was lost with its worker and has had no effect", code="worker_lost", host=step.host
@@ -210,10 +224,10 @@ def _conclude_look(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job
 def _conclude_undo(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job:
     if outcome.ok:
         undone = replace(step, status=StepStatus.UNDONE, failure=None, facts={**step.facts, **outcome.facts})
-        return _with(job, undone, now)
+        return with_step(job, undone, now)
     error = MigratorError.from_dict(outcome.failure or {})
-    held = _with(job, replace(step, finished_at=now, failure=error.to_dict()), now)
-    if isinstance(error, TransientError | OutcomeUnknown) and step.attempt < UNDO_ATTEMPTS:
+    held = with_step(job, replace(step, finished_at=now, failure=error.to_dict()), now)
+    if isinstance(error, TransientError | OutcomeUnknown) and step.attempt < ATTEMPTS:
         return held
     return _stop(held, error, now)
 
@@ -236,10 +250,3 @@ def _first(job: Job, wanted: Callable[[Step], bool]) -> Step | None:
 
 def _line(job: Job, step: Step) -> Line:
     return line_for(job.request.kind, step)
-
-
-def _with(job: Job, step: Step, now: datetime) -> Job:
-    if job.steps[step.position].name != step.name:
-        raise InternalError(f"job {job.id} has no step {step.name} at {step.position}")
-    steps = (*job.steps[: step.position], step, *job.steps[step.position + 1 :])
-    return replace(job, steps=steps, updated_at=now)

@@ -109,11 +109,14 @@ class Guards:
         """Start a guard and return when it watches; a guard that still watches this job is kept.
 
         Raises:
+            PreconditionFailed: `guard_resumed`, this job's guard has promised, or has let the task run: too late.
             InternalError: `guard_failed`, the process did not come up.
         """
         file = self._file(job_id)
         with file.locked() as record:
-            if record and record.state is GuardState.ARMED and _alive(record.guard_pid):
+            if record and record.state is not GuardState.ARMED:
+                raise _not_armed(record)
+            if record and _alive(record.guard_pid):
                 return
             pid = os.getpid()
             file.write(
@@ -130,6 +133,16 @@ class Guards:
             )
         _spawn(file.path)
 
+    def check(self, job_id: str) -> None:
+        """Make sure that the guard of this job has watched all the time.
+
+        Raises:
+            PreconditionFailed: `guard_resumed`, the task runs again or its guard is gone.
+        """
+        with self._file(job_id).locked() as record:
+            if not _watches(record):
+                raise _not_armed(record)
+
     def promise(self, job_id: str) -> None:
         """From now on the guard waits for the verdict instead of its own clock.
 
@@ -140,13 +153,8 @@ class Guards:
         with file.locked() as record:
             if record and record.state is GuardState.PROMISED:
                 return
-            if record is None or record.state is not GuardState.ARMED or not _alive(record.guard_pid):
-                reason = record.reason if record and record.reason else "its pause guard is gone"
-                raise PreconditionFailed(
-                    f"the source can no longer be given away: {reason}",
-                    code="guard_resumed",
-                    remedy="start the migration again; raise MIGRATOR_FREEZE_BUDGET_S if the freeze took too long",
-                )
+            if record is None or not _watches(record):
+                raise _not_armed(record)
             file.write(replace(record, state=GuardState.PROMISED))
 
     def release(self, job_id: str) -> None:
@@ -178,6 +186,19 @@ def started_ticks(pid: int) -> int | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _watches(record: GuardRecord | None) -> bool:
+    return record is not None and record.state is GuardState.ARMED and _alive(record.guard_pid)
+
+
+def _not_armed(record: GuardRecord | None) -> PreconditionFailed:
+    reason = record.reason if record and record.reason else "its pause guard is gone or has given it away"
+    return PreconditionFailed(
+        f"the source can no longer be given away: {reason}",
+        code="guard_resumed",
+        remedy="start again; raise MIGRATOR_FREEZE_BUDGET_S if the freeze took too long",
+    )
 
 
 def _spawn(path: Path) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from migrator.containerd import ContainerdClient, ProcessState
+from migrator.containerd import ContainerdClient, try_to_thaw
 from migrator.errors import MigratorError, NotFound
 from migrator.service.guards import GuardFile, GuardRecord, GuardState, started_ticks
 
@@ -64,17 +65,17 @@ class PauseGuard:
         return "its guard resumed it after its worker died" if waited_s >= record.patience_s else None
 
     def _resume(self, container: str) -> bool:
-        """Let the task run; True when it runs or is gone. A dump that still holds it makes this fail for a while."""
+        """Let the task run; True when it was seen running or is gone. While a dump holds it, nobody can tell."""
         try:
-            task = self._client.task(container)
-            if task.status().state is ProcessState.PAUSED:
-                task.resume()
-            return task.status().state is not ProcessState.PAUSED
+            failure = try_to_thaw(self._client.task(container))
         except NotFound:
             return True
         except MigratorError as error:
-            print(f"cannot resume yet: {error}", file=sys.stderr, flush=True)
-            return False
+            failure = error
+        if failure is not None:
+            with suppress(OSError):  # the worker that read this may be dead
+                print(f"cannot resume yet: {failure}", file=sys.stderr, flush=True)
+        return failure is None
 
 
 def main(path: Path) -> None:

@@ -31,7 +31,6 @@ DEPTH_LIMIT = 3
 """Checkpoint index → image index → manifest."""
 BLOBS_LIMIT = 5000
 PARALLEL_LOOKS = 8
-PARALLEL_LOOKS = 8
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 
 
@@ -97,6 +96,10 @@ class CheckpointStore:
         key = layout.blob_key(digest)
         chunks = self.objects.download(key, size_bytes=size_bytes, on_progress=on_progress)
         return checked(chunks, size_bytes=size_bytes, digest=digest, what=f"blob {digest}")
+
+    def abort_uploads(self, digest: str) -> None:
+        """Remove what is left of unfinished uploads of a blob; nobody else must be uploading it."""
+        self.objects.abort_uploads(layout.blob_key(digest), older_than_s=0)
 
     # ---- checkpoints
 

@@ -17,8 +17,8 @@ RECEIVE = "control.receive"
 RECORD_PROGRESS = "control.record_progress"
 RECORD_HEARTBEAT = "control.record_heartbeat"
 RECORD_CONTAINERS = "control.record_containers"
-HEARTBEAT_EXPIRES_S = 30.0
-"""Clocks of hosts and controller must agree within this."""
+EXPIRES_S = 30.0
+"""Later than this a command or a report is of no use: what still matters is sent again. Clocks must agree within it."""
 
 
 def register(app: Celery, conductor: Conductor) -> None:
@@ -54,15 +54,15 @@ class ControllerLine:
     def report_progress(self, command: StepCommand, done_bytes: int, total_bytes: int) -> None:
         """Send how far an act is; of no use later, so it expires."""
         args: tuple[Any, ...] = (command.job_id, command.position, command.attempt, done_bytes, total_bytes)
-        send(self._app, RECORD_PROGRESS, CONTROL_QUEUE, *args, expires_s=HEARTBEAT_EXPIRES_S)
+        send(self._app, RECORD_PROGRESS, CONTROL_QUEUE, *args, expires_s=EXPIRES_S)
 
-    def beat(self, host: str, facts: Facts) -> None:
-        """Say that the worker lives."""
-        send(self._app, RECORD_HEARTBEAT, CONTROL_QUEUE, host, facts, expires_s=HEARTBEAT_EXPIRES_S)
+    def beat(self, host: str, facts: Facts, up_s: float) -> None:
+        """Say that the worker lives, and for how long it has been listening."""
+        send(self._app, RECORD_HEARTBEAT, CONTROL_QUEUE, host, facts, up_s, expires_s=EXPIRES_S)
 
     def show_containers(self, host: str, views: list[ContainerView]) -> None:
         """Send what runs on the host."""
-        send(self._app, RECORD_CONTAINERS, CONTROL_QUEUE, host, pack_views(views), expires_s=HEARTBEAT_EXPIRES_S)
+        send(self._app, RECORD_CONTAINERS, CONTROL_QUEUE, host, pack_views(views), expires_s=EXPIRES_S)
 
 
 class HostLine:
@@ -73,7 +73,7 @@ class HostLine:
 
     def send_command(self, host: str, command: StepCommand) -> None:
         """Hand a command to a host."""
-        send(self._app, "host.perform", host_queue(host), pack_command(command))
+        send(self._app, "host.perform", host_queue(host), pack_command(command), expires_s=EXPIRES_S)
 
     def ring_controller(self, job_id: str) -> None:
         """Say that a job changed."""
@@ -81,4 +81,4 @@ class HostLine:
 
     def ask_host_to_look(self, host: str) -> None:
         """Ask a host to report its containers."""
-        send(self._app, "host.look", host_queue(host), expires_s=HEARTBEAT_EXPIRES_S)
+        send(self._app, "host.look", host_queue(host), expires_s=EXPIRES_S)

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Ticker:
-    """Calls something again and again on a thread of its own; a failure is logged and the next call comes anyway."""
+    """Calls something at once and then again and again, on a thread of its own; a failure is logged and goes by."""
 
     def __init__(self, name: str, every_s: float, call: Callable[[], None]):
         self._every_s = every_s
@@ -28,13 +28,15 @@ class Ticker:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._every_s):
+        while True:
             try:
                 self._call()
             except MigratorError as error:
                 log.warning("ticker failed", ticker=self._thread.name, error=str(error))
             except Exception:
                 log.exception("ticker crashed", ticker=self._thread.name)
+            if self._stopped.wait(self._every_s):
+                return
 
 
 def run_worker(app: Celery, *, queue: str, name: str, slots: int, tickers: list[Ticker], purge: bool) -> int:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,13 @@ class Cluster:
             time.sleep(0.2)
         return job
 
+    def wait_for_step(self, job_id: str, name: str, status: str, timeout_s: float = JOB_S) -> None:
+        """Wait until a step of a job has a status."""
+        deadline = time.monotonic() + timeout_s
+        while not any(step["name"] == name and step["status"] == status for step in self.job(job_id)["steps"]):
+            assert time.monotonic() < deadline, f"step {name} is never {status}: {self.job(job_id)}"
+            time.sleep(0.1)
+
     def finish(self, *words: str) -> dict[str, Any]:
         """Create a job by the command line, wait until it has ended, and return it."""
         return self.wait_for_job(self.done(*words)["id"])
@@ -207,8 +215,9 @@ class Cluster:
             self.wait_alive(host)
 
     def wait_alive(self, host: str, timeout_s: float = 30.0) -> None:
-        """Wait until the control plane says that a host's worker is alive."""
-        self._wait_host(host, lambda row: bool(row["alive"]), timeout_s)
+        """Wait until the control plane has heard of a host's worker again."""
+        now = datetime.now(UTC)
+        self._wait_host(host, lambda row: datetime.fromisoformat(row["seen_at"]) > now, timeout_s)
 
     @contextmanager
     def worker_with(self, host: str, environment: dict[str, str]) -> Iterator[None]:

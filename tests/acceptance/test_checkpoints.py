@@ -82,5 +82,6 @@ def test_containerds_own_tool_restores_an_export(
     finally:
         inside.unlink()
         cluster.remove("copy")
+        beta.run("sh", "-c", "rm -rf /tmp/ctrd-checkpoint*")  # containerd never removes where it unpacked the images
         for name in set(beta.ctr("images", "ls", "-q").split()) - known:
             beta.ctr("images", "delete", "--sync", name)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.inventory import is_frozen
 from tests.workloads import WORKLOADS, Running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -51,7 +52,9 @@ def test_the_targets_containerd_dies_before_the_restore(cluster: Cluster, ticker
     before, pid = ticker.state(), ticker.pid
     job_id = catch_frozen(cluster, ticker, lambda _: cluster.kill("beta", "containerd"))
     try:
-        cluster.wait_thawed(pid, 30.0)
+        # The rollback first lets the source run, then waits for the target to clean up.
+        cluster.wait_for_step(job_id, "freeze", "undone")
+        assert not is_frozen(pid)
     finally:
         cluster.restart("beta", "containerd")
     job = cluster.wait_for_job(job_id)
@@ -64,7 +67,8 @@ def test_the_target_worker_dies_before_the_restore(cluster: Cluster, ticker: Run
     before, pid = ticker.state(), ticker.pid
     job_id = catch_frozen(cluster, ticker, lambda _: cluster.kill("beta", "worker"))
     try:
-        cluster.wait_thawed(pid, 40.0)
+        cluster.wait_for_step(job_id, "freeze", "undone")
+        assert not is_frozen(pid)
     finally:
         cluster.restart("beta", "worker")
     assert cluster.wait_for_job(job_id)["state"] == "failed"
@@ -79,7 +83,8 @@ def test_a_cancel_before_the_commit(cluster: Cluster, ticker: Running) -> None:
     try:
         answer = cluster.cli("jobs", "cancel", job_id)
         assert answer.code == 0, answer.said
-        cluster.wait_thawed(pid, 30.0)
+        cluster.wait_for_step(job_id, "freeze", "undone")
+        assert not is_frozen(pid)
     finally:
         worker.signal(signal.SIGCONT)
     assert cluster.wait_for_job(job_id)["state"] == "cancelled"

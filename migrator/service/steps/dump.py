@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,19 +12,24 @@ from migrator.containerd import (
     Descriptor,
     Task,
     diff_snapshot,
+    with_role,
     write_container,
     write_runtime_options,
+    write_spec,
 )
+from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
+from migrator.criu.images import pack_images
 from migrator.criu.log import explain_failure
 from migrator.errors import MigratorError
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
-from migrator.service.steps.work import remove_work_directory, work_directory
+from migrator.service.steps.work import new_image_directory, remove_work_directory, work_directory
 
 
 class Dump(HostStep):
-    """Write the parts of the checkpoint into the content store, under the job's lease."""
+    """Write the parts of the checkpoint: memory images into a directory, the rest into the content store, leased."""
 
     name = "dump"
 
@@ -31,29 +38,48 @@ class Dump(HostStep):
 
         Raises:
             WorkloadFailed: CRIU refused; the message carries its cause and remedy. The source is unharmed.
+            PreconditionFailed: `guard_resumed`, the task ran on during the dump.
         """
         runtime = host.runtime(act.request.namespace)
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         container = leased.containers.get(str(act.request.container))
         task = leased.task(container.id)
-        parts = [
-            *_dump_memory(task, work_directory(host, act)),
-            write_container(leased, container),
-            write_runtime_options(leased, container),
-            diff_snapshot(leased, container.snapshotter, container.snapshot_key),
-        ]
+        images = new_image_directory(host, act, int(act.facts["memory_bytes"]))
+        with ThreadPoolExecutor(1) as beside:
+            diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
+            _dump_memory(task, images, work_directory(host, act), host.settings.freeze_budget_s)
+            parts = [
+                describe_images(images),
+                write_spec(leased, container),
+                write_container(leased, container),
+                write_runtime_options(leased, container),
+                diff.result(),
+            ]
         act.check_aborted()
+        check_still_frozen(host, act, task)
         return {"parts": [part.to_oci() for part in parts if part], "stdio": asdict(task.stdio())}
 
     def undo(self, host: Host, act: Act) -> None:
-        """Give up the lease, so that containerd collects the parts, and remove CRIU's work files."""
+        """Give up the lease, so that containerd collects the parts, and remove CRIU's files."""
         drop_lease(host.runtime(act.request.namespace), act.lease_id)
         remove_work_directory(host, act)
 
 
-def _dump_memory(task: Task, work_path: Path) -> list[Descriptor]:
+def describe_images(directory: Path) -> Descriptor:
+    """Describe CRIU's images as the tar that they travel as."""
+    digest, size_bytes = hashlib.sha256(), 0
+    for piece in pack_images(directory):
+        digest.update(piece)
+        size_bytes += len(piece)
+    return with_role(Descriptor(CHECKPOINT_MEMORY, f"sha256:{digest.hexdigest()}", size_bytes))
+
+
+def _dump_memory(task: Task, images: Path, work_path: Path, limit_s: float) -> None:
+    """Dump into a directory: through the content store it takes several times as long (a tar, a copy, a disk)."""
+    images.mkdir(mode=0o700)
+    options = CheckpointOptions(image_path=str(images), work_path=str(work_path))
     try:
-        return task.checkpoint_memory(CheckpointOptions(work_path=str(work_path)))
+        task.checkpoint_memory(options, timeout_s=limit_s)
     except MigratorError as error:
         raise explain_failure("checkpoint", task.id, error, work_path / "dump.log") from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from migrator.containerd import ContainerdClient
 from migrator.criu.images import unpack_images
@@ -13,11 +15,11 @@ from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.inspect_target import restored_snapshot_key
-from migrator.service.steps.work import image_directory
+from migrator.service.steps.work import new_image_directory, remove_images
 from migrator.storage.oci import CheckpointIndex, Role
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
-"""What goes into the content store; CRIU's images go into a directory of memory, where the restore reads them."""
+"""What goes into the content store; CRIU's images go into a directory, where the restore reads them."""
 
 
 class Fetch(HostStep):
@@ -36,15 +38,17 @@ class Fetch(HostStep):
         leased = runtime.with_lease(act.lease_id)
         index = sealed_index(host, act)
         fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY)])
-        for role in IMPORTED:
-            fetching.into_content(leased, index.part(role))
-        _apply(leased, index.part(Role.RW_DIFF), act)
-        fetching.into_directory(index.part(Role.MEMORY))
+        with ThreadPoolExecutor(1) as beside:
+            memory = beside.submit(fetching.into_directory, index.part(Role.MEMORY))
+            for role in IMPORTED:
+                fetching.into_content(leased, index.part(role))
+            _apply(leased, index.part(Role.RW_DIFF), act)
+            memory.result()
         return {"downloaded_bytes": fetching.total_bytes}
 
     def undo(self, host: Host, act: Act) -> None:
         """Drop the memory images and the snapshot that may hold half of the files; the lease goes with `prepare`."""
-        shutil.rmtree(image_directory(host, act), ignore_errors=True)
+        remove_images(host, act)
         drop_snapshot(host.runtime(act.request.namespace), act)
 
 
@@ -55,6 +59,7 @@ class _Fetching:
         self._host = host
         self._act = act
         self._done_bytes = 0
+        self._lock = threading.Lock()
         self.total_bytes = sum(part.size_bytes for part in parts)
 
     def into_content(self, runtime: ContainerdClient, part: Descriptor) -> None:
@@ -68,8 +73,7 @@ class _Fetching:
 
     def into_directory(self, part: Descriptor) -> None:
         """Unpack CRIU's images; they are used only if all of their bytes were what the digest says."""
-        directory = image_directory(self._host, self._act)
-        shutil.rmtree(directory, ignore_errors=True)
+        directory = new_image_directory(self._host, self._act, part.size_bytes)
         try:
             unpack_images(self._chunks(part), directory)
         except BaseException:
@@ -80,8 +84,10 @@ class _Fetching:
         return self._host.checkpoints.get_blob(part.digest, part.size_bytes, on_progress=self._count)
 
     def _count(self, size_bytes: int) -> None:
-        self._done_bytes += size_bytes
-        self._act.progress(self._done_bytes, self.total_bytes)
+        with self._lock:
+            self._done_bytes += size_bytes
+            done_bytes = self._done_bytes
+        self._act.progress(done_bytes, self.total_bytes)
 
 
 def sealed_index(host: Host, act: Act) -> CheckpointIndex:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from migrator.containerd import ContainerdClient, ProcessState
-from migrator.errors import NotFound, PreconditionFailed
+from migrator.containerd import ProcessState, Task, try_to_thaw
+from migrator.errors import NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 
@@ -19,13 +19,18 @@ class Freeze(HostStep):
         """Return how long the pause itself took, in seconds.
 
         Raises:
-            PreconditionFailed: `task_not_running`, the task ended meanwhile.
+            PreconditionFailed: `task_not_running`, the task ended meanwhile; `task_paused`, somebody paused it.
         """
-        container = str(act.request.container)
-        runtime = host.runtime(act.request.namespace)
-        host.guards.arm(act.command.job_id, act.request.namespace, container)
+        container, job_id = str(act.request.container), act.command.job_id
+        task = host.runtime(act.request.namespace).task(container)
+        if task.status().state is ProcessState.PAUSED and host.guards.state(job_id) is None:
+            raise PreconditionFailed(
+                f"container '{container}' was paused by somebody else meanwhile; it stays so",
+                code="task_paused",
+                remedy=f"resume it first: ctr tasks resume {container}",
+            )
+        host.guards.arm(job_id, act.request.namespace, container)
         act.check_aborted()
-        task = runtime.task(container)
         begun = time.monotonic()
         if task.status().state is ProcessState.RUNNING:
             task.pause()
@@ -39,9 +44,8 @@ class Freeze(HostStep):
         return {"pause_s": time.monotonic() - begun}
 
     def undo(self, host: Host, act: Act) -> None:
-        """Let the task run again; one that is gone needs nothing."""
-        resume(host.runtime(act.request.namespace), str(act.request.container))
-        host.guards.release(act.command.job_id)
+        """Let the task run again; one that is gone, or that this job never froze, needs nothing."""
+        resume(host, act)
 
 
 class Thaw(HostStep):
@@ -51,8 +55,7 @@ class Thaw(HostStep):
 
     def run(self, host: Host, act: Act) -> Facts:
         """Resume the task and send the guard away."""
-        resume(host.runtime(act.request.namespace), str(act.request.container))
-        host.guards.release(act.command.job_id)
+        resume(host, act)
         return {}
 
 
@@ -68,21 +71,51 @@ class Promise(HostStep):
             PreconditionFailed: `guard_resumed`, the freeze budget was spent or the task is not frozen any more.
         """
         host.guards.promise(act.command.job_id)
-        task = host.runtime(act.request.namespace).task(str(act.request.container))
-        if task.status().state is not ProcessState.PAUSED:
-            raise PreconditionFailed(
-                f"container '{act.request.container}' is not frozen any more",
-                code="guard_resumed",
-                remedy="somebody resumed it from outside; start the migration again",
-            )
+        check_paused(host.runtime(act.request.namespace).task(str(act.request.container)))
         return {}
 
 
-def resume(runtime: ContainerdClient, container: str) -> None:
-    """Let a paused task run; a running or absent one is left alone."""
-    try:
-        task = runtime.task(container)
-        if task.status().state is ProcessState.PAUSED:
-            task.resume()
-    except NotFound:
+def check_still_frozen(host: Host, act: Act, task: Task) -> None:
+    """Make sure that a task has not run since this job froze it.
+
+    Raises:
+        PreconditionFailed: `guard_resumed`, it may have: what was dumped is of several moments.
+    """
+    host.guards.check(act.command.job_id)
+    check_paused(task)
+
+
+def check_paused(task: Task) -> None:
+    """Make sure that a task is paused.
+
+    Raises:
+        PreconditionFailed: `guard_resumed`.
+    """
+    if task.status().state is not ProcessState.PAUSED:
+        raise PreconditionFailed(
+            f"container '{task.container_id}' is not frozen any more",
+            code="guard_resumed",
+            remedy="somebody resumed it from outside; start again",
+        )
+
+
+def resume(host: Host, act: Act) -> None:
+    """Let the task run if this job's guard says that this job froze it, and send the guard away.
+
+    Raises:
+        ResourceBusy: `task_left_frozen`, nobody can tell yet whether it runs; the guard stays.
+    """
+    if host.guards.state(act.command.job_id) is None:
         return
+    runtime, container = host.runtime(act.request.namespace), str(act.request.container)
+    try:
+        failure = try_to_thaw(runtime.task(container))
+    except NotFound:
+        failure = None
+    if failure is not None:
+        raise ResourceBusy(
+            f"container '{container}' does not resume yet: {failure.message}",
+            code="task_left_frozen",
+            remedy=f"it is tried again; or run: ctr --namespace {runtime.namespace} tasks resume {container}",
+        ) from failure
+    host.guards.release(act.command.job_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migrator.containerd import Container, ContainerdClient, Descriptor, Image, unpack_image
+from migrator.containerd import Container, ContainerdClient, Descriptor, Image, label_tree, unpack_image
 from migrator.errors import AlreadyExists, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
@@ -44,6 +44,7 @@ class Prepare(HostStep):
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         fetched_bytes = _fetch_image(host, leased, act)
+        label_tree(leased, _manifest(act))  # the image keeps its parts when the lease is gone
         unpack_image(leased, _manifest(act).digest, act.facts["snapshot"]["snapshotter"])
         _name_image(leased, act)
         _make_snapshot(leased, act)
@@ -124,15 +125,14 @@ def _fetch_image(host: Host, runtime: ContainerdClient, act: Act) -> int:
 
 
 def _fetch_blob(host: Host, runtime: ContainerdClient, act: Act, blob: Descriptor) -> int:
-    if runtime.content.exists(blob.digest):
-        return 0
-    runtime.content.write(
+    had = runtime.content.exists(blob.digest)
+    runtime.content.write(  # what is there already is not read, but held by the lease from now on
         f"{act.lease_id}-{blob.digest}",
         host.checkpoints.get_blob(blob.digest, blob.size_bytes),
         size_bytes=blob.size_bytes,
         digest=blob.digest,
     )
-    return blob.size_bytes
+    return 0 if had else blob.size_bytes
 
 
 def _name_image(runtime: ContainerdClient, act: Act) -> None:

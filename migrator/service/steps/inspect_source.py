@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from migrator.containerd import Container, ContainerdClient, ProcessState, Task, resolve_manifest
+from migrator.containerd import (
+    Container,
+    ContainerdClient,
+    Descriptor,
+    ProcessState,
+    Task,
+    chain_id,
+    read_manifest,
+    resolve_manifest,
+)
 from migrator.criu.program import find_criu
 from migrator.errors import NotFound, PreconditionFailed
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
+from migrator.service.steps.work import check_room
 
 RUNC = "io.containerd.runc.v2"
 
@@ -26,6 +36,7 @@ class InspectSource(HostStep):
         Raises:
             NotFound: No such namespace, container or image.
             PreconditionFailed: Not running, already paused, or something CRIU cannot carry over.
+            ResourceExhausted: `no_room`, its memory would not fit where CRIU puts it.
         """
         runtime = host.runtime(act.request.namespace)
         container = find_container(runtime, act.request)
@@ -34,21 +45,25 @@ class InspectSource(HostStep):
         criu = find_criu(host.settings.criu_path)
         host.objects.probe()
         snapshots = runtime.snapshots(container.snapshotter)
-        image = runtime.images.get(container.image)
+        parent = snapshots.stat(container.snapshot_key).parent
+        manifest = _manifest_of(runtime, container, parent)
         used_bytes = memory_bytes(task)
+        check_room(host, used_bytes)
         rw_bytes = snapshots.usage(container.snapshot_key).size_bytes
         return {
-            "image": {"name": image.name, "manifest": resolve_manifest(runtime, image.target).to_oci()},
+            "image": {"name": container.image, "manifest": manifest.to_oci()},
             "snapshot": {
                 "snapshotter": container.snapshotter,
                 "key": container.snapshot_key,
-                "parent": snapshots.stat(container.snapshot_key).parent,
+                "parent": parent,
             },
             "runtime": container.runtime_name,
             "estimate_bytes": used_bytes + rw_bytes,
             "memory_bytes": used_bytes,
             "rw_bytes": rw_bytes,
             "source_criu": criu.version,
+            "source_containerd": runtime.version().version,
+            "source_created_at": str(container.created_at),
         }
 
 
@@ -73,6 +88,23 @@ def find_container(runtime: ContainerdClient, request: Any) -> Container:
             code="container_not_found",
             remedy="see `migrator containers list` for what runs where",
         ) from error
+
+
+def _manifest_of(runtime: ContainerdClient, container: Container, parent: str) -> Descriptor:
+    """Return the manifest that the container was made from: a name may mean another image by now.
+
+    Raises:
+        NotFound: `image_not_found`.
+        PreconditionFailed: `image_moved`.
+    """
+    manifest = resolve_manifest(runtime, runtime.images.get(container.image).target)
+    if chain_id(read_manifest(runtime, manifest.digest).diff_ids) != parent:
+        raise PreconditionFailed(
+            f"the name '{container.image}' means another image now than when container '{container.id}' was made",
+            code="image_moved",
+            remedy="give the name back to the image it was made from: ctr images tag --force IMAGE NAME",
+        )
+    return manifest
 
 
 def _running_task(runtime: ContainerdClient, container: Container) -> Task:

@@ -7,6 +7,7 @@ from migrator.criu.program import find_criu
 from migrator.errors import AlreadyExists, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.work import check_room
 
 
 class InspectTarget(HostStep):
@@ -20,11 +21,13 @@ class InspectTarget(HostStep):
         Raises:
             AlreadyExists: `container_exists` or `snapshot_exists`, the name is taken here.
             PreconditionFailed: No CRIU here, too old, or a snapshotter that this host lacks.
+            ResourceExhausted: `no_room`, its memory would not fit where CRIU reads it from.
         """
         runtime = host.runtime(act.request.namespace)
         _refuse_taken_name(runtime, restored_name(act), act)
         criu = find_criu(host.settings.criu_path)
         host.objects.probe()
+        check_room(host, int(act.facts["memory_bytes"]))
         return {"target_criu": criu.version}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from migrator.containerd import ContainerdClient
 from migrator.errors import NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
@@ -21,8 +22,10 @@ class Remove(HostStep):
     def run(self, host: Host, act: Act) -> Facts:
         """Remove task, container, snapshot, lease and CRIU's files, then send the guard away."""
         runtime = host.runtime(act.request.namespace)
-        end_task(runtime, str(act.request.container))
-        delete_container(runtime, str(act.request.container))
+        name = str(act.request.container)
+        if _is_still_there(runtime, name, act):
+            end_task(runtime, name)
+            delete_container(runtime, name)
         host.guards.release(act.command.job_id)
         _let_go(host, act)
         return {}
@@ -56,6 +59,14 @@ class ReleaseTarget(HostStep):
             pass  # it ended and somebody removed it meanwhile: theirs to decide
         _let_go(host, act)
         return {}
+
+
+def _is_still_there(runtime: ContainerdClient, name: str, act: Act) -> bool:
+    """Whether the container is the one that was frozen, and not a later one of that name."""
+    try:
+        return bool(str(runtime.containers.get(name).created_at) == act.facts["source_created_at"])
+    except NotFound:
+        return False
 
 
 def _let_go(host: Host, act: Act) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
 from migrator.service.steps.inspect_target import restored_name, restored_snapshot_key
+from migrator.service.steps.restored_spec import renamed, with_loopback
 from migrator.service.steps.work import image_directory, remove_work_directory, work_directory
 from migrator.storage.oci import CheckpointIndex, FactAnnotation, Role
 
+SEEN = {ProcessState.RUNNING: "done", ProcessState.CREATED: "absent", ProcessState.STOPPED: "absent"}
+"""A task that was created and not started has run nothing; of the other states nothing can be concluded."""
 END_S = 10.0
 RECORD_LIMIT_BYTES = 4 << 20
 
@@ -72,9 +76,9 @@ class Restore(HostStep):
             task = runtime.task(container.id)
         except NotFound:
             return "absent"
-        mine = container.labels.get(JOB_LABEL) == act.command.job_id
-        state = task.status().state
-        return "done" if mine and state is ProcessState.RUNNING else "absent"
+        if container.labels.get(JOB_LABEL) != act.command.job_id:
+            return "absent"
+        return SEEN.get(task.status().state, "unknown")
 
 
 class Prove(HostStep):
@@ -109,24 +113,31 @@ def end_task(runtime: ContainerdClient, container: str) -> None:
     try:
         task = runtime.task(container)
         if task.status().state is not ProcessState.STOPPED:
-            task.kill(signal.SIGKILL, all=True)
-            task.wait(timeout_s=END_S)
+            _kill(task)
         task.delete()
     except NotFound:
         return
 
 
+def _kill(task: Task) -> None:
+    """Kill and wait; a task that was created and never started has no process to kill."""
+    with suppress(NotFound):
+        task.kill(signal.SIGKILL, all=True)
+    if task.pid:
+        with suppress(NotFound):
+            task.wait(timeout_s=END_S)
+
+
 def delete_container(runtime: ContainerdClient, name: str) -> None:
-    """Delete a container's record and its snapshot; absent ones are fine."""
+    """Delete a container's snapshot, then its record, which tells where the snapshot is; absent ones are fine."""
     try:
         container = runtime.containers.get(name)
-        runtime.containers.delete(name)
     except NotFound:
         return
-    try:
+    with suppress(NotFound):
         runtime.snapshots(container.snapshotter).remove(container.snapshot_key)
-    except NotFound:
-        return
+    with suppress(NotFound):
+        runtime.containers.delete(name)
 
 
 def _read_record(runtime: ContainerdClient, index: CheckpointIndex, act: Act) -> Container:
@@ -140,9 +151,11 @@ def _read_record(runtime: ContainerdClient, index: CheckpointIndex, act: Act) ->
         known = Container.from_wire(containers_pb2.Container.FromString(data))
     except DecodeError as error:
         raise IntegrityError("the checkpoint's container record is malformed", code="bad_container_record") from error
+    name = restored_name(act)
     return replace(
         known,
-        id=restored_name(act),
+        id=name,
+        spec=Container.pack_spec(renamed(known.spec_json(), known.id, name)),
         snapshot_key=restored_snapshot_key(act),
         labels={**known.labels, JOB_LABEL: act.command.job_id},
     )
@@ -156,11 +169,14 @@ def _restored_io(index: CheckpointIndex) -> PlainIO:
 
 
 def _create(runtime: ContainerdClient, container: Container) -> None:
+    """Write the record with the spec that the restore needs; `_start` puts the container's own in its place."""
+    hooked = replace(container, spec=Container.pack_spec(with_loopback(container.spec_json())))
     try:
-        runtime.containers.create(container)
+        runtime.containers.create(hooked)
     except AlreadyExists:
         if runtime.containers.get(container.id).labels.get(JOB_LABEL) != container.labels[JOB_LABEL]:
             raise
+        runtime.containers.update(hooked, "spec")
 
 
 def _start(host: Host, runtime: ContainerdClient, act: Act, container: Container, io: PlainIO) -> Task:
@@ -176,5 +192,6 @@ def _start(host: Host, runtime: ContainerdClient, act: Act, container: Container
         io=io,
         options=options,
     )
+    runtime.containers.update(container, "spec")  # the runtime has its copy by now
     task.start()
     return task

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 from migrator.containerd import ContainerdClient, compress_layer, index_annotations
-from migrator.containerd.mediatypes import INDEX
+from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
+from migrator.criu.images import pack_images
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.work import image_directory
 from migrator.storage.oci import ROLE_ANNOTATION, FactAnnotation, Role, with_role
 
 PARALLEL_BLOBS = 3
@@ -44,7 +49,10 @@ class Upload(HostStep):
     def undo(self, host: Host, act: Act) -> None:
         """Take the checkpoint out of the store again, sealed or half-way."""
         parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
+        parts += [packed for part in parts for packed in _packed_forms(host.runtime(act.request.namespace), part)]
         host.checkpoints.remove(act.command.workload_id, str(act.command.checkpoint_id), candidates=parts)
+        for part in parts:
+            host.checkpoints.abort_uploads(part.digest)
 
 
 class _Progress:
@@ -71,13 +79,23 @@ def _portable(runtime: ContainerdClient, part: Descriptor, act: Act) -> Descript
     return compress_layer(runtime, part)
 
 
+def _packed_forms(runtime: ContainerdClient, part: Descriptor) -> list[Descriptor]:
+    """The compressed forms of a part that the content store still has."""
+    found = runtime.content.list(f'labels."{UNCOMPRESSED}"=={part.digest}')
+    return [replace(part, digest=info.digest, size_bytes=info.size_bytes) for info in found]
+
+
 def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
     runtime = host.runtime(act.request.namespace)
     progress = _Progress(act, sum(part.size_bytes for part in parts))
 
+    def read(part: Descriptor) -> Iterator[bytes]:
+        if part.annotations.get(ROLE_ANNOTATION) == Role.MEMORY:
+            return pack_images(image_directory(host, act))
+        return runtime.content.read(part.digest)
+
     def send(part: Descriptor) -> int:
-        chunks = runtime.content.read(part.digest)
-        return host.checkpoints.put_blob(part.digest, part.size_bytes, chunks, on_progress=progress.add)
+        return host.checkpoints.put_blob(part.digest, part.size_bytes, read(part), on_progress=progress.add)
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
         return sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
@@ -91,6 +109,8 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         FactAnnotation.HOST: host.name,
         FactAnnotation.KERNEL: kernel.release,
         FactAnnotation.ARCHITECTURE: kernel.machine,
+        FactAnnotation.CPU_FLAGS: _cpu_flags(),
+        FactAnnotation.CONTAINERD: str(act.facts["source_containerd"]),
         FactAnnotation.CRIU: str(act.facts["source_criu"]),
         FactAnnotation.WORKLOAD: command.workload_id,
         FactAnnotation.EPOCH: str(command.epoch),
@@ -109,3 +129,10 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         "annotations": {**known, **{name.value: value for name, value in facts.items()}},
     }
     return json.dumps(index, sort_keys=True).encode()
+
+
+def _cpu_flags() -> str:
+    """What this machine's processors can do (proc(5), cpuinfo): the restored program may rely on all of it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
+    return " ".join(sorted(next(flags, [])))

@@ -1,29 +1,89 @@
-"""Where CRIU works on a host, for one job: memory images and logs, in a directory only root can read."""
+"""Where CRIU works on a host, for one job: memory images and logs, in directories that only root can read."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+from migrator.errors import ResourceExhausted
 from migrator.service.host import Act, Host
+
+ROOM = 1.25
+"""Images take the memory of the task and a little more; so much must be free for them to lie in memory."""
 
 
 def work_directory(host: Host, act: Act) -> Path:
     """Where CRIU leaves its log; the shim would remove it otherwise."""
-    directory = _job_directory(host, act)
+    directory = _in_memory(host, act)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return directory
 
 
+def new_image_directory(host: Host, act: Act, size_bytes: int) -> Path:
+    """Say where images of that size shall lie, and remove what a former attempt left; the directory is not made.
+
+    RUN_DIR is memory, the fastest place, and no page of the program touches a disk. What does not fit there lies below
+    STATE_DIR.
+    """
+    remove_images(host, act)
+    place = _in_memory(host, act) if _fits_in_memory(host, size_bytes) else _on_disk(host, act)
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return place / "images"
+
+
+def check_room(host: Host, size_bytes: int) -> None:
+    """Make sure that images of a task of that size find room on this host, in memory or on disk.
+
+    Raises:
+        ResourceExhausted: `no_room`.
+    """
+    if _fits_in_memory(host, size_bytes):
+        return
+    place = host.settings.state_dir
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    free_bytes, needed_bytes = shutil.disk_usage(place).free, int(size_bytes * ROOM)
+    if needed_bytes > free_bytes:
+        raise ResourceExhausted(
+            f"the images of {size_bytes / 1e6:.0f} MB of memory need {needed_bytes / 1e6:.0f} MB, "
+            f"and {place} has {free_bytes / 1e6:.0f} MB",
+            code="no_room",
+            remedy=f"make room in {place}, or set MIGRATOR_STATE_DIR to a larger disk",
+        )
+
+
 def image_directory(host: Host, act: Act) -> Path:
-    """Where CRIU's images lie for a restore. RUN_DIR is memory: no page of the program touches a disk."""
-    return _job_directory(host, act) / "images"
+    """Where this job's images lie."""
+    on_disk = _on_disk(host, act) / "images"
+    return on_disk if on_disk.exists() else _in_memory(host, act) / "images"
+
+
+def remove_images(host: Host, act: Act) -> None:
+    """Remove this job's images and leave the logs."""
+    shutil.rmtree(_in_memory(host, act) / "images", ignore_errors=True)
+    shutil.rmtree(_on_disk(host, act), ignore_errors=True)
 
 
 def remove_work_directory(host: Host, act: Act) -> None:
     """Remove all that CRIU left for this job."""
-    shutil.rmtree(_job_directory(host, act), ignore_errors=True)
+    remove_images(host, act)
+    shutil.rmtree(_in_memory(host, act), ignore_errors=True)
 
 
-def _job_directory(host: Host, act: Act) -> Path:
+def _fits_in_memory(host: Host, size_bytes: int) -> bool:
+    place = host.settings.run_dir
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return size_bytes * ROOM <= min(shutil.disk_usage(place).free, _free_memory_bytes())
+
+
+def _in_memory(host: Host, act: Act) -> Path:
     return host.settings.run_dir / "criu" / act.command.job_id
+
+
+def _on_disk(host: Host, act: Act) -> Path:
+    return host.settings.state_dir / "criu" / act.command.job_id
+
+
+def _free_memory_bytes() -> int:
+    """Read what can be had without swapping (proc(5), MemAvailable)."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

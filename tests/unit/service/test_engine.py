@@ -131,7 +131,7 @@ def test_an_undo_that_fails_for_good_stops_the_rollback() -> None:
 def test_a_passing_undo_failure_is_repeated_a_bounded_number_of_times() -> None:
     job, _ = walk(new_job(), until="freeze")
     job = engine.turn_back(job, WorkloadFailed("no"), NOW)
-    for _ in range(engine.UNDO_ATTEMPTS):
+    for _ in range(engine.ATTEMPTS):
         decision = engine.decide(job, LATER)
         assert decision.step is not None
         job = engine.begin(job, decision.step, StepAction.UNDO, NOW)

@@ -1,0 +1,130 @@
+"""Who owns a workload: the steps that are SQL alone.
+
+Each happens in the transaction that also writes its job, so it has happened exactly when the job says so: no answer can
+be lost between the two, and there is nothing to observe.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from migrator.errors import ResourceBusy
+from migrator.models.session import Transaction
+from migrator.models.values import Facts, Job, Workload
+from migrator.service.identifiers import new_id
+
+
+class Decision:
+    """One step about ownership. `workload_id` and `epoch` among its facts become the job's own."""
+
+    name: str
+
+    def run(self, tx: Transaction, job: Job) -> Facts:
+        """Decide."""
+        raise NotImplementedError
+
+    def undo(self, tx: Transaction, job: Job) -> Facts:
+        """Decide otherwise."""
+        del tx, job
+        return {}
+
+
+class Claim(Decision):
+    """Take the workload for this job: nobody else moves it until the job has ended.
+
+    A claim raises the epoch, so that hosts refuse whatever an earlier job may still send them.
+    """
+
+    name = "claim"
+
+    def run(self, tx: Transaction, job: Job) -> Facts:
+        """Find the workload by where it runs, or register it.
+
+        Raises:
+            ResourceBusy: `workload_busy`, another job works on this container.
+        """
+        host, container = str(job.request.source_host), str(job.request.container)
+        workload = tx.workloads.find(host, job.request.namespace, container)
+        if workload is None:
+            workload = _register(tx, job, host, container)
+        else:
+            workload = tx.workloads.commit(workload.id, epoch=workload.epoch, owner_host=host)
+        return {
+            **_identity(workload),
+            "checkpoint_workload": workload.id,
+            "claimed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+
+
+class Commit(Decision):
+    """Move the workload's owner and raise its epoch: from here on it is the target's."""
+
+    name = "commit"
+
+    def run(self, tx: Transaction, job: Job) -> Facts:
+        """One compare-and-set.
+
+        Raises:
+            PreconditionFailed: `commit_lost`, somebody else decided about this workload.
+        """
+        target = str(job.request.target_host)
+        _forget_former(tx, job, target, str(job.request.container))
+        return _identity(tx.workloads.commit(str(job.workload_id), epoch=job.epoch, owner_host=target))
+
+    def undo(self, tx: Transaction, job: Job) -> Facts:
+        """Give the workload back to the source under a still higher epoch; nothing if the commit was refused."""
+        source = str(job.request.source_host)
+        if tx.workloads.get(str(job.workload_id)).owner_host == source:
+            return {}
+        return _identity(tx.workloads.commit(str(job.workload_id), epoch=job.epoch, owner_host=source))
+
+
+class Adopt(Decision):
+    """Register the restored container as a workload of its own, owned by the target."""
+
+    name = "adopt"
+
+    def run(self, tx: Transaction, job: Job) -> Facts:
+        """Register it.
+
+        Raises:
+            ResourceBusy: `workload_busy`, another job works on a container of that name there.
+        """
+        host = str(job.request.target_host)
+        name = job.request.new_name or str(job.facts["source_name"])
+        _forget_former(tx, job, host, name)
+        return _identity(_register(tx, job, host, name))
+
+    def undo(self, tx: Transaction, job: Job) -> Facts:
+        """Forget the workload: it never ran."""
+        tx.workloads.remove(str(job.workload_id))
+        return {}
+
+
+DECISIONS: dict[str, Decision] = {decision.name: decision for decision in (Claim(), Commit(), Adopt())}
+
+
+def _register(tx: Transaction, job: Job, host: str, container: str) -> Workload:
+    workload = Workload(new_id(container), job.request.namespace, container, host, 1)
+    tx.workloads.add(workload)
+    return workload
+
+
+def _forget_former(tx: Transaction, job: Job, host: str, container: str) -> None:
+    """Drop the record of a container of that name on the target: preflight has seen that it is gone."""
+    former = tx.workloads.find(host, job.request.namespace, container)
+    if former is None or former.id == job.workload_id:
+        return
+    holder = tx.jobs.active_for_workload(former.id)
+    if holder is not None:
+        raise ResourceBusy(
+            f"job '{holder.id}' works on a container named '{container}'",
+            code="workload_busy",
+            host=host,
+            remedy=f"wait for its end: migrator jobs watch {holder.id}",
+        )
+    tx.workloads.remove(former.id)
+
+
+def _identity(workload: Workload) -> Facts:
+    return {"workload_id": workload.id, "epoch": workload.epoch}

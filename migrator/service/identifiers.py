@@ -1,0 +1,15 @@
+"""Identifiers that a person can read out."""
+
+from __future__ import annotations
+
+import secrets
+
+ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
+"""No letters or digits that are taken for each other."""
+PREFIX_LIMIT = 40
+
+
+def new_id(prefix: str) -> str:
+    """Make an identifier: a prefix and ten signs by chance."""
+    plain = "".join(sign if sign.isalnum() or sign in "-_" else "-" for sign in prefix)[:PREFIX_LIMIT]
+    return f"{plain}-{''.join(secrets.choice(ALPHABET) for _ in range(10))}"

@@ -1,0 +1,68 @@
+"""What a request must say: all that its kind needs, nothing else, and names that can be."""
+
+from __future__ import annotations
+
+import re
+
+from migrator.errors import InvalidRequest
+from migrator.models.phase import JobKind
+from migrator.models.values import JobRequest
+
+FIELDS = ("source_host", "container", "target_host", "checkpoint_id", "new_name")
+NEEDED = {
+    JobKind.MIGRATION: frozenset({"source_host", "container", "target_host"}),
+    JobKind.CHECKPOINT: frozenset({"source_host", "container"}),
+    JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
+}
+ALLOWED = {**NEEDED, JobKind.RESTORE: NEEDED[JobKind.RESTORE] | {"new_name"}}
+NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
+"""containerd's own rule for the names of containers and namespaces."""
+NAME_LIMIT = 76
+KEY_LIMIT = 200
+
+
+def check_request(request: JobRequest, idempotency_key: str | None) -> None:
+    """Refuse a request that makes no sense.
+
+    Raises:
+        InvalidRequest: `incomplete_request`, `contradictory_request`, `bad_name` or `bad_idempotency_key`.
+    """
+    given = {name for name in FIELDS if getattr(request, name)}
+    missing = sorted(NEEDED[request.kind] - given)
+    if missing:
+        raise InvalidRequest(
+            f"a {request.kind} needs {_words(missing)}",
+            code="incomplete_request",
+            remedy=f"a {request.kind} is asked for by {_words(sorted(NEEDED[request.kind]))}",
+        )
+    unwanted = sorted(given - ALLOWED[request.kind])
+    if unwanted:
+        raise InvalidRequest(
+            f"a {request.kind} cannot have {_words(unwanted)}", code="contradictory_request", remedy="leave it out"
+        )
+    for what, name in (
+        ("namespace", request.namespace),
+        ("container", request.container),
+        ("container", request.new_name),
+    ):
+        if name is not None:
+            _check_name(what, name)
+    if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
+        raise InvalidRequest(
+            f"an idempotency key of {len(idempotency_key)} signs cannot be kept",
+            code="bad_idempotency_key",
+            remedy=f"use up to {KEY_LIMIT} printable signs",
+        )
+
+
+def _check_name(what: str, name: str) -> None:
+    if len(name) > NAME_LIMIT or not NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{name[:100]!r} cannot be the name of a {what}",
+            code="bad_name",
+            remedy=f"use up to {NAME_LIMIT} letters and digits, with single dots, dashes or underscores between them",
+        )
+
+
+def _words(names: list[str]) -> str:
+    return ", ".join(name.replace("_", " ").removesuffix(" id").removesuffix(" host") for name in names)
