@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -51,7 +52,9 @@ def stale(leased, new_name):
 
     with pytest.raises(RuntimeError):
         leased.content.write(ref, dies(), size_bytes=len(data), digest=digest_of(data))
-    return ref, data, unlocked(leased, ref).offset_bytes
+    yield ref, data, unlocked(leased, ref).offset_bytes
+    with suppress(NotFound):
+        leased.content.abort(ref)
 
 
 def unlocked(client, ref):
