@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from migrator.errors import IntegrityError
+from migrator.errors import IntegrityError, ResourceExhausted
 
 COPY_BYTES = 1 << 20
 FILES_LIMIT = 100_000
@@ -37,6 +37,7 @@ def unpack_images(chunks: Iterable[bytes], directory: Path) -> None:
 
     Raises:
         IntegrityError: `bad_images`, it is no tar or holds something else than plain files.
+        ResourceExhausted: `no_room`, they cannot be written.
     """
     directory.mkdir(parents=True, mode=0o700)
     stream = _Stream(chunks)
@@ -47,8 +48,14 @@ def unpack_images(chunks: Iterable[bytes], directory: Path) -> None:
                     raise IntegrityError(f"more than {FILES_LIMIT} files among CRIU's images", code="bad_images")
                 _unpack(archive, member, directory)
         stream.drain()
-    except tarfile.TarError as error:
-        raise IntegrityError(f"CRIU's images are not a tar: {error}", code="bad_images") from error
+    except (tarfile.TarError, FileExistsError) as error:
+        raise IntegrityError(f"CRIU's images are not a tar of different files: {error}", code="bad_images") from error
+    except OSError as error:
+        raise ResourceExhausted(
+            f"CRIU's images find no place in {directory}: {error.strerror}",
+            code="no_room",
+            remedy="make room there; the source runs on",
+        ) from error
 
 
 def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) -> None:
