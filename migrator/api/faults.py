@@ -13,6 +13,8 @@ from migrator.api.messages import failure_message
 from migrator.errors import InternalError, MigratorError
 
 FAILURE_KEY = "migrator-error-bin"
+MESSAGE_SIGNS, REMEDY_SIGNS, DETAIL_SIGNS = 800, 400, 100
+"""All trailing metadata together must stay below 8 KiB, or gRPC drops them and the caller learns nothing."""
 log = structlog.get_logger()
 
 
@@ -32,7 +34,13 @@ def told_to(context: grpc.ServicerContext) -> Iterator[None]:
 
 
 def _abort(context: grpc.ServicerContext, error: MigratorError) -> None:
-    failure = failure_message(error.to_dict())
+    told = error.to_dict()
+    told |= {"message": _cut(error.message, MESSAGE_SIGNS), "remedy": _cut(error.remedy or "", REMEDY_SIGNS)}
+    failure = failure_message(told)
     data: Any = failure.SerializeToString() if failure else b""
     context.set_trailing_metadata(((FAILURE_KEY, data),))
-    context.abort(grpc.StatusCode[error.grpc_status], str(error))
+    context.abort(grpc.StatusCode[error.grpc_status], _cut(str(error), DETAIL_SIGNS))
+
+
+def _cut(text: str, signs: int) -> str:
+    return text if len(text) <= signs else text[: signs - 1] + "…"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.models.phase import JobKind, JobState
 from migrator.models.values import (
@@ -41,9 +43,20 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
     )
 
 
-def states_from(numbers: list[int]) -> frozenset[JobState]:
-    """Read a filter of states."""
-    return frozenset(state for state, number in STATES.items() if number in numbers)
+def states_from(numbers: Iterable[int]) -> frozenset[JobState]:
+    """Read a filter of states.
+
+    Raises:
+        InvalidRequest: `bad_state`. To leave it out would widen the filter.
+    """
+    known: dict[int, JobState] = {number: state for state, number in STATES.items()}
+    wanted = list(numbers)
+    unknown = [number for number in wanted if number not in known]
+    if unknown:
+        raise InvalidRequest(
+            f"{unknown[0]} is no state of a job", code="bad_state", remedy=f"one of {', '.join(pb.JobState.keys()[1:])}"
+        )
+    return frozenset(known[number] for number in wanted)
 
 
 def job_message(job: Job, measures: Measures) -> pb.Job:

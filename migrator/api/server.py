@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -10,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from migrator.api.servicers import CheckpointServicer, HostServicer, JobServicer, Streams
-from migrator.errors import InvalidRequest
+from migrator.errors import AlreadyExists, InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
 from migrator.service.control_plane import ControlPlane
@@ -27,13 +29,13 @@ class ApiServer:
 
     Args:
         server: With all services added.
-        socket: Its unix socket.
+        path: Its unix socket.
         listen: Its TCP address, if any.
     """
 
-    def __init__(self, server: grpc.Server, socket: Path, listen: str | None):
+    def __init__(self, server: grpc.Server, path: Path, listen: str | None):
         self._server = server
-        self._socket = socket
+        self._socket = path
         self._listen = listen
 
     def start(self) -> None:
@@ -41,9 +43,13 @@ class ApiServer:
 
         Raises:
             InvalidRequest: `bad_configuration`, an address cannot be used.
+            AlreadyExists: `server_runs`, another server answers on the socket.
         """
-        self._socket.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        self._socket.unlink(missing_ok=True)  # what a killed server left
+        try:
+            self._socket.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            _clear(self._socket)
+        except OSError as error:
+            raise _unusable(str(self._socket), "MIGRATOR_API_SOCKET") from error
         self._bind(f"unix://{self._socket}", "MIGRATOR_API_SOCKET")
         if self._listen:
             self._bind(self._listen, "MIGRATOR_API_LISTEN")
@@ -58,17 +64,33 @@ class ApiServer:
     def _bind(self, address: str, setting: str) -> None:
         try:
             bound = self._server.add_insecure_port(address)
-        except RuntimeError:
-            bound = 0
-        if not bound and not address.startswith("unix:"):
-            raise InvalidRequest(
-                f"cannot listen on {address}", code="bad_configuration", remedy=f"correct {setting}, or free the port"
-            )
+        except RuntimeError as error:
+            raise _unusable(address, setting) from error
+        if not bound:
+            raise _unusable(address, setting)
 
 
-def build_server(plane: ControlPlane, socket: Path, listen: str | None) -> ApiServer:
+def _clear(path: Path) -> None:
+    """Remove the socket that a killed server left; a living one is left alone."""
+    with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError, ConnectionRefusedError):
+        probe.connect(str(path))
+        raise AlreadyExists(
+            f"a server answers on {path} already", code="server_runs", remedy="stop it, or set MIGRATOR_API_SOCKET"
+        )
+    path.unlink(missing_ok=True)
+
+
+def _unusable(address: str, setting: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"cannot listen on {address}", code="bad_configuration", remedy=f"correct {setting}, or free the address"
+    )
+
+
+def build_server(plane: ControlPlane, path: Path, listen: str | None) -> ApiServer:
     """Put the services together with health and reflection."""
-    server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="api"))
+    # Otherwise a second server on the same TCP address would get half of the calls.
+    options = (("grpc.so_reuseport", 0),)
+    server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="api"), options=options)
     streams = Streams(STREAMS)
     services.add_JobServiceServicer_to_server(JobServicer(plane, streams), server)
     services.add_HostServiceServicer_to_server(HostServicer(plane), server)
@@ -78,4 +100,4 @@ def build_server(plane: ControlPlane, socket: Path, listen: str | None) -> ApiSe
     for name in ("", *NAMES):
         checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection((*NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    return ApiServer(server, socket, listen)
+    return ApiServer(server, path, listen)

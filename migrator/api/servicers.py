@@ -70,7 +70,9 @@ class JobServicer(services.JobServiceServicer):
         with told_to(context):
             wanted = request_from(request)
             if wanted is None:
-                raise InvalidRequest("a job needs a kind", remedy="say migration, checkpoint or restore")
+                raise InvalidRequest(
+                    "a job needs a kind", code="incomplete_request", remedy="say migration, checkpoint or restore"
+                )
             return pb.CreateJobResponse(
                 job=self._write(self._plane.create_job(wanted, request.idempotency_key or None))
             )
@@ -85,10 +87,12 @@ class JobServicer(services.JobServiceServicer):
     def ListJobs(self, request: pb.ListJobsRequest, context: grpc.ServicerContext) -> pb.ListJobsResponse:  # noqa: N802
         """See the proto."""
         with told_to(context):
+            if request.limit < 0:
+                raise InvalidRequest(
+                    f"{request.limit} is no limit", code="bad_limit", remedy=f"give 1 to {LIST_LIMIT}, or none"
+                )
             limit = min(request.limit or DEFAULT_LIMIT, LIST_LIMIT)
-            jobs = self._plane.list_jobs(
-                states=states_from(list(request.states)), host=request.host or None, limit=limit
-            )
+            jobs = self._plane.list_jobs(states=states_from(request.states), host=request.host or None, limit=limit)
             return pb.ListJobsResponse(jobs=[self._write(job) for job in jobs])
         raise AssertionError
 

@@ -12,19 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from migrator.errors import KINDS, InvalidRequest, MigratorError
+from migrator.errors import KINDS, InvalidRequest, MigratorError, TransientError
 
 if TYPE_CHECKING:
     from migrator.cli.connection import Api
     from migrator.gen.migrator.v1 import migrator_pb2 as pb
 
-CODES = {kind.exit_code: name for name, kind in sorted(KINDS.items(), reverse=True)}
-EPILOG = "Exit codes: 0 fine, " + ", ".join(f"{code} {CODES[code]}" for code in sorted(CODES)) + ", 130 interrupted."
+
+def list_exit_codes() -> str:
+    """The exit codes in one sentence."""
+    kinds = {kind.exit_code: "" for kind in sorted(KINDS.values(), key=lambda kind: kind.exit_code)}
+    for name, kind in KINDS.items():
+        if not kind.__subclasses__():
+            kinds[kind.exit_code] += f" or {name}" if kinds[kind.exit_code] else name
+    return "Exit codes: 0 fine, " + ", ".join(f"{code} {names}" for code, names in kinds.items()) + ", 130 interrupted."
+
 
 app = typer.Typer(
     name="migrator",
     help="Live migration and running-state backup for containers under containerd.",
-    epilog=EPILOG,
+    epilog=list_exit_codes(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -131,7 +138,9 @@ def list_checkpoints(as_json: AsJson = False, api: ApiAddress = None) -> None:
 
 @checkpoints_app.command("show")
 def show_checkpoint(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")], as_json: AsJson = False, api: ApiAddress = None
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
+    as_json: AsJson = False,
+    api: ApiAddress = None,
 ) -> None:
     """Show a checkpoint's origin and parts."""
     from migrator.cli import render
@@ -144,20 +153,29 @@ def show_checkpoint(
 
 @checkpoints_app.command("export")
 def export_checkpoint(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An OCI archive for `ctr image import`.")],
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An OCI archive for `ctr image import`; - is standard output.")
+    ],
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
     api: ApiAddress = None,
 ) -> None:
     """Write a checkpoint as an OCI archive."""
-    from migrator.cli.export import write_file
+    from migrator.cli.export import STDOUT, write_file
+    from migrator.cli.render import size
 
+    if file == STDOUT and as_json:
+        raise InvalidRequest(
+            "the archive and a JSON value cannot both go to standard output",
+            code="bad_output",
+            remedy="name a file, or leave --json out",
+        )
     with asking(api) as (server, messages):
         stream = server.checkpoints.ExportCheckpoint(messages.ExportCheckpointRequest(id=checkpoint))
         size_bytes = write_file((piece.chunk for piece in stream), file, force=force)
     done = {"id": checkpoint, "file": str(file), "size_bytes": size_bytes}
-    show(done, as_json, lambda _: typer.echo(f"{file}: {size_bytes / 1e6:.1f} MB"))
+    show(done, as_json, lambda _: typer.echo(f"{file}: {size(size_bytes)}", err=file == STDOUT))
 
 
 @hosts_app.command("list")
@@ -194,7 +212,7 @@ def list_containers(
 def list_jobs(
     state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state; may be given again.")] = None,
     host: Annotated[str | None, typer.Option(help="Only jobs from or to this host.")] = None,
-    count: Annotated[int, typer.Option("-n", "--limit", min=1, help="At most so many.")] = 50,
+    count: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="At most so many.")] = 50,
     as_json: AsJson = False,
     api: ApiAddress = None,
 ) -> None:
@@ -211,7 +229,7 @@ def list_jobs(
 
 @jobs_app.command("show")
 def show_job(
-    job: Annotated[str, typer.Argument(metavar="JOB")], as_json: AsJson = False, api: ApiAddress = None
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Its id.")], as_json: AsJson = False, api: ApiAddress = None
 ) -> None:
     """Show a job and what each of its steps took."""
     from migrator.cli import render
@@ -224,17 +242,17 @@ def show_job(
 
 @jobs_app.command("watch")
 def watch_job(
-    job: Annotated[str, typer.Argument(metavar="JOB")], as_json: AsJson = False, api: ApiAddress = None
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Its id.")], as_json: AsJson = False, api: ApiAddress = None
 ) -> None:
     """Show a job's progress until it has ended."""
-    with asking(api) as (server, messages):
+    with going_on(job), asking(api) as (server, messages):
         ended = follow(server, messages, job, shown=not as_json)
     conclude(ended, as_json)
 
 
 @jobs_app.command("cancel")
 def cancel_job(
-    job: Annotated[str, typer.Argument(metavar="JOB")], as_json: AsJson = False, api: ApiAddress = None
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Its id.")], as_json: AsJson = False, api: ApiAddress = None
 ) -> None:
     """Take a job back; the container runs on where it was. Refused once it has been handed over."""
     from migrator.cli.plain import job_data
@@ -251,14 +269,24 @@ def run_job(request: dict[str, Any], api: str | None, *, as_json: bool, wait: bo
     """Create a job and follow it: to its end if asked, otherwise until preflight has said yes or no."""
     with asking(api) as (server, messages):
         job = server.jobs.CreateJob(messages.CreateJobRequest(**request), timeout=limit()).job
-        if not as_json:
-            typer.echo(f"job {job.id}")
-        try:
-            job = follow(server, messages, job.id, shown=watch and not as_json, until_accepted=not (wait or watch))
-        except KeyboardInterrupt:
-            typer.echo(f"\njob {job.id} goes on; `migrator jobs cancel {job.id}` takes it back", err=True)
-            raise typer.Exit(130) from None
+    if not as_json:
+        typer.echo(f"job {job.id}")
+    with going_on(job.id), asking(api) as (server, messages):
+        job = follow(server, messages, job.id, shown=watch and not as_json, until_accepted=not (wait or watch))
     conclude(job, as_json)
+
+
+@contextmanager
+def going_on(job_id: str) -> Iterator[None]:
+    """Whoever stops looking, we or the server, the job goes on: say how to find it again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\njob {job_id} goes on; `migrator jobs cancel {job_id}` takes it back", err=True)
+        raise
+    except TransientError as error:
+        error.remedy = f"{error.remedy}; job {job_id} may go on: `migrator jobs watch {job_id}`"
+        raise
 
 
 def follow(server: Api, messages: Any, job_id: str, *, shown: bool, until_accepted: bool = False) -> pb.Job:
@@ -344,15 +372,13 @@ def split_reference(text: str) -> tuple[str, str]:
 
 
 def check_namespace(name: str) -> str:
-    """Return a namespace if it can be one.
+    """Return a namespace; the server would take an empty one for the default.
 
     Raises:
-        InvalidRequest: `bad_namespace`.
+        InvalidRequest: `bad_name`.
     """
-    if not name or not all(sign.isalnum() or sign in "-_." for sign in name):
-        raise InvalidRequest(
-            f"'{name}' cannot be a namespace", code="bad_namespace", remedy="use letters, digits and -_."
-        )
+    if not name:
+        raise InvalidRequest("the namespace is empty", code="bad_name", remedy="name one, or leave --namespace out")
     return name
 
 
@@ -362,11 +388,9 @@ def state_number(messages: Any, word: str) -> int:
     Raises:
         InvalidRequest: `bad_state`.
     """
-    known = {key.removeprefix("JOB_STATE_").lower(): number for key, number in messages.JobState.items()}
+    known = {key.removeprefix("JOB_STATE_").lower(): number for key, number in messages.JobState.items() if number}
     if word not in known:
-        raise InvalidRequest(
-            f"'{word}' is no state of a job", code="bad_state", remedy=f"one of {', '.join(list(known)[1:])}"
-        )
+        raise InvalidRequest(f"'{word}' is no state of a job", code="bad_state", remedy=f"one of {', '.join(known)}")
     return int(known[word])
 
 

@@ -16,6 +16,8 @@ from migrator.settings import DEFAULT_API_SOCKET, LAB_RUN_DIR, load_settings
 
 CALL_S = 15.0
 """An ordinary call that takes longer is not answered."""
+ANSWER_BYTES = 64 << 20
+"""A thousand jobs with all their steps are some megabytes."""
 FAILURE_KEY = "migrator-error-bin"
 
 
@@ -28,7 +30,7 @@ class Api:
 
     def __init__(self, address: str):
         self.address = address
-        self._channel = grpc.insecure_channel(address)
+        self._channel = grpc.insecure_channel(address, options=(("grpc.max_receive_message_length", ANSWER_BYTES),))
         self.jobs = services.JobServiceStub(self._channel)
         self.hosts = services.HostServiceStub(self._channel)
         self.checkpoints = services.CheckpointServiceStub(self._channel)

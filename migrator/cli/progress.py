@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from migrator.cli.render import size
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 
 MARKS = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "undone": "[yellow]↺[/]", "pending": "[dim]·[/]"}
@@ -35,7 +37,7 @@ class Progress:
             self._live.update(_table(job))
         elif self._plain and job.phase != self._phase:
             self._phase = job.phase
-            self._console.print(f"{job.id}: {job.phase}", highlight=False)
+            print(f"{job.id}: {job.phase}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -62,5 +64,6 @@ def _table(job: pb.Job) -> Table:
 
 def _amount(step: pb.Step) -> Text:
     if step.status == "started" and step.total_bytes:
-        return Text(f"{step.progress_bytes / 1e6:.0f} of {step.total_bytes / 1e6:.0f} MB", style="cyan")
-    return Text(f"{step.duration_ms:.0f} ms" if step.HasField("duration_ms") else "", style="dim")
+        return Text(f"{size(step.progress_bytes)} of {size(step.total_bytes)}", style="cyan")
+    took = f"{step.duration_ms:.0f} ms" if step.HasField("duration_ms") else ""
+    return Text(f"{took}, {size(step.total_bytes)}" if took and step.total_bytes else took, style="dim")

@@ -1,24 +1,30 @@
-"""How answers look on a terminal, within 80 columns."""
+"""How answers look: within the width of a terminal, or one row a line for another program."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Rows = list[dict[str, Any]]
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "needs_operator": "bold red"}
-CONSOLE = Console(highlight=False)
+FOLDED = ("CONTAINER", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL")
+"""Columns that may be longer than a terminal is wide: they go on in the next line, so that nothing is cut off."""
+RIGHT = ("MS", "SIZE", "MEMORY")
+PIPE_COLUMNS = 1000
+FACT_SIGNS = 200
+"""Processors have some hundred flags."""
 
 
 def hosts(rows: Rows) -> None:
     """A table of hosts."""
     table = _table("HOST", "WORKER", "CONTAINERD", "CRIU", "KERNEL", "CPUS")
     for row in rows:
-        worker = "[green]alive[/]" if row["alive"] else f"[red]silent {_age(row['seen_at'])}[/]"
+        worker = Text("alive", "green") if row["alive"] else Text(f"silent {_age(row['seen_at'])}", "red")
         table.add_row(row["name"], worker, *(str(row.get(key, "")) for key in ("containerd", "criu", "kernel", "cpus")))
     _print(table, rows, "no host has a worker yet; start one: migrator worker --host NAME")
 
@@ -27,7 +33,7 @@ def containers(rows: Rows) -> None:
     """A table of containers."""
     table = _table("HOST", "NAMESPACE", "CONTAINER", "STATUS", "MEMORY", "IMAGE")
     for row in rows:
-        memory = f"{row['memory_bytes'] / 2**20:.0f} MiB" if row["memory_bytes"] else ""
+        memory = size(row["memory_bytes"]) if row["memory_bytes"] else ""
         table.add_row(row["host"], row["namespace"], row["name"], row["status"], memory, row["image"])
     _print(table, rows, "no containers")
 
@@ -36,84 +42,114 @@ def jobs(rows: Rows) -> None:
     """A table of jobs."""
     table = _table("JOB", "KIND", "STATE", "FROM", "TO", "AGE")
     for row in rows:
-        source = "/".join(filter(None, (row["source"], row["container"]))) or row["checkpoint_id"]
         table.add_row(
-            row["id"], row["kind"], _state(row["state"]), source, row["target"] or "", _age(row["created_at"])
+            row["id"], row["kind"], _state(row["state"]), _origin(row), row["target"] or "", _age(row["created_at"])
         )
     _print(table, rows, "no jobs")
 
 
 def job(row: dict[str, Any]) -> None:
     """A job, what each step took, and its figures."""
-    source = "/".join(filter(None, (row["source"], row["container"]))) or row["checkpoint_id"]
     goal = f" → {row['target']}" if row["target"] else ""
-    CONSOLE.print(f"[bold]{row['id']}[/]  {row['kind']}  {source}{goal}  {_state(row['state'])}")
+    name = f" as {row['new_name']}" if row["new_name"] else ""
+    title = Text.assemble((row["id"], "bold"), f"  {row['kind']}  {_origin(row)}{goal}{name}  ", _state(row["state"]))
     table = _table("PHASE", "STEP", "HOST", "STATUS", "MS")
     for step in row["steps"]:
         took = "" if step["duration_ms"] is None else f"{step['duration_ms']:.0f}"
         table.add_row(step["phase"], step["name"], step["host"] or "control", step["status"], took)
-    CONSOLE.print(table)
-    for name, value in row["measures"].items():
+    console = _console()
+    console.print(title, table, sep="\n")
+    for measure, value in row["measures"].items():
         if value is not None:
-            unit, number = (" MB", value / 1e6) if "bytes" in name else (" ms", value)
-            label = name.removesuffix("_ms").replace("_", " ")
-            CONSOLE.print(f"  {label:<18}{number:>10.1f}{unit}")
+            amount = size(value) if "bytes" in measure else f"{value:.1f} ms"
+            console.print(f"  {measure.removesuffix('_ms').replace('_', ' '):<18}{amount:>12}")
     if row["failure"]:
-        CONSOLE.print(f"[red]{row['failure']['message']}[/]\n  → {row['failure']['remedy'] or ''}")
+        console.print(Text(row["failure"]["message"], "red"))
+        console.print(f"  → {row['failure']['remedy']}" if row["failure"]["remedy"] else "")
 
 
 def verdict(row: dict[str, Any]) -> None:
     """One line about a job that goes well."""
     if row["state"] != "succeeded":
-        CONSOLE.print(f"preflight is done; follow it: migrator jobs watch {row['id']}")
+        _console().print(f"preflight is done; follow it: migrator jobs watch {row['id']}")
         return
     freeze_ms, total_ms = row["measures"]["freeze_ms"], row["measures"]["total_ms"]
     frozen = f", frozen for {freeze_ms:.0f} ms" if freeze_ms is not None else ""
-    CONSOLE.print(f"[green]{row['state']}[/] in {total_ms or 0:.0f} ms{frozen}")
+    kept = f"; checkpoint {row['checkpoint_id']}" if row["kind"] == "checkpoint" else ""
+    _console().print(Text.assemble(_state(row["state"]), f" in {total_ms or 0:.0f} ms{frozen}{kept}"))
 
 
 def checkpoints(rows: Rows) -> None:
     """A table of checkpoints."""
-    table = _table("CHECKPOINT", "CONTAINER", "HOST", "SIZE", "AGE")
+    table = _table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE")
     for row in rows:
-        size = f"{row['size_bytes'] / 1e6:.1f} MB"
-        table.add_row(row["id"], f"{row['namespace']}/{row['container']}", row["host"], size, _age(row["created_at"]))
+        table.add_row(
+            row["id"],
+            row["namespace"],
+            row["container"],
+            row["host"],
+            size(row["size_bytes"]),
+            _age(row["created_at"]),
+        )
     _print(table, rows, "no checkpoints; take one: migrator checkpoints create HOST/CONTAINER")
 
 
 def checkpoint(row: dict[str, Any]) -> None:
     """A checkpoint, its parts and the facts of its origin."""
-    CONSOLE.print(f"[bold]{row['id']}[/]  {row['namespace']}/{row['container']} of {row['host']}, {row['image']}")
+    console = _console()
+    origin = f"  {row['namespace']}/{row['container']} of {row['host']}, {row['image']}, {size(row['size_bytes'])}"
     table = _table("ROLE", "SIZE", "DIGEST")
     for part in row["parts"]:
-        table.add_row(part["role"], f"{part['size_bytes'] / 1e6:.2f} MB", part["digest"][:26] + "…")
-    CONSOLE.print(table)
+        table.add_row(part["role"], size(part["size_bytes"]), part["digest"][:26] + "…")
+    console.print(Text.assemble((row["id"], "bold"), origin), table, sep="\n")
     for name, value in row["facts"].items():
         if name.startswith("io.migrator."):
-            CONSOLE.print(f"  {name.removeprefix('io.migrator.'):<14}{value}", soft_wrap=True)
+            short = value if len(value) <= FACT_SIGNS else f"{value[:FACT_SIGNS]}… (see --json)"
+            console.print(f"  {name.removeprefix('io.migrator.'):<14}{short}", soft_wrap=True)
+
+
+def size(size_bytes: float) -> str:
+    """A number of bytes for people, in powers of ten."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= scale:
+            return f"{size_bytes / scale:.1f} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def _console() -> Console:
+    """No markup: what is printed comes from elsewhere, and brackets in it mean nothing."""
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def _table(*headings: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in ("MS", "SIZE", "MEMORY") else "left")
+        table.add_column(
+            heading,
+            justify="right" if heading in RIGHT else "left",
+            overflow="fold",
+            no_wrap=heading not in FOLDED,
+        )
     return table
 
 
-def _print(table: Table, rows: Sequence[Any], nothing: str) -> None:
-    CONSOLE.print(table if rows else f"[dim]{nothing}[/]")
+def _print(table: Table, rows: Rows, nothing: str) -> None:
+    _console().print(table if rows else Text(nothing, "dim"))
 
 
-def _state(state: str) -> str:
-    colour = COLOURS.get(state, "cyan")
-    return f"[{colour}]{state}[/]"
+def _origin(row: dict[str, Any]) -> str:
+    return "/".join(filter(None, (row["source"], row["container"]))) or str(row["checkpoint_id"])
+
+
+def _state(state: str) -> Text:
+    return Text(state, COLOURS.get(state, "cyan"))
 
 
 def _age(moment: str | None) -> str:
     if moment is None:
         return ""
     seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f}{unit}"
+    for unit, length_s in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length_s:
+            return f"{seconds / length_s:.0f}{unit}"
     return f"{max(seconds, 0):.0f}s"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
-from migrator.storage.oci import INDEX_TYPES, FactAnnotation, parse_index
+from migrator.storage.oci import INDEX_TYPES, FactAnnotation, Role, parse_index
 
 BLOCK = tarfile.BLOCKSIZE
+IMAGE_NAME = "image.name"
+"""containerd's own annotation of a checkpoint: the name of its base image."""
 
 
 def export_archive(store: CheckpointStore, workload_id: str, checkpoint_id: str) -> Iterator[bytes]:
@@ -33,7 +37,11 @@ def export_archive(store: CheckpointStore, workload_id: str, checkpoint_id: str)
     index = parse_index(index_bytes)
     blobs = sorted(store.reachable(index), key=lambda part: part.digest)
     name = archive_name(index.annotations.get(FactAnnotation.CONTAINER, "container"), checkpoint_id)
-    return _stream(store, index_bytes, blobs, name)
+    named = [_named(Descriptor(INDEX_TYPES[0], index.digest, len(index_bytes)), name)]
+    if base_name := index.annotations.get(IMAGE_NAME):
+        # `ctr container restore` looks for the base image by its name, on a host that perhaps never had it.
+        named.append(_named(index.part(Role.IMAGE), base_name))
+    return _stream(store, index_bytes, blobs, named)
 
 
 def archive_name(container: str, checkpoint_id: str) -> str:
@@ -41,21 +49,15 @@ def archive_name(container: str, checkpoint_id: str) -> str:
     return f"migrator/checkpoint/{container.lower()}:{checkpoint_id}"
 
 
-def _stream(store: CheckpointStore, index_bytes: bytes, blobs: list[Descriptor], name: str) -> Iterator[bytes]:
-    top = json.dumps(
-        {
-            "schemaVersion": 2,
-            "manifests": [
-                {
-                    "mediaType": INDEX_TYPES[0],
-                    "digest": digest_bytes(index_bytes),
-                    "size": len(index_bytes),
-                    "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name},
-                }
-            ],
-        },
-        sort_keys=True,
-    ).encode()
+def _named(target: Descriptor, name: str) -> dict[str, Any]:
+    notes = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}
+    return replace(target, annotations=notes).to_oci()
+
+
+def _stream(
+    store: CheckpointStore, index_bytes: bytes, blobs: list[Descriptor], named: list[dict[str, Any]]
+) -> Iterator[bytes]:
+    top = json.dumps({"schemaVersion": 2, "manifests": named}, sort_keys=True).encode()
     yield from _file(layout.OCI_LAYOUT, layout.OCI_LAYOUT_CONTENT)
     yield from _file("index.json", top)
     yield from _file(layout.blob_key(digest_bytes(index_bytes)), index_bytes)
