@@ -55,7 +55,7 @@ def test_help_is_quick() -> None:
         subprocess.run([sys.executable, "-m", "migrator", "--help"], capture_output=True, timeout=30, check=True)
         return time.monotonic() - began
 
-    assert min(seconds() for _ in range(5)) < 1.0
+    assert min(seconds() for _ in range(5)) < 2.0
 
 
 def test_every_command_that_answers_has_json() -> None:
