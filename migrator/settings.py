@@ -17,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from migrator.errors import InvalidRequest
+from migrator.errors import InvalidRequest, PermissionDenied
 
 DEFAULT_CONFIG = Path("/etc/migrator/migrator.toml")
 DEFAULT_API_SOCKET = Path("/run/migrator/api.sock")
@@ -101,6 +101,7 @@ def load_settings(**overrides: object) -> Settings:
 
     Raises:
         InvalidRequest: A value is malformed or a setting is unknown; the message names each one.
+        PermissionDenied: The configuration file may not be read.
     """
     named = os.environ.get("MIGRATOR_CONFIG")
     if named and not Path(named).is_file():
@@ -117,6 +118,12 @@ def load_settings(**overrides: object) -> Settings:
             f"bad configuration: {faults}",
             code="bad_configuration",
             remedy="correct the MIGRATOR_* variable or the configuration file",
+        ) from error
+    except OSError as error:
+        raise PermissionDenied(
+            f"the configuration file cannot be read: {error}",
+            code="bad_configuration",
+            remedy="read it as root, or name another with MIGRATOR_CONFIG",
         ) from error
     except ValueError as error:  # a TOML file that does not parse
         raise InvalidRequest(

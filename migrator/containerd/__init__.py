@@ -11,7 +11,6 @@ from migrator.containerd.io import FifoIO, PlainIO, ProcessIO, Stdio, binary_io,
 from migrator.containerd.leases import Lease, Resource
 from migrator.containerd.metrics import TaskMetrics
 from migrator.containerd.parts import (
-    Role,
     by_role,
     compress_layer,
     diff_snapshot,
@@ -53,7 +52,6 @@ __all__ = [
     "ProcessInfo",
     "ProcessState",
     "Resource",
-    "Role",
     "RuncOptions",
     "SnapshotInfo",
     "SnapshotKind",

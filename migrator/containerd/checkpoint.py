@@ -14,11 +14,12 @@ from google.protobuf.message import EncodeError, Message
 from migrator.containerd import parts as pieces
 from migrator.containerd.freeze import frozen
 from migrator.containerd.mediatypes import CHECKPOINT_LABEL, CHECKPOINT_OPTIONS
-from migrator.containerd.parts import Role, by_role, with_role
+from migrator.containerd.parts import by_role, with_role
 from migrator.containerd.values import Container, Image, pack_message
 from migrator.errors import InvalidRequest
 from migrator.gen.containerd.runc.v1 import options_pb2
 from migrator.models.descriptors import Descriptor
+from migrator.models.roles import Role
 
 if TYPE_CHECKING:
     from migrator.containerd.client import ContainerdClient

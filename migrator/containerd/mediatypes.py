@@ -23,8 +23,6 @@ SPEC_URL = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 PROCESS_URL = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 RESOURCES_URL = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources"
 
-ROLE = "io.migrator.role"
-"""Annotation on every part of a checkpoint; a part is found by it and never by its media type."""
 IMAGE_NAME = "image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 RUNTIME_NAME = "io.containerd.checkpoint.runtime"

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,6 @@ from migrator.containerd.mediatypes import (
     LAYER_GZIP,
     LAYER_TAR,
     REF_NAME,
-    ROLE,
     RUNTIME_NAME,
     SNAPSHOTTER_NAME,
     UNCOMPRESSED,
@@ -37,6 +35,7 @@ from migrator.containerd.snapshots import SnapshotKind, Snapshots
 from migrator.containerd.values import Container, Labels, Mount
 from migrator.errors import IntegrityError
 from migrator.models.descriptors import Descriptor, Platform
+from migrator.models.roles import ROLE_ANNOTATION, Role
 
 if TYPE_CHECKING:
     from migrator.containerd.client import ContainerdClient
@@ -44,18 +43,6 @@ if TYPE_CHECKING:
 
 SPOOL_BYTES = 64 << 20
 """A compressed layer longer than this waits on disk until its length is known."""
-
-
-class Role(StrEnum):
-    """What a part of a checkpoint is for."""
-
-    MEMORY = "memory"
-    SPEC = "spec"
-    CONTAINER = "container"
-    IMAGE = "image"
-    RW_DIFF = "rw-diff"
-    RUNTIME_OPTIONS = "runtime-options"
-    CHECKPOINT_OPTIONS = "checkpoint-options"
 
 
 _ROLES = {
@@ -71,7 +58,7 @@ _ROLES = {
 def with_role(part: Descriptor, role: str | None = None) -> Descriptor:
     """Write a part's role into its annotations, and this machine's platform unless it has one."""
     found = role or _ROLES.get(part.media_type)
-    notes = {**part.annotations, ROLE: str(found)} if found else dict(part.annotations)
+    notes = {**part.annotations, ROLE_ANNOTATION: str(found)} if found else dict(part.annotations)
     return replace(part, annotations=notes, platform=part.platform or Platform.here())
 
 
@@ -83,7 +70,7 @@ def by_role(parts: Iterable[Descriptor]) -> dict[str, Descriptor]:
     """
     found: dict[str, Descriptor] = {}
     for part in parts:
-        role = part.annotations.get(ROLE)
+        role = part.annotations.get(ROLE_ANNOTATION)
         if role in found:
             raise IntegrityError(f"two parts of the checkpoint are its {role}", code="ambiguous_checkpoint")
         if role:
@@ -116,7 +103,7 @@ def image_part(client: ContainerdClient, container: Container) -> Descriptor:
         NotFound: `image_not_found`.
     """
     target = client.images.get(container.image).target
-    return replace(target, annotations={**target.annotations, ROLE: Role.IMAGE.value})
+    return replace(target, annotations={**target.annotations, ROLE_ANNOTATION: Role.IMAGE.value})
 
 
 def diff_snapshot(

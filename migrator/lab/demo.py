@@ -87,7 +87,7 @@ def _perform(
     lab: Lab, root: Path, source: Witness, target: Witness, console: Console, report: Callable[[str], None]
 ) -> int:
     report(f"starting a program with {MEMORY_MIB} MiB of memory that changes all the time, on {SOURCE}")
-    source.start(python_image(root, "ticker.py", str(MEMORY_MIB)))
+    source.start(python_image(root, "ticker.py", str(MEMORY_MIB), name=CONTAINER))
     source.mark()
     before = source.state()
     report(f"it counts: {before['counter']}; {TARGET} has never seen its image")

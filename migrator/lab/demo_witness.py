@@ -13,7 +13,7 @@ from migrator.errors import InternalError, NotFound, Unavailable
 from migrator.lab.host import Host
 
 CONTAINER = "demo"
-IMAGE = "migrator.local/ticker:1"
+IMAGE = f"migrator.local/{CONTAINER}:1"
 WAIT_S = 30.0
 POLL_S = 0.02
 

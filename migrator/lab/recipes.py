@@ -13,13 +13,18 @@ IMAGES_DIR = CACHE_DIR / "images"
 
 
 def python_image(
-    root: Path, program: str, *arguments: str, files: Mapping[str, bytes] | None = None, out: Path = IMAGES_DIR
+    root: Path,
+    program: str,
+    *arguments: str,
+    name: str | None = None,
+    files: Mapping[str, bytes] | None = None,
+    out: Path = IMAGES_DIR,
 ) -> Path:
     """Make the image of a Python program of ours, about 7 MB; Python's core modules only, no OpenSSL."""
     return build_image(
         root,
         out,
-        name=f"migrator.local/{Path(program).stem}:1",
+        name=f"migrator.local/{name or Path(program).stem}:1",
         packages=["python3-minimal"],
         without=["libssl3t64"],
         files={f"/opt/{program}": read_program(program), **(files or {})},

@@ -133,14 +133,13 @@ class ControlPlane:
             PreconditionFailed: `job_finished` or `job_committed`, it is too late.
         """
         with self._database.transaction() as tx:
-            job = tx.jobs.get(job_id)
-            if not job.phase.terminal and job.phase is not Phase.ROLLING_BACK and not engine.may_cancel(job):
+            job = tx.jobs.request_cancel(job_id, self._now())
+            if not engine.may_cancel(job):  # as it is now that nobody else can move it; the wish is rolled back
                 raise PreconditionFailed(
                     f"job '{job_id}' is {job.phase.value} already and cannot be cancelled any more",
                     code="job_committed",
                     remedy="wait for its end" + (", then migrate back" if job.request.target_host else ""),
                 )
-            job = tx.jobs.request_cancel(job_id, self._now())
         self._ring(job_id)
         return job
 

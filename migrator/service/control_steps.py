@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
 from migrator.errors import NotFound
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
+from migrator.models.roles import Role
 from migrator.models.session import Database
 from migrator.models.values import Checkpoint, Facts, Job
 from migrator.storage.checkpoints import CheckpointStore
-from migrator.storage.oci import FactAnnotation, Role
+from migrator.storage.oci import FactAnnotation
 
 
 class ControlStep:
@@ -48,12 +48,11 @@ class ReadCheckpoint(ControlStep):
         with self._database.transaction(write=False) as tx:
             known = tx.checkpoints.get(str(job.request.checkpoint_id))
         index = self._checkpoints.read_index(known.workload_id, known.id)
-        annotations = index.annotations
         return {
             "image": {"name": known.image, "manifest": index.part(Role.IMAGE).to_oci()},
-            "snapshot": json.loads(annotations[FactAnnotation.SNAPSHOT]),
+            "snapshot": index.snapshot(),
             "source_name": known.container,
-            "source_criu": annotations[FactAnnotation.CRIU],
+            "source_criu": index.fact(FactAnnotation.CRIU),
             "checkpoint_workload": known.workload_id,
             "index_digest": known.index_digest,
             "memory_bytes": index.part(Role.MEMORY).size_bytes,

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from migrator.models.descriptors import Descriptor, digest_bytes
+from migrator.models.roles import Role
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
-from migrator.storage.oci import INDEX_TYPES, FactAnnotation, Role, parse_index
+from migrator.storage.oci import INDEX_TYPES, FactAnnotation, parse_index
 
 BLOCK = tarfile.BLOCKSIZE
 IMAGE_NAME = "image.name"

@@ -14,12 +14,11 @@ from datetime import datetime
 
 from migrator.errors import AlreadyExists, IntegrityError, NotFound, ResourceBusy
 from migrator.models.descriptors import Descriptor, digest_bytes
+from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.storage import layout
 from migrator.storage.oci import (
     DOCUMENT_LIMIT_BYTES,
-    ROLE_ANNOTATION,
     CheckpointIndex,
-    Role,
     children,
     has_children,
     parse_index,

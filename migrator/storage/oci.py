@@ -10,8 +10,8 @@ from typing import Any
 
 from migrator.errors import IntegrityError
 from migrator.models.descriptors import Descriptor, digest_bytes
+from migrator.models.roles import ROLE_ANNOTATION, Role
 
-ROLE_ANNOTATION = "io.migrator.role"
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -23,18 +23,7 @@ MANIFEST_TYPES = (
 DOCUMENT_LIMIT_BYTES = 4 << 20
 """An index or manifest longer than this is refused."""
 PARTS_LIMIT = 1000
-
-
-class Role(StrEnum):
-    """What a part of a checkpoint is for."""
-
-    MEMORY = "memory"
-    SPEC = "spec"
-    CONTAINER = "container"
-    IMAGE = "image"
-    RW_DIFF = "rw-diff"
-    RUNTIME_OPTIONS = "runtime-options"
-    CHECKPOINT_OPTIONS = "checkpoint-options"
+TAKE_ANEW = "take a new checkpoint; this one was not made by migrator, or was damaged"
 
 
 class FactAnnotation(StrEnum):
@@ -76,6 +65,28 @@ class CheckpointIndex:
         if len(found) != 1:
             raise IntegrityError(f"the index has {len(found)} parts with the role '{role}'", code="bad_index")
         return found[0]
+
+    def fact(self, name: FactAnnotation) -> str:
+        """Return a fact of the checkpoint's origin.
+
+        Raises:
+            IntegrityError: `bad_index`, it is not told.
+        """
+        if name not in self.annotations:
+            raise IntegrityError(f"the index does not tell {name.value}", code="bad_index", remedy=TAKE_ANEW)
+        return self.annotations[name]
+
+    def snapshot(self) -> dict[str, str]:
+        """Return snapshotter, key and parent of the container's snapshot.
+
+        Raises:
+            IntegrityError: `bad_index`, they are not told or malformed.
+        """
+        told = parse_document(self.fact(FactAnnotation.SNAPSHOT).encode())
+        missing = [name for name in ("snapshotter", "key", "parent") if not isinstance(told.get(name), str)]
+        if missing:
+            raise IntegrityError(f"the index tells no {missing[0]} of the snapshot", code="bad_index", remedy=TAKE_ANEW)
+        return told
 
     def role_of(self, part: Descriptor) -> str:
         """Return a part's role; empty for one that has none."""

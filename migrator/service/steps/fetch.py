@@ -11,12 +11,13 @@ from migrator.containerd import ContainerdClient
 from migrator.criu.images import unpack_images
 from migrator.errors import IntegrityError
 from migrator.models.descriptors import Descriptor
+from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.inspect_target import restored_snapshot_key
 from migrator.service.steps.work import new_image_directory, remove_images
-from migrator.storage.oci import CheckpointIndex, Role
+from migrator.storage.oci import CheckpointIndex
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
 """What goes into the content store; CRIU's images go into a directory, where the restore reads them."""

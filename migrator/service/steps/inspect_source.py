@@ -97,7 +97,15 @@ def _manifest_of(runtime: ContainerdClient, container: Container, parent: str) -
         NotFound: `image_not_found`.
         PreconditionFailed: `image_moved`.
     """
-    manifest = resolve_manifest(runtime, runtime.images.get(container.image).target)
+    try:
+        image = runtime.images.get(container.image)
+    except NotFound as error:
+        raise NotFound(
+            f"container '{container.id}' was made from image '{container.image}', which has no name here any more",
+            code="image_not_found",
+            remedy="pull or import it again, or name it: ctr images tag",
+        ) from error
+    manifest = resolve_manifest(runtime, image.target)
     if chain_id(read_manifest(runtime, manifest.digest).diff_ids) != parent:
         raise PreconditionFailed(
             f"the name '{container.image}' means another image now than when container '{container.id}' was made",

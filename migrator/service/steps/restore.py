@@ -15,6 +15,7 @@ from migrator.containerd import Container, ContainerdClient, PlainIO, ProcessSta
 from migrator.criu.log import explain_failure
 from migrator.errors import AlreadyExists, IntegrityError, MigratorError, NotFound, PreconditionFailed
 from migrator.gen.containerd.services.containers.v1 import containers_pb2
+from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.fetch import sealed_index
@@ -22,7 +23,7 @@ from migrator.service.steps.image import JOB_LABEL
 from migrator.service.steps.inspect_target import restored_name, restored_snapshot_key
 from migrator.service.steps.restored_spec import renamed, with_loopback
 from migrator.service.steps.work import image_directory, remove_work_directory, work_directory
-from migrator.storage.oci import CheckpointIndex, FactAnnotation, Role
+from migrator.storage.oci import CheckpointIndex, FactAnnotation
 
 SEEN = {ProcessState.RUNNING: "done", ProcessState.CREATED: "absent", ProcessState.STOPPED: "absent"}
 """A task that was created and not started has run nothing; of the other states nothing can be concluded."""

@@ -15,10 +15,11 @@ from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
 from migrator.criu.images import pack_images
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
+from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.work import image_directory
-from migrator.storage.oci import ROLE_ANNOTATION, FactAnnotation, Role, with_role
+from migrator.storage.oci import FactAnnotation, with_role
 
 PARALLEL_BLOBS = 3
 WORTH_WAITING_BYTES = 1 << 20

@@ -19,7 +19,6 @@ from migrator.containerd import (
     Image,
     Platform,
     ProcessState,
-    Role,
     RuncOptions,
     diff_snapshot,
     freeze,
@@ -41,6 +40,7 @@ from migrator.errors import (
     WorkloadFailed,
 )
 from migrator.gen.containerd.services.containers.v1 import containers_pb2
+from migrator.models.roles import Role
 from tests.integration.containerd.conftest import IMAGE
 
 pytestmark = pytest.mark.real

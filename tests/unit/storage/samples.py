@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass, field
 
 from migrator.models.descriptors import Descriptor, digest_bytes
+from migrator.models.roles import Role
 from migrator.storage.checkpoints import CheckpointStore
-from migrator.storage.oci import INDEX_TYPES, MANIFEST_TYPES, Role, with_role
+from migrator.storage.oci import INDEX_TYPES, MANIFEST_TYPES, with_role
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 

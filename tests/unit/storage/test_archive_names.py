@@ -6,10 +6,10 @@ import io
 import json
 import tarfile
 
+from migrator.models.roles import Role
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
-from migrator.storage.oci import Role
 from tests.unit.storage.samples import Sample
 
 

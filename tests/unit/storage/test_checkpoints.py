@@ -9,10 +9,10 @@ import pytest
 
 from migrator.errors import AlreadyExists, IntegrityError, InvalidRequest, NotFound, ResourceBusy, Unavailable
 from migrator.models.descriptors import digest_bytes
+from migrator.models.roles import Role
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
-from migrator.storage.oci import Role
 from tests.unit.storage.samples import Sample
 
 INDEX_KEY = layout.index_key("w", "c")

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from migrator.errors import IntegrityError
 from migrator.models.descriptors import Descriptor, Platform, digest_bytes
+from migrator.models.roles import Role
 from migrator.storage.oci import (
     DOCUMENT_LIMIT_BYTES,
     INDEX_TYPES,
     MANIFEST_TYPES,
     PARTS_LIMIT,
-    Role,
     children,
     parse_index,
     with_role,
