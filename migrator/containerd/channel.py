@@ -32,6 +32,8 @@ _OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_http_proxy", 0),
+    # Or a forked child's new channel picks up the connection that its parent opened.
+    ("grpc.use_local_subchannel_pool", 1),
 ]
 
 

@@ -8,6 +8,7 @@ that of a stale ingest, the daemon forgets how far that one came but leaves its 
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -34,6 +35,8 @@ WINDOW = 4
 """Pieces that may be on their way before the first answer is awaited."""
 LOCK_PATIENCE_S = 5.0
 """A writer that died frees the ref as soon as the daemon sees its connection close."""
+CLOSE_PATIENCE_S = 2.0
+"""What the daemon may still have to do with the last pieces; one that hangs is not waited for longer."""
 
 _STAT, _WRITE, _COMMIT = pb.WriteAction.STAT, pb.WriteAction.WRITE, pb.WriteAction.COMMIT
 
@@ -171,9 +174,14 @@ class _Stream:
             ) from error
 
     def close(self) -> None:
-        """End the stream; the daemon frees the ref."""
+        """End the stream and wait until the daemon has let go of the ref: only then may it be written or aborted."""
         self._requests.put(None)
-        self._answers.cancel()
+        timer = threading.Timer(CLOSE_PATIENCE_S, self._answers.cancel)
+        timer.start()
+        with suppress(grpc.RpcError):
+            for _ in self._answers:
+                pass
+        timer.cancel()
 
     def _answer(self, act: str) -> pb.WriteContentResponse:
         subject = Subject(act, "ingest", self._wanted.ref, self._caller.namespace, act == "commit")

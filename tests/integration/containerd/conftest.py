@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from migrator.containerd import (
 from migrator.errors import MigratorError, NotFound, Unavailable
 from migrator.lab.host import Host
 from migrator.lab.recipes import shell_image
+from migrator.lab.service import Service
 
 IMAGE = "migrator.local/counter:1"
 COUNT = ["/bin/sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /count; sleep 0.02; done"]
@@ -67,6 +69,14 @@ def wait_for_version(client: ContainerdClient) -> Version:
             return client.version()
         time.sleep(0.05)
     raise AssertionError("the daemon was not found again")
+
+
+def hang(daemon: Service) -> None:
+    """Stop the daemon in the middle of whatever it does; SIGCONT lets it go on."""
+    daemon.signal(signal.SIGSTOP)
+    threads = list(Path(f"/proc/{daemon.pid}/task").iterdir())
+    while any((thread / "stat").read_text().rpartition(")")[2].split()[0] != "T" for thread in threads):
+        time.sleep(0.005)
 
 
 class Workshop:

@@ -54,6 +54,12 @@ def run(task, io_, args, exec_id="e", **spec):
     return ended.code
 
 
+def wait_for_lines(sink, count):
+    deadline = time.monotonic() + 10
+    while sink.getvalue().count(b"\n") < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def fifos(host):
     place = host.root / DIRECTORY.lstrip("/")
     return list(place.iterdir()) if place.exists() else []
@@ -192,13 +198,13 @@ def test_the_output_of_a_running_process_can_be_taken_over(workshop):
     io_ = FifoIO(DIRECTORY, stdout=first, stderr=io.BytesIO(), root=workshop.host.root)
     script = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done"
     task = workshop.task(["/bin/sh", "-c", script], io=io_)
-    time.sleep(0.3)
+    wait_for_lines(first, 4)
     io_.cancel()
     assert io_.wait(5)
     second = io.BytesIO()
     attached = FifoIO.attach(task.stdio(), stdout=second, stderr=io.BytesIO(), root=workshop.host.root)
     again = workshop.client.task(task.id, attached)
-    time.sleep(0.3)
+    wait_for_lines(second, 4)
     again.kill(signal.SIGKILL)
     again.wait(timeout_s=10)
     again.delete()

@@ -17,7 +17,7 @@ from migrator.errors import (
     Unavailable,
     WorkloadFailed,
 )
-from tests.integration.containerd.conftest import wait_for_version
+from tests.integration.containerd.conftest import hang, wait_for_version
 
 pytestmark = pytest.mark.real
 
@@ -295,7 +295,7 @@ def test_delete_does_not_go_on_when_it_cannot_learn_the_state(workshop):
     task, daemon = workshop.task(), workshop.host.service("containerd")
     with ContainerdClient(workshop.client.socket, timeout_s=0.5) as hurried:
         seen = hurried.task(task.id)
-        daemon.signal(signal.SIGSTOP)
+        hang(daemon)
         try:
             with pytest.raises(Unavailable) as caught:
                 seen.delete()
