@@ -18,11 +18,14 @@ from migrator.models.values import (
     HostView,
     Job,
     JobRequest,
+    Keep,
     Measures,
+    Resolution,
     Step,
 )
 
 KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
+KEEPS = {keep: pb.Keep.Value(f"KEEP_{keep.name}") for keep in Keep}
 STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
 
 
@@ -80,7 +83,20 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         cancel_requested=job.cancel_requested,
         steps=[_step_message(step) for step in job.steps],
         measures=_measures_message(measures),
+        resolutions=[_resolution_message(resolution) for resolution in job.resolutions],
     )
+
+
+def keep_from(number: int) -> Keep:
+    """Read which copy shall go on.
+
+    Raises:
+        InvalidRequest: `bad_keep`.
+    """
+    keep = next((keep for keep, known in KEEPS.items() if known == number), None)
+    if keep is None:
+        raise InvalidRequest("say which copy shall go on", code="bad_keep", remedy="one of source, target")
+    return keep
 
 
 def failure_message(failure: Facts | None) -> pb.Failure | None:
@@ -150,6 +166,11 @@ def _step_message(step: Step) -> pb.Step:
         total_bytes=step.total_bytes,
         failure=failure_message(step.failure),
     )
+
+
+def _resolution_message(resolution: Resolution) -> pb.Resolution:
+    at, keep = _stamp(resolution.at), KEEPS[resolution.keep]
+    return pb.Resolution(at=at, keep=keep, actor=resolution.actor, reason=resolution.reason)
 
 
 def _measures_message(measures: Measures) -> pb.Measures:

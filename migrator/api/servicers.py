@@ -17,6 +17,7 @@ from migrator.api.messages import (
     failure_message,
     host_message,
     job_message,
+    keep_from,
     request_from,
     states_from,
 )
@@ -113,6 +114,14 @@ class JobServicer(services.JobServiceServicer):
         """See the proto."""
         with told_to(context):
             return pb.CancelJobResponse(job=self._write(self._plane.cancel_job(request.id)))
+        raise AssertionError
+
+    def ResolveJob(self, request: pb.ResolveJobRequest, context: grpc.ServicerContext) -> pb.ResolveJobResponse:  # noqa: N802
+        """See the proto."""
+        with told_to(context):
+            keep = keep_from(request.keep)
+            job = self._plane.resolve_job(request.id, keep, request.actor, request.reason)
+            return pb.ResolveJobResponse(job=self._write(job))
         raise AssertionError
 
     def _write(self, job: Job) -> pb.Job:

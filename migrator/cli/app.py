@@ -262,7 +262,33 @@ def cancel_job(
     show(job_data(answer.job), as_json, lambda data: typer.echo(f"job {data['id']} is being taken back"))
 
 
+@jobs_app.command("resolve")
+def resolve_job(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Its id.")],
+    keep: Annotated[str, typer.Option(metavar="source|target", help="Which copy goes on.")],
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Decide about a job that needs an operator: which copy goes on. The decision is kept with the job."""
+    from migrator.cli.plain import job_data
+
+    with asking(api) as (server, messages):
+        number = messages.Keep.DESCRIPTOR.values_by_name.get(f"KEEP_{keep.upper()}")
+        request = messages.ResolveJobRequest(id=job, keep=number and number.number, actor=who(), reason=reason)
+        answer = server.jobs.ResolveJob(request, timeout=limit())
+    show(job_data(answer.job), as_json, lambda data: typer.echo(f"job {data['id']} goes on: the {keep} is kept"))
+
+
 # ---- what the commands share
+
+
+def who() -> str:
+    """Who asks, as far as this machine can tell."""
+    import getpass
+    import socket
+
+    return f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"
 
 
 def run_job(request: dict[str, Any], api: str | None, *, as_json: bool, wait: bool, watch: bool) -> None:

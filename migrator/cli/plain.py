@@ -32,6 +32,16 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "failure": failure_data(job.failure) if job.HasField("failure") else None,
         "measures": {name: _optional(job.measures, name) for name in MEASURES},
         "steps": [_step_data(step) for step in job.steps],
+        "resolutions": [_resolution_data(resolution) for resolution in job.resolutions],
+    }
+
+
+def _resolution_data(resolution: pb.Resolution) -> dict[str, Any]:
+    return {
+        "at": _time(resolution, "at"),
+        "keep": pb.Keep.Name(resolution.keep).removeprefix("KEEP_").lower(),
+        "actor": resolution.actor or None,
+        "reason": resolution.reason or None,
     }
 
 

@@ -63,6 +63,9 @@ def job(row: dict[str, Any]) -> None:
         if value is not None:
             amount = size(value) if "bytes" in measure else f"{value:.1f} ms"
             console.print(f"  {measure.removesuffix('_ms').replace('_', ' '):<18}{amount:>12}")
+    for resolution in row["resolutions"]:
+        reason = f": {resolution['reason']}" if resolution["reason"] else ""
+        console.print(Text(f"{resolution['actor']} decided to keep the {resolution['keep']}{reason}", "yellow"))
     if row["failure"]:
         console.print(Text(row["failure"]["message"], "red"))
         console.print(f"  → {row['failure']['remedy']}" if row["failure"]["remedy"] else "")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from datetime import datetime
 from typing import Any
 
 from migrator.errors import InternalError
 from migrator.models.phase import JobKind, Phase
 from migrator.models.tables import JobRow, StepRow
-from migrator.models.values import Job, JobRequest, Step, StepStatus
+from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus
 
 _REQUEST_FIELDS = frozenset(field.name for field in fields(JobRequest))
 
@@ -31,6 +32,7 @@ def job_columns(job: Job) -> dict[str, Any]:
         "checkpoint_id": job.checkpoint_id,
         "cancel_requested": job.cancel_requested,
         "failure": job.failure,
+        "resolutions": [asdict(resolution) | {"at": resolution.at.isoformat()} for resolution in job.resolutions],
     }
 
 
@@ -71,6 +73,7 @@ def job_from_row(row: JobRow) -> Job:
         checkpoint_id=row.checkpoint_id,
         cancel_requested=row.cancel_requested,
         failure=row.failure,
+        resolutions=tuple(_resolution(told) for told in row.resolutions),
         steps=tuple(_step(step) for step in row.steps),
     )
 
@@ -84,6 +87,10 @@ def _request(row: JobRow) -> JobRequest:
             remedy="run the version of migrator that accepted the job, or a later one",
         )
     return JobRequest(**(row.request | {"kind": JobKind(row.request["kind"])}))
+
+
+def _resolution(told: dict[str, Any]) -> Resolution:
+    return Resolution(**(told | {"at": datetime.fromisoformat(told["at"]), "keep": Keep(told["keep"])}))
 
 
 def _step(row: StepRow) -> Step:

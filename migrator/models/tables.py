@@ -61,7 +61,11 @@ class Base(DeclarativeBase):
         }
     )
     # Plain JSON, not JSONB: JSONB turns 1e16 into an integer and refuses an escaped NUL.
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON(none_as_null=True)}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON(none_as_null=True),
+        list[dict[str, Any]]: JSON(none_as_null=True),
+    }
 
 
 class JobRow(Base):
@@ -84,6 +88,7 @@ class JobRow(Base):
     checkpoint_id: Mapped[str | None]
     cancel_requested: Mapped[bool]
     failure: Mapped[dict[str, Any] | None]
+    resolutions: Mapped[list[dict[str, Any]]]
 
     steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.position", lazy="raise", viewonly=True)
 

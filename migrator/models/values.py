@@ -74,6 +74,24 @@ class Step:
     """`MigratorError.to_dict()` of what went wrong."""
 
 
+class Keep(StrEnum):
+    """Which copy an operator wants to go on."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What an operator decided about a job that could not go on by itself."""
+
+    at: datetime
+    keep: Keep
+    actor: str
+    """Who decided, as they said themselves."""
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A row of work and its steps in order."""
@@ -93,6 +111,8 @@ class Job:
     checkpoint_id: str | None = None
     cancel_requested: bool = False
     failure: Facts | None = None
+    resolutions: tuple[Resolution, ...] = ()
+    """Oldest first."""
     steps: tuple[Step, ...] = ()
 
     @property

@@ -22,7 +22,9 @@ from migrator.models.values import (
     HostView,
     Job,
     JobRequest,
+    Keep,
     Measures,
+    Resolution,
 )
 from migrator.service import engine
 from migrator.service.conductor import utc_now
@@ -30,6 +32,7 @@ from migrator.service.identifiers import new_id
 from migrator.service.measures import measure
 from migrator.service.plans import steps_for
 from migrator.service.requests import check_request
+from migrator.service.resolving import resolve
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
 
@@ -140,6 +143,20 @@ class ControlPlane:
                     code="job_committed",
                     remedy="wait for its end" + (", then migrate back" if job.request.target_host else ""),
                 )
+        self._ring(job_id)
+        return job
+
+    def resolve_job(self, job_id: str, keep: Keep, actor: str, reason: str) -> Job:
+        """Take an operator's decision about a job that waits for one; it is kept with the job.
+
+        Raises:
+            NotFound: `job_not_found`.
+            PreconditionFailed: See `resolving.resolve`.
+            ResourceBusy: `job_changed`, somebody else decided at the same moment.
+        """
+        with self._database.transaction() as tx:
+            job = tx.jobs.get(job_id)
+            job = tx.jobs.save(job, resolve(job, Resolution(self._now(), keep, actor, reason)))
         self._ring(job_id)
         return job
 

@@ -28,6 +28,8 @@ ATTEMPTS = 30
 
 Only answers count: a host that is silent is waited for.
 """
+PREPARING_ATTEMPTS = 4
+"""How often a preparation is tried before the job gives up: the program runs meanwhile."""
 LONGEST_PAUSE_S = 15.0
 
 
@@ -99,11 +101,10 @@ def undo_order(job: Job) -> list[Step]:
 def begin(job: Job, step: Step, action: StepAction, now: datetime) -> Job:
     """The job right before a step is sent: *started* is on record before the act."""
     if action is StepAction.UNDO:
-        first = step.status is not StepStatus.UNDOING
         changed = replace(
             step,
             status=StepStatus.UNDOING,
-            attempt=step.attempt + 1 if not first else 1,
+            attempt=step.attempt + 1,
             started_at=now,
             dispatched_at=now,
             failure=None,
@@ -146,13 +147,15 @@ def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
 
 
 def fail_step(job: Job, step: Step, error: MigratorError, now: datetime, duration_s: float | None = None) -> Job:
-    """The job after a step failed: back if there is a way back, again if there is none."""
+    """The job after a step failed: again where nobody waits or there is no way back, otherwise back."""
     failed = replace(step, status=StepStatus.FAILED, finished_at=now, duration_s=duration_s, failure=error.to_dict())
     job = with_step(job, failed, now)
-    if not _line(job, step).forward_only:
-        return turn_back(job, error, now)
-    repeatable = isinstance(error, TransientError | OutcomeUnknown) and failed.attempt < ATTEMPTS
-    return job if repeatable else _stop(job, error, now)
+    passing = isinstance(error, TransientError | OutcomeUnknown)
+    if _line(job, step).forward_only:
+        return job if passing and failed.attempt % ATTEMPTS else _stop(job, error, now)
+    if passing and step.phase is Phase.PREPARING and failed.attempt % PREPARING_ATTEMPTS:
+        return job
+    return turn_back(job, error, now)
 
 
 def turn_back(job: Job, error: MigratorError, now: datetime) -> Job:
@@ -227,16 +230,19 @@ def _conclude_undo(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job
         return with_step(job, undone, now)
     error = MigratorError.from_dict(outcome.failure or {})
     held = with_step(job, replace(step, finished_at=now, failure=error.to_dict()), now)
-    if isinstance(error, TransientError | OutcomeUnknown) and step.attempt < ATTEMPTS:
+    if isinstance(error, TransientError | OutcomeUnknown) and step.attempt % ATTEMPTS:
         return held
     return _stop(held, error, now)
 
 
 def _stop(job: Job, error: MigratorError, now: datetime) -> Job:
     """Leave the job to an operator: going on could lose the workload."""
-    return replace(
-        job, phase=Phase.NEEDS_OPERATOR, failure=job.failure or error.to_dict(), updated_at=now, finished_at=now
-    )
+    first = (job.failure or {}).get("message")
+    failure = error.to_dict() | {
+        "message": f"{error.message}, after: {first}" if first else error.message,
+        "remedy": f"look, then decide which copy goes on: migrator jobs resolve {job.id} --keep source|target",
+    }
+    return replace(job, phase=Phase.NEEDS_OPERATOR, failure=failure, updated_at=now, finished_at=now)
 
 
 def _rested(step: Step, now: datetime) -> bool:

@@ -69,6 +69,24 @@ JOB_STATE_CANCELLED: JobState.ValueType  # 6
 JOB_STATE_NEEDS_OPERATOR: JobState.ValueType  # 7
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
+class _Keep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _KeepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Keep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    KEEP_UNSPECIFIED: _Keep.ValueType  # 0
+    KEEP_SOURCE: _Keep.ValueType  # 1
+    KEEP_TARGET: _Keep.ValueType  # 2
+
+class Keep(_Keep, metaclass=_KeepEnumTypeWrapper):
+    """Which copy an operator wants to go on."""
+
+KEEP_UNSPECIFIED: Keep.ValueType  # 0
+KEEP_SOURCE: Keep.ValueType  # 1
+KEEP_TARGET: Keep.ValueType  # 2
+Global___Keep: _TypeAlias = Keep  # noqa: Y015
+
 @_typing.final
 class Failure(_message.Message):
     """What went wrong, where, and what to do next."""
@@ -247,6 +265,37 @@ class Measures(_message.Message):
 Global___Measures: _TypeAlias = Measures  # noqa: Y015
 
 @_typing.final
+class Resolution(_message.Message):
+    """What an operator decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    keep: Global___Keep.ValueType
+    actor: _builtins.str
+    reason: _builtins.str
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        keep: Global___Keep.ValueType = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "keep", b"keep", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -267,6 +316,7 @@ class Job(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     MEASURES_FIELD_NUMBER: _builtins.int
+    RESOLUTIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     kind: Global___JobKind.ValueType
     state: Global___JobState.ValueType
@@ -290,6 +340,10 @@ class Job(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]: ...
     @_builtins.property
     def measures(self) -> Global___Measures: ...
+    @_builtins.property
+    def resolutions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resolution]:
+        """Oldest first."""
+
     def __init__(
         self,
         *,
@@ -310,10 +364,11 @@ class Job(_message.Message):
         cancel_requested: _builtins.bool = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
         measures: Global___Measures | None = ...,
+        resolutions: _abc.Iterable[Global___Resolution] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "measures", b"measures", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "resolutions", b"resolutions", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -545,6 +600,55 @@ class CancelJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelJobResponse: _TypeAlias = CancelJobResponse  # noqa: Y015
+
+@_typing.final
+class ResolveJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    keep: Global___Keep.ValueType
+    actor: _builtins.str
+    """Who decides, for the record."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        keep: Global___Keep.ValueType = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "id", b"id", "keep", b"keep", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveJobRequest: _TypeAlias = ResolveJobRequest  # noqa: Y015
+
+@_typing.final
+class ResolveJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job: ...
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveJobResponse: _TypeAlias = ResolveJobResponse  # noqa: Y015
 
 @_typing.final
 class Host(_message.Message):

@@ -60,6 +60,11 @@ class JobServiceStub:
                 request_serializer=migrator_dot_v1_dot_migrator__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=migrator_dot_v1_dot_migrator__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.ResolveJob = channel.unary_unary(
+                '/migrator.v1.JobService/ResolveJob',
+                request_serializer=migrator_dot_v1_dot_migrator__pb2.ResolveJobRequest.SerializeToString,
+                response_deserializer=migrator_dot_v1_dot_migrator__pb2.ResolveJobResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -100,6 +105,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResolveJob(self, request, context):
+        """Decides about a job that waits for an operator; it then goes on by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +139,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=migrator_dot_v1_dot_migrator__pb2.CancelJobRequest.FromString,
                     response_serializer=migrator_dot_v1_dot_migrator__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'ResolveJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveJob,
+                    request_deserializer=migrator_dot_v1_dot_migrator__pb2.ResolveJobRequest.FromString,
+                    response_serializer=migrator_dot_v1_dot_migrator__pb2.ResolveJobResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -265,6 +282,33 @@ class JobService:
             '/migrator.v1.JobService/CancelJob',
             migrator_dot_v1_dot_migrator__pb2.CancelJobRequest.SerializeToString,
             migrator_dot_v1_dot_migrator__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/migrator.v1.JobService/ResolveJob',
+            migrator_dot_v1_dot_migrator__pb2.ResolveJobRequest.SerializeToString,
+            migrator_dot_v1_dot_migrator__pb2.ResolveJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class JobServiceStub:
     """Sends the job now and after every change, and ends with the job."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.CancelJobRequest, _migrator_pb2.CancelJobResponse]
     """Refused once the container has been handed over."""
+    ResolveJob: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.ResolveJobRequest, _migrator_pb2.ResolveJobResponse]
+    """Decides about a job that waits for an operator; it then goes on by itself."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -60,6 +62,8 @@ class JobServiceAsyncStub(JobServiceStub):
     """Sends the job now and after every change, and ends with the job."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_migrator_pb2.CancelJobRequest, _migrator_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Refused once the container has been handed over."""
+    ResolveJob: _aio.UnaryUnaryMultiCallable[_migrator_pb2.ResolveJobRequest, _migrator_pb2.ResolveJobResponse]  # type: ignore[assignment]
+    """Decides about a job that waits for an operator; it then goes on by itself."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Jobs: migrations, checkpoints and restores."""
@@ -102,6 +106,14 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_migrator_pb2.CancelJobResponse, _abc.Awaitable[_migrator_pb2.CancelJobResponse]]:
         """Refused once the container has been handed over."""
+
+    @_abc_1.abstractmethod
+    def ResolveJob(
+        self,
+        request: _migrator_pb2.ResolveJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_migrator_pb2.ResolveJobResponse, _abc.Awaitable[_migrator_pb2.ResolveJobResponse]]:
+        """Decides about a job that waits for an operator; it then goes on by itself."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -58,6 +58,7 @@ def _make_jobs() -> None:
         _words("checkpoint_id", nullable=True),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
         _json("failure", nullable=True),
+        _json("resolutions"),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
     held = sa.text("(phase NOT IN ('cancelled', 'failed', 'succeeded'))")
