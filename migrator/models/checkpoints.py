@@ -28,7 +28,7 @@ class CheckpointRepository:
             AlreadyExists: `checkpoint_exists`, the id is taken.
         """
         if not insert_unless_taken(self._session, CheckpointRow, asdict(checkpoint)):
-            raise AlreadyExists(f"checkpoint '{checkpoint.id}' exists already", code="checkpoint_exists")
+            raise checkpoint_exists(checkpoint)
 
     def get(self, checkpoint_id: str) -> Checkpoint:
         """Return a checkpoint.
@@ -39,11 +39,7 @@ class CheckpointRepository:
         query = select(CheckpointRow).where(CheckpointRow.id == checkpoint_id).execution_options(populate_existing=True)
         row = self._session.scalars(query).one_or_none()
         if row is None:
-            raise NotFound(
-                f"checkpoint '{checkpoint_id}' does not exist",
-                code="checkpoint_not_found",
-                remedy="see `migrator checkpoints list`",
-            )
+            raise unknown_checkpoint(checkpoint_id)
         return _checkpoint(row)
 
     def list(self) -> Checkpoints:
@@ -55,6 +51,20 @@ class CheckpointRepository:
     def remove(self, checkpoint_id: str) -> None:
         """Forget a checkpoint; one that is not there is fine."""
         write(self._session, delete(CheckpointRow).where(CheckpointRow.id == checkpoint_id))
+
+
+def checkpoint_exists(checkpoint: Checkpoint) -> AlreadyExists:
+    """Say that a checkpoint's id is taken."""
+    return AlreadyExists(f"checkpoint '{checkpoint.id}' exists already", code="checkpoint_exists")
+
+
+def unknown_checkpoint(checkpoint_id: str) -> NotFound:
+    """Say that there is no such checkpoint."""
+    return NotFound(
+        f"checkpoint '{checkpoint_id}' does not exist",
+        code="checkpoint_not_found",
+        remedy="see `migrator checkpoints list`",
+    )
 
 
 def _checkpoint(row: CheckpointRow) -> Checkpoint:

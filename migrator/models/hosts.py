@@ -54,7 +54,7 @@ class HostRepository:
         # Touching the host's row first makes two reports of one host wait for each other.
         touch = update(HostRow).where(HostRow.name == host).values(containers_seen_at=seen_at)
         if not write(self._session, touch):
-            raise _unknown(host)
+            raise unknown_host(host)
         write(self._session, delete(ContainerRow).where(ContainerRow.host == host))
         if views:
             self._session.execute(insert(ContainerRow), [asdict(view) | {"host": host} for view in views])
@@ -74,11 +74,12 @@ class HostRepository:
         query = select(HostRow).where(HostRow.name == name).execution_options(populate_existing=True)
         row = self._session.scalars(query).one_or_none()
         if row is None:
-            raise _unknown(name)
+            raise unknown_host(name)
         return row
 
 
-def _unknown(name: str) -> NotFound:
+def unknown_host(name: str) -> NotFound:
+    """Say that a host was never heard of."""
     return NotFound(f"host '{name}' is unknown", code="host_not_found", remedy="see `migrator hosts list`")
 
 

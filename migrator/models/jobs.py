@@ -52,7 +52,7 @@ class JobRepository:
         Raises:
             NotFound: `job_not_found`.
         """
-        job = self._one(JobRow.id == job_id)
+        job = self._find(job_id)
         if job is None:
             raise NotFound(f"job '{job_id}' does not exist", code="job_not_found", remedy="see `migrator jobs list`")
         return job
@@ -97,7 +97,7 @@ class JobRepository:
             NotFound: `job_not_found`.
             InternalError: `bad_transition` or `bad_change`, a change that no job may go through.
         """
-        _check_change(before, after)
+        check_change(before, after)
         after = replace(after, version=before.version + 1)
         self._swap(before, _changed(job_columns(before), job_columns(after)))
         self._save_steps(before, after)
@@ -121,11 +121,7 @@ class JobRepository:
         flagged = write(self._session, flag)
         job = self.get(job_id)
         if not flagged and job.phase.terminal:
-            raise PreconditionFailed(
-                f"job '{job_id}' has ended already ({job.phase.value}) and cannot be cancelled",
-                code="job_finished",
-                remedy=f"see `migrator jobs show {job_id}`",
-            )
+            raise job_ended(job)
         return job
 
     def record_progress(self, job_id: str, position: int, attempt: int, progress_bytes: int, total_bytes: int) -> None:
@@ -157,7 +153,7 @@ class JobRepository:
                 code="idempotency_key_reused",
                 remedy="use a new key for a new request",
             )
-        if self._one(JobRow.id == job.id) is not None:
+        if self._find(job.id) is not None:
             raise AlreadyExists(f"job '{job.id}' exists already", code="job_exists")
         raise self._busy(job)
 
@@ -180,12 +176,7 @@ class JobRepository:
         except IntegrityError as error:
             raise self._busy(replace(before, workload_id=changes["workload_id"])) from error
         if not swapped:
-            current = self.get(before.id)
-            raise ResourceBusy(
-                f"job '{before.id}' was changed by somebody else (version {current.version}, not {before.version})",
-                code="job_changed",
-                remedy="read it again",
-            )
+            raise job_changed(before, self.get(before.id))
 
     def _save_steps(self, before: Job, after: Job) -> None:
         """Write the columns that changed, with one statement for all steps in which the same ones did."""
@@ -198,6 +189,9 @@ class JobRepository:
         for rows in batches.values():
             self._session.execute(here, rows)
 
+    def _find(self, job_id: str) -> Job | None:
+        return self._one(JobRow.id == job_id)
+
     def _one(self, *conditions: ColumnElement[bool]) -> Job | None:
         """Read a job and its steps by one statement, so that they belong together at any isolation level."""
         query = select(JobRow).where(*conditions).options(joinedload(JobRow.steps))
@@ -207,6 +201,24 @@ class JobRepository:
     def _many(self, query: Select[JobRow]) -> Jobs:
         found = query.options(selectinload(JobRow.steps)).execution_options(populate_existing=True)
         return [job_from_row(row) for row in self._session.scalars(found)]
+
+
+def job_changed(before: Job, current: Job) -> ResourceBusy:
+    """Say that somebody else was faster."""
+    return ResourceBusy(
+        f"job '{before.id}' was changed by somebody else (version {current.version}, not {before.version})",
+        code="job_changed",
+        remedy="read it again",
+    )
+
+
+def job_ended(job: Job) -> PreconditionFailed:
+    """Say that it is too late to cancel a job."""
+    return PreconditionFailed(
+        f"job '{job.id}' has ended already ({job.phase.value}) and cannot be cancelled",
+        code="job_finished",
+        remedy=f"see `migrator jobs show {job.id}`",
+    )
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -222,8 +234,12 @@ def _changed_step(old: Step, new: Step) -> dict[str, Any]:
     return changes
 
 
-def _check_change(before: Job, after: Job) -> None:
-    """Refuse what no job may go through: a bug of the caller."""
+def check_change(before: Job, after: Job) -> None:
+    """Refuse what no job may go through: a bug of the caller.
+
+    Raises:
+        InternalError: `bad_transition` or `bad_change`.
+    """
     if before.phase is not after.phase and not may_follow(before.phase, after.phase):
         raise InternalError(
             f"job '{before.id}' cannot go from phase {before.phase.value} to {after.phase.value}", code="bad_transition"

@@ -29,11 +29,7 @@ class WorkloadRepository:
         """
         row = self._first(WorkloadRow.id == workload_id)
         if row is None:
-            raise NotFound(
-                f"workload '{workload_id}' does not exist",
-                code="workload_not_found",
-                remedy="see `migrator containers list` for what runs where",
-            )
+            raise unknown_workload(workload_id)
         return row
 
     def find(self, host: str, namespace: str, container: str) -> Workload | None:
@@ -52,13 +48,8 @@ class WorkloadRepository:
         if insert_unless_taken(self._session, WorkloadRow, asdict(workload)):
             return
         if self._first(WorkloadRow.id == workload.id) is not None:
-            raise AlreadyExists(f"workload '{workload.id}' exists already", code="workload_exists")
-        raise ResourceBusy(
-            f"container '{workload.container}' in namespace '{workload.namespace}' is registered as another workload",
-            code="workload_busy",
-            host=workload.owner_host,
-            remedy="see `migrator jobs list` for the job that works on it, and try again after its end",
-        )
+            raise workload_exists(workload)
+        raise name_taken(workload)
 
     def commit(self, workload_id: str, *, epoch: int, owner_host: str) -> Workload:
         """Move the ownership: one compare-and-set on the epoch, which it raises by one.
@@ -81,20 +72,10 @@ class WorkloadRepository:
         try:
             moved = write(self._session, change)
         except IntegrityError as error:
-            raise PreconditionFailed(
-                f"workload '{workload_id}' cannot move: another workload has its name there",
-                code="owner_taken",
-                host=owner_host,
-                remedy="remove the container of that name from the target, then try again",
-            ) from error
+            raise owner_taken(workload_id, owner_host) from error
         current = self.get(workload_id)
         if not moved:
-            raise PreconditionFailed(
-                f"somebody else decided about workload '{workload_id}': "
-                f"it is at epoch {current.epoch} under host '{current.owner_host}', not at {epoch}",
-                code="commit_lost",
-                remedy="see `migrator jobs list` for the job that moved it",
-            )
+            raise commit_lost(current, epoch)
         return current
 
     def remove(self, workload_id: str) -> None:
@@ -105,3 +86,47 @@ class WorkloadRepository:
         query = select(WorkloadRow).where(*conditions).execution_options(populate_existing=True)
         row = self._session.scalars(query).one_or_none()
         return None if row is None else Workload(row.id, row.namespace, row.container, row.owner_host, row.epoch)
+
+
+def unknown_workload(workload_id: str) -> NotFound:
+    """Say that there is no such workload."""
+    return NotFound(
+        f"workload '{workload_id}' does not exist",
+        code="workload_not_found",
+        remedy="see `migrator containers list` for what runs where",
+    )
+
+
+def workload_exists(workload: Workload) -> AlreadyExists:
+    """Say that a workload's id is taken."""
+    return AlreadyExists(f"workload '{workload.id}' exists already", code="workload_exists")
+
+
+def name_taken(workload: Workload) -> ResourceBusy:
+    """Say that this container is another workload by now."""
+    return ResourceBusy(
+        f"container '{workload.container}' in namespace '{workload.namespace}' is registered as another workload",
+        code="workload_busy",
+        host=workload.owner_host,
+        remedy="see `migrator jobs list` for the job that works on it, and try again after its end",
+    )
+
+
+def commit_lost(current: Workload, epoch: int) -> PreconditionFailed:
+    """Say that somebody else decided."""
+    return PreconditionFailed(
+        f"somebody else decided about workload '{current.id}': "
+        f"it is at epoch {current.epoch} under host '{current.owner_host}', not at {epoch}",
+        code="commit_lost",
+        remedy="see `migrator jobs list` for the job that moved it",
+    )
+
+
+def owner_taken(workload_id: str, owner_host: str) -> PreconditionFailed:
+    """Say that the new owner has another workload of that name."""
+    return PreconditionFailed(
+        f"workload '{workload_id}' cannot move: another workload has its name there",
+        code="owner_taken",
+        host=owner_host,
+        remedy="remove the container of that name from the target, then try again",
+    )

@@ -208,6 +208,7 @@ def test_a_writer_waits_for_a_writer(database: Database, rival: Database) -> Non
     assert (job.version, job.updated_at) == (2, moment(1)), "the second cancel saw the first"
 
 
+@pytest.mark.sql
 def test_processes_that_start_together_may_all_upgrade(empty_url: str) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", UPGRADE, empty_url], stderr=subprocess.PIPE, text=True)
@@ -221,6 +222,7 @@ def test_processes_that_start_together_may_all_upgrade(empty_url: str) -> None:
     database.close()
 
 
+@pytest.mark.sql
 def test_an_upgrade_waits_for_the_one_under_way(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     second: list[subprocess.Popen[str]] = []
 
@@ -239,11 +241,13 @@ def test_an_upgrade_waits_for_the_one_under_way(empty_url: str, monkeypatch: pyt
     assert second[0].returncode == 0
 
 
+@pytest.mark.sql
 def test_threads_of_one_process_may_all_upgrade(empty_url: str) -> None:
     _, losers = race(4, lambda _number: Database(empty_url).upgrade())
     assert losers == []
 
 
+@pytest.mark.sql
 @pytest.mark.parametrize("_round", range(3))
 def test_a_writer_that_is_killed_leaves_nothing(database: Database, empty_url: str, _round: int) -> None:
     writer = subprocess.Popen(

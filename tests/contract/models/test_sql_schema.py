@@ -19,6 +19,7 @@ from migrator.models.session import Database
 from migrator.models.tables import FINISHED, Base
 from tests.contract.models.samples import a_job
 
+pytestmark = pytest.mark.sql
 TABLES = {"jobs", "steps", "hosts", "containers", "workloads", "checkpoints"}
 
 

@@ -80,6 +80,7 @@ def test_closing_twice_and_using_it_again(database: Database) -> None:
     assert names(database) == ["alpha"]
 
 
+@pytest.mark.sql
 class TestWaiting:
     """A lock that is not obtained in time is somebody else's work, not a broken database."""
 
