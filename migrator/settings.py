@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(1.0, gt=0)
     host_silent_s: float = Field(4.0, gt=0)
     """A host without a heartbeat for this long counts as without a live worker."""
+    freezes_per_host: int = Field(2, ge=1)
+    """Jobs that may dump, move or restore memory on one host at the same time; the others queue."""
     worker_slots: int = Field(8, ge=1)
     """Acts a worker performs at the same time."""
 

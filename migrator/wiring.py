@@ -71,6 +71,7 @@ def run_controller(settings: Settings) -> int:
         control.HostLine(app),
         control_steps(database, CheckpointStore(objects)),
         host_silent_s=settings.host_silent_s,
+        freezes_per_host=settings.freezes_per_host,
     )
     control.register(app, conductor)
     tickers = [

@@ -17,6 +17,7 @@ from typing import Protocol
 import structlog
 
 from migrator.errors import InternalError, MigratorError, ResourceBusy, Unavailable
+from migrator.models.phase import Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.values import ContainerView, Facts, Host, Job, Outcome, Step, StepAction, StepCommand, StepStatus
 from migrator.service import engine
@@ -28,6 +29,18 @@ log = structlog.get_logger()
 
 RESEND_S = 4.0
 """A command without an answer is sent again after this long; the host drops it if it still works on it."""
+MOVING = frozenset(
+    {
+        Phase.FREEZING,
+        Phase.DUMPING,
+        Phase.UPLOADING,
+        Phase.FETCHING,
+        Phase.PROMISED,
+        Phase.COMMITTED,
+        Phase.RESTORING,
+    }
+)
+"""Phases in which a job works on a host's memory, disk and network while, for the most part, a program stands still."""
 TRIES = 20
 """How often a change is applied anew to a job that somebody else keeps changing."""
 
@@ -69,6 +82,7 @@ class Conductor:
         sender: The way to the hosts.
         control_steps: The acts that the controller performs itself with the object store, by step name.
         host_silent_s: A host without a heartbeat for this long counts as without a live worker.
+        freezes_per_host: How many jobs may dump, move or restore memory on one host at once; the others queue.
         now: The clock.
     """
 
@@ -79,12 +93,14 @@ class Conductor:
         control_steps: Mapping[str, ControlStep],
         *,
         host_silent_s: float,
+        freezes_per_host: int = 2,
         now: Callable[[], datetime] = utc_now,
     ):
         self._database = database
         self._sender = sender
         self._control_steps = control_steps
         self._silence = timedelta(seconds=host_silent_s)
+        self._freezes_per_host = freezes_per_host
         self._now = now
         self._began = now()
         """Before this nobody could have been heard."""
@@ -222,11 +238,24 @@ class Conductor:
                 return engine.finish(job, decision.phase, now), None, StepAction.RUN
             if decision.verb is not Verb.ACT or decision.step is None:
                 return job, None, StepAction.RUN
+            if decision.action is StepAction.RUN and self._must_wait(tx, job, decision.step):
+                return job, None, StepAction.RUN
             job = engine.begin(job, decision.step, decision.action, now)
             step = job.steps[decision.step.position]
             if step.name not in DECISIONS:
                 return job, step, decision.action
             job = self._settle(tx, job, step, decision.action)
+
+    def _must_wait(self, tx: Transaction, job: Job, step: Step) -> bool:
+        """Whether a host of this job is busy with as many others as it may be; `tick` asks again."""
+        if not engine.queues(job, step):
+            return False
+        hosts = {host for host in (job.request.source_host, job.request.target_host) if host}
+        return any(self._busy(tx, host, job.id) >= self._freezes_per_host for host in hosts)
+
+    @staticmethod
+    def _busy(tx: Transaction, host: str, but: str) -> int:
+        return sum(other.id != but for other in tx.jobs.list(phases=MOVING, host=host))
 
     def _settle(self, tx: Transaction, job: Job, step: Step, action: StepAction) -> Job:
         """Decide a step that is SQL alone, in the transaction that also writes the job."""

@@ -193,6 +193,11 @@ def is_control(job: Job, step: Step) -> bool:
     return _line(job, step).where is CONTROL
 
 
+def queues(job: Job, step: Step) -> bool:
+    """Whether a step waits until its hosts have room."""
+    return _line(job, step).queues
+
+
 def observes_first(job: Job, step: Step) -> bool:
     """Whether silence about this step must be answered by a look at the host."""
     return _line(job, step).observe_first

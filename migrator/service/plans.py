@@ -47,6 +47,8 @@ class Line:
     forward_only: bool = False
     observe_first: bool = False
     """No answer is not a failure: ask the host what is true before deciding anything."""
+    queues: bool = False
+    """Waits here until its hosts have room for one more job that dumps, moves or restores memory."""
 
 
 SOURCE, TARGET, CONTROL = Where.SOURCE, Where.TARGET, Where.CONTROL
@@ -58,7 +60,7 @@ MIGRATION = (
     Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
     Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
     Line("prepare", TARGET, Phase.PREPARING, LEFTOVERS, 600),
-    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, queues=True),
     Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
     Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 60),
     Line("fetch", TARGET, Phase.FETCHING, LEFTOVERS, 60),
@@ -75,7 +77,7 @@ CHECKPOINT = (
     Line("inspect-source", SOURCE, Phase.PREFLIGHT, NOTHING, 15),
     Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
     Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
-    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, queues=True),
     Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
     Line("thaw", SOURCE, Phase.DUMPING, NOTHING, 20),
     Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 600),
@@ -87,7 +89,7 @@ RESTORE = (
     Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),
     Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
     Line("prepare", TARGET, Phase.PREPARING, LEFTOVERS, 600),
-    Line("fetch", TARGET, Phase.FETCHING, LEFTOVERS, 600),
+    Line("fetch", TARGET, Phase.FETCHING, LEFTOVERS, 600, queues=True),
     Line("adopt", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),

@@ -127,6 +127,22 @@ def test_a_claim_raises_the_epoch_so_that_hosts_refuse_an_earlier_job(bench: Ben
     assert bench.sent[-1].epoch > first
 
 
+def test_a_host_freezes_no_more_than_it_may_at_once(bench: Bench) -> None:
+    for name in ("a", "b", "c"):
+        bench.start(container=name, key=name)
+        while (command := bench.sent[-1]).step != "prepare":
+            bench.answer(command)
+        bench.answer(command)
+    frozen = [command.job_id for command in bench.sent if command.step == "freeze"]
+    assert frozen == ["a", "b"]
+    assert bench.job("c").phase is Phase.PREPARING
+    freeze = next(command for command in bench.sent if command.step == "freeze")
+    bench.answer(freeze, WorkloadFailed("no"))
+    bench.conductor.tick()
+    assert bench.sent[-1].job_id == "c"
+    assert bench.sent[-1].step == "freeze"
+
+
 def test_of_two_jobs_for_one_container_the_later_is_refused(bench: Bench) -> None:
     bench.start()
     bench.run_to("publish-image")
