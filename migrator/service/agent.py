@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import structlog
 
 from migrator.errors import InternalError, MigratorError, OutcomeUnknown
 from migrator.models.values import Facts, Outcome, StepAction, StepCommand
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.ledger import Ledger
 
-REMEMBERED = 4096
-"""Outcomes kept for commands that are asked for twice."""
 PROGRESS_S = 0.2
 log = structlog.get_logger()
-
-Key = tuple[str, int, StepAction, int]
-
-
-@dataclass(slots=True)
-class _JobRoom:
-    """What this host does for one job right now."""
-
-    turn: threading.Lock = field(default_factory=threading.Lock)
-    running: dict[Key, Act] = field(default_factory=dict)
-    undone: set[int] = field(default_factory=set)
 
 
 class HostAgent:
@@ -54,54 +40,28 @@ class HostAgent:
         self._report = report
         self._report_progress = report_progress
         self._lock = threading.Lock()
-        self._rooms: defaultdict[str, _JobRoom] = defaultdict(_JobRoom)
-        self._finished: OrderedDict[Key, Outcome] = OrderedDict()
+        self._ledger = Ledger()
 
     def perform(self, command: StepCommand) -> None:
         """Perform a command and report; a command that runs already is dropped, a finished one is answered again."""
-        key = (command.job_id, command.position, command.action, command.attempt)
         act = Act(command, self._throttled(command))
         with self._lock:
-            room = self._rooms[command.job_id]
-            if key in room.running:
-                return
-            known = self._finished.get(key)
-            if known is None:
-                room.running[key] = act
-                self._note_undo(room, command)
-        if known is not None:
-            self._report(known)
-            return
-        with self._taking_turn(room, key):
-            outcome = self._outcome(room, act)
-        if command.action is not StepAction.OBSERVE:  # what was seen once may look otherwise now
-            self._remember(key, outcome)
-        self._report(outcome)
-
-    def _note_undo(self, room: _JobRoom, command: StepCommand) -> None:
-        """An undo stops the same step if it is under way, and keeps a late copy of it from running afterwards."""
-        if command.action is not StepAction.UNDO:
-            return
-        room.undone.add(command.position)
-        for act in room.running.values():
-            if act.command.action is StepAction.RUN:
-                act.aborted.set()
-
-    @contextmanager
-    def _taking_turn(self, room: _JobRoom, key: Key) -> Iterator[None]:
-        with room.turn:
-            try:
-                yield
-            finally:
+            taken, room = self._ledger.take(act), self._ledger.room(command.job_id)
+        if isinstance(taken, Outcome):
+            self._report(taken)
+        elif taken:
+            with room.turn:
+                outcome = self._outcome(act)
                 with self._lock:
-                    room.running.pop(key, None)
+                    self._ledger.conclude(command, outcome)
+            self._report(outcome)
 
-    def _outcome(self, room: _JobRoom, act: Act) -> Outcome:
+    def _outcome(self, act: Act) -> Outcome:
         command, begun = act.command, time.monotonic()
         facts: Facts = {}
         failure: Facts | None = None
         try:
-            facts = self._do(room, act)
+            facts = self._do(act)
         except MigratorError as error:
             failure = error.on(self._host.name).to_dict()
         except Exception as error:  # the border: whatever happens, the controller gets an answer
@@ -133,10 +93,10 @@ class HostAgent:
             failure=failure,
         )
 
-    def _do(self, room: _JobRoom, act: Act) -> Facts:
+    def _do(self, act: Act) -> Facts:
         command = act.command
-        if command.action is StepAction.RUN and command.position in room.undone:
-            raise InternalError(f"step {command.step} of job {command.job_id} was undone before it began")
+        with self._lock:
+            self._ledger.check(command)
         step = self._steps.get(command.step)
         if step is None:
             raise InternalError(
@@ -153,14 +113,6 @@ class HostAgent:
         if seen == "unknown":
             raise OutcomeUnknown(f"step {command.step} of job {command.job_id} cannot be observed")
         return {"seen": seen}
-
-    def _remember(self, key: Key, outcome: Outcome) -> None:
-        with self._lock:
-            self._finished[key] = outcome
-            while len(self._finished) > REMEMBERED:
-                job_id = self._finished.popitem(last=False)[0][0]
-                if not self._rooms[job_id].running:
-                    self._rooms.pop(job_id)
 
     def _throttled(self, command: StepCommand) -> Callable[[int, int], None]:
         last_s = 0.0

@@ -6,8 +6,6 @@ be lost between the two, and there is nothing to observe.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from migrator.errors import ResourceBusy
 from migrator.models.session import Transaction
 from migrator.models.values import Facts, Job, Workload
@@ -52,7 +50,7 @@ class Claim(Decision):
         return {
             **_identity(workload),
             "checkpoint_workload": workload.id,
-            "claimed_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "claimed_at": job.updated_at.isoformat(timespec="milliseconds"),
         }
 
 

@@ -81,6 +81,10 @@ class GuardFile:
         """Forget the guard; call it under the lock."""
         self.path.unlink(missing_ok=True)
 
+    def remove_lock(self) -> None:
+        """Remove what the lock was taken on; nobody waits for it any more."""
+        self.path.with_suffix(".lock").unlink(missing_ok=True)
+
     def _read(self) -> GuardRecord | None:
         try:
             data = json.loads(self.path.read_text())
@@ -116,22 +120,22 @@ class Guards:
         with file.locked() as record:
             if record and record.state is not GuardState.ARMED:
                 raise _not_armed(record)
-            if record and _alive(record.guard_pid):
+            if record and self._alive(record.guard_pid):
                 return
-            pid = os.getpid()
+            worker_pid, worker_started = self._worker()
             file.write(
                 GuardRecord(
                     job_id=job_id,
                     namespace=namespace,
                     container=container,
                     containerd_socket=str(self._socket),
-                    worker_pid=pid,
-                    worker_started=started_ticks(pid) or 0,
+                    worker_pid=worker_pid,
+                    worker_started=worker_started,
                     budget_s=self._budget_s,
                     patience_s=self._patience_s,
                 )
             )
-        _spawn(file.path)
+        self._spawn(file)
 
     def check(self, job_id: str) -> None:
         """Make sure that the guard of this job has watched all the time.
@@ -140,7 +144,7 @@ class Guards:
             PreconditionFailed: `guard_resumed`, the task runs again or its guard is gone.
         """
         with self._file(job_id).locked() as record:
-            if not _watches(record):
+            if not self._watches(record):
                 raise _not_armed(record)
 
     def promise(self, job_id: str) -> None:
@@ -153,7 +157,7 @@ class Guards:
         with file.locked() as record:
             if record and record.state is GuardState.PROMISED:
                 return
-            if record is None or not _watches(record):
+            if record is None or not self._watches(record):
                 raise _not_armed(record)
             file.write(replace(record, state=GuardState.PROMISED))
 
@@ -164,18 +168,35 @@ class Guards:
             if record:
                 file.write(replace(record, state=GuardState.RELEASED))
         if record:
-            _await_exit(record.guard_pid)
+            self._await_exit(record.guard_pid)
         with file.locked():
             file.remove()
-        file.path.with_suffix(".lock").unlink(missing_ok=True)
+        file.remove_lock()
 
     def state(self, job_id: str) -> GuardState | None:
         """Tell where a job's guard stands; None when there is none."""
         with self._file(job_id).locked() as record:
             return record.state if record else None
 
+    def _watches(self, record: GuardRecord | None) -> bool:
+        return record is not None and record.state is GuardState.ARMED and self._alive(record.guard_pid)
+
     def _file(self, job_id: str) -> GuardFile:
         return GuardFile(self._directory / f"{job_id}.json")
+
+    def _worker(self) -> tuple[int, int]:
+        """This worker's pid and when it started."""
+        pid = os.getpid()
+        return pid, started_ticks(pid) or 0
+
+    def _alive(self, pid: int) -> bool:
+        return _alive(pid)
+
+    def _spawn(self, file: GuardFile) -> None:
+        _spawn(file.path)
+
+    def _await_exit(self, pid: int) -> None:
+        _await_exit(pid)
 
 
 def started_ticks(pid: int) -> int | None:
@@ -186,10 +207,6 @@ def started_ticks(pid: int) -> int | None:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in ("Z", "X") else int(fields[19])
-
-
-def _watches(record: GuardRecord | None) -> bool:
-    return record is not None and record.state is GuardState.ARMED and _alive(record.guard_pid)
 
 
 def _not_armed(record: GuardRecord | None) -> PreconditionFailed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,20 +28,22 @@ class PauseGuard:
     Args:
         file: The record, shared with the worker.
         client: containerd, in the task's namespace.
+        now_s: The clock; one that is never set.
     """
 
-    def __init__(self, file: GuardFile, client: ContainerdClient):
+    def __init__(self, file: GuardFile, client: ContainerdClient, now_s: Callable[[], float] = time.monotonic):
         self._file = file
         self._client = client
-        self._armed_at = time.monotonic()
-        self._worker_gone_at: float | None = None
+        self._now_s = now_s
+        self._armed_at_s = now_s()
+        self._worker_gone_at_s: float | None = None
 
     def watch(self) -> None:
         """Look until the guard is released or has resumed the task."""
-        while self._look():
+        while self.look():
             time.sleep(LOOK_S)
 
-    def _look(self) -> bool:
+    def look(self) -> bool:
         """Look once; False when there is nothing left to watch."""
         with self._file.locked() as record:
             if record is None or record.state in (GuardState.RELEASED, GuardState.RESUMED):
@@ -54,15 +57,19 @@ class PauseGuard:
             return False
 
     def _reason_to_resume(self, record: GuardRecord) -> str | None:
-        now = time.monotonic()
-        if now - self._armed_at > record.budget_s:
+        now_s = self._now_s()
+        if now_s - self._armed_at_s > record.budget_s:
             return f"its guard resumed it when the freeze budget of {record.budget_s:g} s was spent"
-        if started_ticks(record.worker_pid) == record.worker_started:
-            self._worker_gone_at = None
+        if self._started(record.worker_pid) == record.worker_started:
+            self._worker_gone_at_s = None
             return None
-        self._worker_gone_at = self._worker_gone_at or now
-        waited_s = now - self._worker_gone_at
+        if self._worker_gone_at_s is None:
+            self._worker_gone_at_s = now_s
+        waited_s = now_s - self._worker_gone_at_s
         return "its guard resumed it after its worker died" if waited_s >= record.patience_s else None
+
+    def _started(self, pid: int) -> int | None:
+        return started_ticks(pid)
 
     def _resume(self, container: str) -> bool:
         """Let the task run; True when it was seen running or is gone. While a dump holds it, nobody can tell."""

@@ -6,7 +6,7 @@ An index is visible only when every blob it names is there and whole. That is th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,10 +47,12 @@ class CheckpointStore:
 
     Args:
         objects: The store.
+        parallel_looks: How many blobs are looked at together; with 1 no threads are used.
     """
 
-    def __init__(self, objects: ObjectStore):
+    def __init__(self, objects: ObjectStore, parallel_looks: int = PARALLEL_LOOKS):
         self.objects = objects
+        self._parallel_looks = parallel_looks
         self._layout_known = False
 
     # ---- blobs
@@ -262,11 +264,17 @@ class CheckpointStore:
 
     def _check_blobs(self, blobs: list[Descriptor]) -> None:
         """Look at all blobs, some at a time: a frozen source waits for this."""
-        with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
-            there = pool.map(lambda blob: self.has_blob(blob.digest, blob.size_bytes), blobs)
-            missing = [blob.digest for blob, found in zip(blobs, there, strict=True) if not found]
+        if self._parallel_looks == 1:
+            missing = self._missing_among(blobs, map)
+        else:
+            with ThreadPoolExecutor(self._parallel_looks) as pool:
+                missing = self._missing_among(blobs, pool.map)
         if missing:
             raise _missing(", ".join(missing[:3]))
+
+    def _missing_among(self, blobs: list[Descriptor], each: Callable[..., Iterable[bool]]) -> list[str]:
+        there = each(lambda blob: self.has_blob(blob.digest, blob.size_bytes), blobs)
+        return [blob.digest for blob, found in zip(blobs, there, strict=True) if not found]
 
     def _reachable_or_missing(self, index: CheckpointIndex) -> list[Descriptor]:
         try:
