@@ -25,11 +25,15 @@ from migrator.service.control_steps import control_steps
 from migrator.service.fence import Fence
 from migrator.service.guards import Guards
 from migrator.service.host import Host
+from migrator.service.housekeeping.health import check_health
+from migrator.service.housekeeping.housekeeper import Housekeeper
+from migrator.service.housekeeping.referee import Referee
 from migrator.service.inspection import view_containers
 from migrator.service.steps import HOST_STEPS
 from migrator.settings import Settings
 from migrator.storage import open_store
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.verdicts import Verdicts
 from migrator.tasks import control, host
 from migrator.tasks.app import CONTROL_QUEUE, build_app, host_queue
 from migrator.tasks.process import Ticker, run_worker
@@ -37,7 +41,8 @@ from migrator.tasks.process import Ticker, run_worker
 TICK_S = 0.5
 CONTROLLER_SLOTS = 4
 STOP_GRACE_S = 5.0
-SWEEP_S = 3600.0
+STORE_SWEEP_S = 3600.0
+HOST_SWEEP_S = 600.0
 OLD_UPLOAD_S = 24 * 3600.0
 """An upload that was begun longer ago belongs to a process that died: no step may take so long."""
 
@@ -71,12 +76,13 @@ def run_controller(settings: Settings) -> int:
         control.HostLine(app),
         control_steps(database, CheckpointStore(objects)),
         host_silent_s=settings.host_silent_s,
+        let_run=Verdicts(objects).let_run,
         freezes_per_host=settings.freezes_per_host,
     )
-    control.register(app, conductor)
+    control.register(app, conductor, Referee(database, control.HostLine(app)))
     tickers = [
         Ticker("tick", TICK_S, conductor.tick),
-        Ticker("sweep", SWEEP_S, lambda: _log_swept(objects.abort_uploads("", OLD_UPLOAD_S))),
+        Ticker("sweep", STORE_SWEEP_S, lambda: _log_swept(objects.abort_uploads("", OLD_UPLOAD_S))),
     ]
     return run_worker(app, queue=CONTROL_QUEUE, name="controller", slots=CONTROLLER_SLOTS, tickers=tickers, purge=False)
 
@@ -87,15 +93,20 @@ def run_host_worker(settings: Settings, name: str) -> int:
     app = build_app(settings.broker_url.get_secret_value())
     line = control.ControllerLine(app)
     here = build_host(settings, name)
+    housekeeper = Housekeeper(here, line, lambda: check_health(here))
     host.register(
         app,
         HostAgent(here, HOST_STEPS, line.report, line.report_progress),
+        housekeeper,
         look=lambda: view_containers(name, here.containerd),
         show=lambda views: line.show_containers(name, views),
     )
     facts = host_facts(settings, here.containerd)
     began = time.monotonic()
-    tickers = [Ticker("heartbeat", settings.heartbeat_s, lambda: line.beat(name, facts, time.monotonic() - began))]
+    tickers = [
+        Ticker("heartbeat", settings.heartbeat_s, lambda: line.beat(name, facts, time.monotonic() - began)),
+        Ticker("housekeeping", HOST_SWEEP_S, housekeeper.ask),
+    ]
     return run_worker(
         app, queue=host_queue(name), name=f"worker@{name}", slots=settings.worker_slots, tickers=tickers, purge=True
     )
@@ -110,6 +121,7 @@ def build_host(settings: Settings, name: str) -> Host:
         containerd=ContainerdClient(settings.containerd_socket),
         objects=objects,
         checkpoints=CheckpointStore(objects),
+        verdicts=Verdicts(objects),
         guards=Guards(
             settings.run_dir / "guards",
             settings.containerd_socket,

@@ -82,6 +82,7 @@ class Conductor:
         sender: The way to the hosts.
         control_steps: The acts that the controller performs itself with the object store, by step name.
         host_silent_s: A host without a heartbeat for this long counts as without a live worker.
+        let_run: Says to the guard of a dead worker that the source of a job may run again; may raise `MigratorError`.
         freezes_per_host: How many jobs may dump, move or restore memory on one host at once; the others queue.
         now: The clock.
     """
@@ -93,6 +94,7 @@ class Conductor:
         control_steps: Mapping[str, ControlStep],
         *,
         host_silent_s: float,
+        let_run: Callable[[str], None],
         freezes_per_host: int = 2,
         now: Callable[[], datetime] = utc_now,
     ):
@@ -100,6 +102,7 @@ class Conductor:
         self._sender = sender
         self._control_steps = control_steps
         self._silence = timedelta(seconds=host_silent_s)
+        self._let_run = let_run
         self._freezes_per_host = freezes_per_host
         self._now = now
         self._began = now()
@@ -165,8 +168,10 @@ class Conductor:
         silent = host is None or now - max(host.seen_at, self._began) > self._silence
         due = _before(step.dispatched_at, now - timedelta(seconds=RESEND_S))
         if step.status is StepStatus.UNDOING or engine.observes_first(job, step):
-            if due and not silent:
+            if not silent and (due or _restarted_since(host, step.dispatched_at)):
                 self._resend(job, step, self._question(job, step, host))
+            elif due and engine.lets_source_run(step):
+                self._tell_guard(job, step)
         elif silent:
             self._move(job.id, lambda j: self._lost(j, step, "it has no live worker"))
         elif engine.overdue(job, step, now):
@@ -182,6 +187,14 @@ class Conductor:
             return StepAction.UNDO
         forgotten = _restarted_since(host, step.started_at) or engine.overdue(job, step, self._now())
         return StepAction.OBSERVE if forgotten else StepAction.RUN
+
+    def _tell_guard(self, job: Job, step: Step) -> None:
+        """The source may run again and its worker is dead: its guard, which asks, can let it."""
+        if self._stamp(job, step):
+            try:
+                self._let_run(job.id)
+            except MigratorError as error:
+                log.warning("guard not told", job=job.id, error=str(error))
 
     def _lost(self, job: Job, step: Step, reason: str) -> Job | None:
         """The job after a step's answer was given up; None when it has come meanwhile."""
@@ -312,6 +325,11 @@ class Conductor:
 
     def _resend(self, job: Job, step: Step, action: StepAction) -> None:
         """Send a command again, once it is on record that we do."""
+        if self._stamp(job, step):
+            self._send(job, step, action)
+
+    def _stamp(self, job: Job, step: Step) -> bool:
+        """Put on record that a step is asked for again; False when nobody waits for its answer any more."""
         stamped = False
 
         def stamp(current: Job) -> Job | None:
@@ -321,8 +339,7 @@ class Conductor:
             return engine.with_step(current, replace(mine, dispatched_at=self._now())) if stamped else None
 
         self._move(job.id, stamp)
-        if stamped:
-            self._send(job, step, action)
+        return stamped
 
     def _send(self, job: Job, step: Step, action: StepAction) -> None:
         command = StepCommand(

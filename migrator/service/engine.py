@@ -198,6 +198,11 @@ def queues(job: Job, step: Step) -> bool:
     return _line(job, step).queues
 
 
+def lets_source_run(step: Step) -> bool:
+    """Whether a rollback has come to the point where the source may run again."""
+    return step.name == "freeze" and step.status is StepStatus.UNDOING
+
+
 def observes_first(job: Job, step: Step) -> bool:
     """Whether silence about this step must be answered by a look at the host."""
     return _line(job, step).observe_first

@@ -69,7 +69,7 @@ class GuardFile:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield self._read()
+            yield self.read()
 
     def write(self, record: GuardRecord) -> None:
         """Replace the record; call it under the lock."""
@@ -85,7 +85,8 @@ class GuardFile:
         """Remove what the lock was taken on; nobody waits for it any more."""
         self.path.with_suffix(".lock").unlink(missing_ok=True)
 
-    def _read(self) -> GuardRecord | None:
+    def read(self) -> GuardRecord | None:
+        """Give the record as it is; without the lock it may be another one at once."""
         try:
             data = json.loads(self.path.read_text())
         except FileNotFoundError:
@@ -177,6 +178,25 @@ class Guards:
         """Tell where a job's guard stands; None when there is none."""
         with self._file(job_id).locked() as record:
             return record.state if record else None
+
+    def list(self) -> list[GuardFile]:
+        """List every job's file, also where only the lock is left."""
+        names = {path.with_suffix(".json") for path in self._directory.glob("*.*")}
+        return [GuardFile(path) for path in sorted(names)]
+
+    def watched(self, record: GuardRecord) -> bool:
+        """Whether the process behind a record lives."""
+        return self._alive(record.guard_pid)
+
+    def forget(self, job_id: str) -> None:
+        """Drop what a dead guard left; one that lives is not touched."""
+        file = self._file(job_id)
+        with file.locked() as record:
+            if record and self.watched(record):
+                return
+            file.remove()
+            file.path.with_suffix(".new").unlink(missing_ok=True)
+        file.remove_lock()
 
     def _watches(self, record: GuardRecord | None) -> bool:
         return record is not None and record.state is GuardState.ARMED and self._alive(record.guard_pid)

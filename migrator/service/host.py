@@ -14,6 +14,7 @@ from migrator.service.guards import Guards
 from migrator.settings import Settings
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.store import ObjectStore
+from migrator.storage.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Host:
     containerd: ContainerdClient
     objects: ObjectStore
     checkpoints: CheckpointStore
+    verdicts: Verdicts
     guards: Guards
     fence: Fence
 

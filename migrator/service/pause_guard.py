@@ -1,7 +1,8 @@
 """The process behind `guards`: `python -m migrator.service.pause_guard RECORD`.
 
 It says `watching` on its standard output once it does, then looks ten times a second. It needs nothing but its record
-and containerd's socket, so it outlives its worker, the controller, the broker and the database.
+and containerd's socket, so it outlives its worker, the controller, the broker and the database. Only after a promise,
+and only if its worker is dead, does it ask the object store for the verdict.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from pathlib import Path
 from migrator.containerd import ContainerdClient, try_to_thaw
 from migrator.errors import MigratorError, NotFound
 from migrator.service.guards import GuardFile, GuardRecord, GuardState, started_ticks
+from migrator.settings import load_settings
+from migrator.storage import open_store
+from migrator.storage.verdicts import Verdicts
 
 LOOK_S = 0.1
 CALL_LIMIT_S = 5.0
+ASK_S = 2.0
+"""Between two questions for the verdict."""
 
 
 class PauseGuard:
@@ -28,12 +34,21 @@ class PauseGuard:
     Args:
         file: The record, shared with the worker.
         client: containerd, in the task's namespace.
+        lets_run: Asks for the verdict on a job: whether its source may run again.
         now_s: The clock; one that is never set.
     """
 
-    def __init__(self, file: GuardFile, client: ContainerdClient, now_s: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        file: GuardFile,
+        client: ContainerdClient,
+        lets_run: Callable[[str], bool],
+        now_s: Callable[[], float] = time.monotonic,
+    ):
         self._file = file
         self._client = client
+        self._lets_run = lets_run
+        self._asked_at_s = 0.0
         self._now_s = now_s
         self._armed_at_s = now_s()
         self._worker_gone_at_s: float | None = None
@@ -45,16 +60,32 @@ class PauseGuard:
 
     def look(self) -> bool:
         """Look once; False when there is nothing left to watch."""
+        verdict = self._ask()
         with self._file.locked() as record:
             if record is None or record.state in (GuardState.RELEASED, GuardState.RESUMED):
                 return False
-            reason = self._reason_to_resume(record) if record.state is GuardState.ARMED else None
+            reason = self._reason_to_resume(record) if record.state is GuardState.ARMED else verdict
             if reason is None:
                 return True
             if not self._resume(record.container):
                 return True
             self._file.write(replace(record, state=GuardState.RESUMED, reason=reason))
             return False
+
+    def _ask(self) -> str | None:
+        """Ask for the verdict if nobody else brings it. The lock is not held: the store may be slow."""
+        record, now_s = self._file.read(), self._now_s()
+        if record is None or record.state is not GuardState.PROMISED or now_s - self._asked_at_s < ASK_S:
+            return None
+        if self._started(record.worker_pid) == record.worker_started:
+            return None
+        self._asked_at_s = now_s
+        try:
+            verdict = self._lets_run(record.job_id)
+        except MigratorError as error:
+            _say(f"cannot ask for the verdict: {error}")
+            return None
+        return "its guard resumed it on the controller's word" if verdict else None
 
     def _reason_to_resume(self, record: GuardRecord) -> str | None:
         now_s = self._now_s()
@@ -80,8 +111,7 @@ class PauseGuard:
         except MigratorError as error:
             failure = error
         if failure is not None:
-            with suppress(OSError):  # the worker that read this may be dead
-                print(f"cannot resume yet: {failure}", file=sys.stderr, flush=True)
+            _say(f"cannot resume yet: {failure}")
         return failure is None
 
 
@@ -95,7 +125,17 @@ def main(path: Path) -> None:
     client = ContainerdClient(record.containerd_socket, record.namespace, timeout_s=CALL_LIMIT_S)
     print("watching", flush=True)
     sys.stdout.close()
-    PauseGuard(file, client).watch()
+    PauseGuard(file, client, ask_store).watch()
+
+
+def ask_store(job_id: str) -> bool:
+    """Ask the object store that the worker's settings name; they are this process's own."""
+    return Verdicts(open_store(load_settings())).lets_run(job_id)
+
+
+def _say(words: str) -> None:
+    with suppress(OSError):  # the worker that read this may be dead
+        print(words, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

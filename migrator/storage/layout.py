@@ -3,6 +3,7 @@
 oci-layout
 blobs/sha256/HEX                        every blob once, whoever wrote it
 checkpoints/WORKLOAD/ID/index.json      the OCI index of one checkpoint, written last
+verdicts/JOB                            for a guard whose worker is dead: the source may run again
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ def index_key(workload_id: str, checkpoint_id: str) -> str:
         InvalidRequest: `bad_id`, an id is not a plain path segment.
     """
     return f"{CHECKPOINTS}{check_segment(workload_id)}/{check_segment(checkpoint_id)}/index.json"
+
+
+def verdict_key(job_id: str) -> str:
+    """Return where a job's verdict is.
+
+    Raises:
+        InvalidRequest: `bad_id`.
+    """
+    return f"verdicts/{check_segment(job_id)}"
 
 
 def parse_index_key(key: str) -> tuple[str, str] | None:

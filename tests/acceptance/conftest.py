@@ -26,8 +26,9 @@ def cluster(lab: Lab, lab_root: Path) -> Cluster:
 
 @pytest.fixture(scope="session")
 def image_objects(cluster: Cluster) -> frozenset[str]:
-    """The objects that base images become in the object store: they stay there for the next move."""
-    return frozenset(line for workload in WORKLOADS.values() for line in _objects(workload.image(cluster.root)))
+    """What stays in the object store for the next move: its layout mark, and the objects that base images become."""
+    images = {line for workload in WORKLOADS.values() for line in _objects(workload.image(cluster.root))}
+    return frozenset(images | {"store object - oci-layout"})
 
 
 @pytest.fixture

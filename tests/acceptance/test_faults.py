@@ -75,6 +75,25 @@ def test_the_target_worker_dies_before_the_restore(cluster: Cluster, ticker: Run
     assert_runs_on(cluster, ticker, before)
 
 
+def test_after_its_promise_a_source_whose_worker_is_dead_runs_on_the_controllers_word(
+    cluster: Cluster, ticker: Running
+) -> None:
+    before, pid = ticker.state(), ticker.pid
+    slow_and_useless = "#!/bin/sh\n[ $1 = --version ] && exec echo 'Version: 4.2.1'\nsleep 4\nexit 1\n"
+    with cluster.covered("beta", "/usr/sbin/criu", slow_and_useless):
+        job_id = str(cluster.done("migrate", str(ticker), "beta")["id"])
+        cluster.wait_for_step(job_id, "restore", "started")
+        cluster.kill("alpha", "worker")
+        try:
+            cluster.wait_for_step(job_id, "commit", "undone")
+            cluster.wait_thawed(pid, 20.0)
+            assert cluster.job(job_id)["state"] == "rolling_back", "the rest waits for the worker"
+        finally:
+            cluster.restart("alpha", "worker")
+    assert cluster.wait_for_job(job_id)["state"] == "failed"
+    assert_runs_on(cluster, ticker, before)
+
+
 def test_a_cancel_before_the_commit(cluster: Cluster, ticker: Running) -> None:
     before, pid = ticker.state(), ticker.pid
     worker = cluster["beta"].host.service("worker")

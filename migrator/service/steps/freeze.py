@@ -7,6 +7,7 @@ import time
 from migrator.containerd import ProcessState, Task, try_to_thaw
 from migrator.errors import NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.values import Facts
+from migrator.service.guards import GuardState
 from migrator.service.host import Act, Host, HostStep
 
 
@@ -105,7 +106,8 @@ def resume(host: Host, act: Act) -> None:
     Raises:
         ResourceBusy: `task_left_frozen`, nobody can tell yet whether it runs; the guard stays.
     """
-    if host.guards.state(act.command.job_id) is None:
+    state = host.guards.state(act.command.job_id)
+    if state is None:
         return
     runtime, container = host.runtime(act.request.namespace), str(act.request.container)
     try:
@@ -119,3 +121,5 @@ def resume(host: Host, act: Act) -> None:
             remedy=f"it is tried again; or run: ctr --namespace {runtime.namespace} tasks resume {container}",
         ) from failure
     host.guards.release(act.command.job_id)
+    if state in (GuardState.PROMISED, GuardState.RESUMED):
+        host.verdicts.forget(act.command.job_id)

@@ -72,7 +72,7 @@ def remove_work_directory(host: Host, act: Act) -> None:
 def _fits_in_memory(host: Host, size_bytes: int) -> bool:
     place = host.settings.run_dir
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return size_bytes * ROOM <= min(shutil.disk_usage(place).free, _free_memory_bytes())
+    return size_bytes * ROOM <= min(shutil.disk_usage(place).free, free_memory_bytes())
 
 
 def _in_memory(host: Host, act: Act) -> Path:
@@ -83,7 +83,7 @@ def _on_disk(host: Host, act: Act) -> Path:
     return host.settings.state_dir / "criu" / act.command.job_id
 
 
-def _free_memory_bytes() -> int:
+def free_memory_bytes() -> int:
     """Read what can be had without swapping (proc(5), MemAvailable)."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

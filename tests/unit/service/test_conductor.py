@@ -34,6 +34,7 @@ class Bench:
     database: Database
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     sent: list[StepCommand] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
     broker_away: bool = False
 
     def __post_init__(self) -> None:
@@ -42,7 +43,14 @@ class Bench:
             self.beat(host)
 
     def new_conductor(self) -> Conductor:
-        return Conductor(self.database, self, {"settle": Settle()}, host_silent_s=SILENT_S, now=lambda: self.now)
+        return Conductor(
+            self.database,
+            self,
+            {"settle": Settle()},
+            host_silent_s=SILENT_S,
+            let_run=self.verdicts.append,
+            now=lambda: self.now,
+        )
 
     def send_command(self, host: str, command: StepCommand) -> None:
         if self.broker_away:
@@ -223,11 +231,25 @@ def test_a_host_that_is_away_during_a_rollback_is_waited_for_as_long_as_it_takes
     bench.wait(300, beating=("beta",))
     assert bench.job().phase is Phase.ROLLING_BACK
     assert len(bench.sent) == sent, "nothing is sent to a host that is away"
-    bench.wait(2)
+    bench.wait(RESEND_S + 1)
     assert len(bench.sent) == sent + 1
     while bench.job().phase is Phase.ROLLING_BACK:
         bench.answer(bench.sent[-1])
     assert bench.job().phase is Phase.FAILED
+
+
+def test_the_guard_of_a_dead_worker_is_told_when_the_source_may_run_and_not_before(bench: Bench) -> None:
+    bench.start()
+    restore = bench.run_to("restore")
+    bench.wait(20, beating=("beta",))
+    assert not bench.verdicts, "the target may have it"
+    bench.answer(restore, WorkloadFailed("no"))
+    bench.wait(20, beating=("beta",))
+    assert not bench.verdicts, "the restored task is not yet known to be gone"
+    bench.answer(bench.sent[-1])
+    assert bench.owner()[0] == "alpha"
+    bench.wait(RESEND_S + 1, beating=("beta",))
+    assert bench.verdicts == ["j"]
 
 
 def test_a_worker_that_was_restarted_gets_a_preflight_again(bench: Bench) -> None:
