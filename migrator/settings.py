@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """A host without a heartbeat for this long counts as without a live worker."""
     freezes_per_host: int = Field(2, ge=1)
     """Jobs that may dump, move or restore memory on one host at the same time; the others queue."""
+    leftover_age_s: float = Field(600.0, gt=0)
+    """What no job accounts for is removed from a host only when it has lain about for so long."""
     worker_slots: int = Field(8, ge=1)
     """Acts a worker performs at the same time."""
 

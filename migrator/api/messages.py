@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.models.housekeeping import Finding, HostExamination
 from migrator.models.phase import JobKind, JobState
 from migrator.models.values import (
     Checkpoint,
@@ -127,6 +128,19 @@ def container_message(view: ContainerView) -> pb.Container:
     )
 
 
+def examination_message(host: HostExamination) -> pb.HostExamination:
+    """Write what a host found when it looked at itself."""
+    seen = host.examination
+    return pb.HostExamination(
+        host=host.host,
+        checks=[pb.Check(name=c.name, level=c.level.value, value=c.value, remedy=c.remedy) for c in seen.checks]
+        if seen
+        else [],
+        findings=[_finding_message(finding) for finding in seen.findings] if seen else [],
+        failure=failure_message(host.failure),
+    )
+
+
 def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
     """Write a checkpoint."""
     return pb.Checkpoint(
@@ -150,6 +164,18 @@ def detail_message(detail: CheckpointDetail) -> pb.GetCheckpointResponse:
         for part in detail.parts
     ]
     return pb.GetCheckpointResponse(checkpoint=checkpoint_message(detail.checkpoint), parts=parts, facts=detail.facts)
+
+
+def _finding_message(finding: Finding) -> pb.Finding:
+    return pb.Finding(
+        kind=finding.kind.value,
+        namespace=finding.namespace,
+        name=finding.name,
+        job_id=finding.job_id,
+        since=_stamp(finding.since),
+        fate=finding.fate.value,
+        reason=finding.reason,
+    )
 
 
 def _step_message(step: Step) -> pb.Step:

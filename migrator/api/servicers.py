@@ -14,6 +14,7 @@ from migrator.api.messages import (
     checkpoint_message,
     container_message,
     detail_message,
+    examination_message,
     failure_message,
     host_message,
     job_message,
@@ -151,6 +152,15 @@ class HostServicer(services.HostServiceServicer):
                 containers=[container_message(view) for view in listing.containers],
                 failures=[message for failure in listing.failures if (message := failure_message(failure))],
             )
+        raise AssertionError
+
+    def ExamineHosts(  # noqa: N802
+        self, request: pb.ExamineHostsRequest, context: grpc.ServicerContext
+    ) -> pb.ExamineHostsResponse:
+        """See the proto."""
+        with told_to(context):
+            hosts = self._plane.examine_hosts(request.host or None, fix=request.fix)
+            return pb.ExamineHostsResponse(hosts=[examination_message(host) for host in hosts])
         raise AssertionError
 
 

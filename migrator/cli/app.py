@@ -208,6 +208,32 @@ def list_containers(
         raise typer.Exit(KINDS[answer.failures[0].kind].exit_code)
 
 
+@app.command()
+def doctor(
+    host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="Only this host.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove what nobody needs any more.")] = False,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Ask the hosts how they are and what lies about on them. Ends with 1 when something is wrong."""
+    from migrator.cli import render
+    from migrator.cli.connection import FIX_S
+    from migrator.cli.plain import examination_data
+
+    with asking(api) as (server, messages):
+        request = messages.ExamineHostsRequest(host=host or "", fix=fix)
+        answer = server.hosts.ExamineHosts(request, timeout=FIX_S if fix else limit())
+    rows = [examination_data(item) for item in answer.hosts]
+    show(rows, as_json, render.examinations)
+    silent = [row["failure"] for row in rows if row["failure"]]
+    for failure in silent:
+        tell(failure)
+    if silent:
+        raise typer.Exit(KINDS[silent[0]["kind"]].exit_code)
+    if any(is_ill(row) for row in rows):
+        raise typer.Exit(1)
+
+
 @jobs_app.command("list")
 def list_jobs(
     state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state; may be given again.")] = None,
@@ -379,6 +405,12 @@ def tell(failure: dict[str, Any]) -> None:
     typer.secho(f"Error: {failure['message']}{place}", err=True, fg="red")
     if failure.get("remedy"):
         typer.echo(f"  → {failure['remedy']}", err=True)
+
+
+def is_ill(examined: dict[str, Any]) -> bool:
+    """Whether something is wrong with a host, or lies about on it that should not."""
+    wrong = any(check["level"] == "wrong" for check in examined["checks"])
+    return wrong or any(finding["fate"] in ("due", "failed") for finding in examined["findings"])
 
 
 def split_reference(text: str) -> tuple[str, str]:

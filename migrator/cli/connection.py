@@ -16,6 +16,8 @@ from migrator.settings import DEFAULT_API_SOCKET, LAB_RUN_DIR, load_settings
 
 CALL_S = 15.0
 """An ordinary call that takes longer is not answered."""
+FIX_S = 90.0
+"""Hosts that tidy up wait for containerd's garbage collector."""
 ANSWER_BYTES = 64 << 20
 """A thousand jobs with all their steps are some megabytes."""
 FAILURE_KEY = "migrator-error-bin"

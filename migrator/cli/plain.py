@@ -66,6 +66,18 @@ def container_data(container: pb.Container) -> dict[str, Any]:
     return {**{name: getattr(container, name) for name in names}, "labels": dict(container.labels)}
 
 
+def examination_data(host: pb.HostExamination) -> dict[str, Any]:
+    """What a host found when it looked at itself."""
+    return {
+        "host": host.host,
+        "checks": [
+            {"name": c.name, "level": c.level, "value": c.value, "remedy": c.remedy or None} for c in host.checks
+        ],
+        "findings": [_finding_data(finding) for finding in host.findings],
+        "failure": failure_data(host.failure) if host.HasField("failure") else None,
+    }
+
+
 def checkpoint_data(checkpoint: pb.Checkpoint) -> dict[str, Any]:
     """A checkpoint."""
     names = ("id", "workload_id", "job_id", "host", "namespace", "container", "image", "index_digest", "size_bytes")
@@ -77,6 +89,18 @@ def detail_data(detail: pb.GetCheckpointResponse) -> dict[str, Any]:
     names = ("role", "media_type", "digest", "size_bytes")
     parts = [{name: getattr(part, name) for name in names} for part in detail.parts]
     return {**checkpoint_data(detail.checkpoint), "parts": parts, "facts": dict(sorted(detail.facts.items()))}
+
+
+def _finding_data(finding: pb.Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "namespace": finding.namespace or None,
+        "name": finding.name,
+        "job_id": finding.job_id or None,
+        "since": _time(finding, "since"),
+        "fate": finding.fate,
+        "reason": finding.reason,
+    }
 
 
 def _step_data(step: pb.Step) -> dict[str, Any]:

@@ -12,6 +12,10 @@ from rich.text import Text
 
 Rows = list[dict[str, Any]]
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "needs_operator": "bold red"}
+LEVELS = {
+    "fine": "green", "doubtful": "yellow", "wrong": "red",
+    "kept": "cyan", "foreign": "dim", "due": "yellow", "removed": "green", "failed": "red",
+}  # fmt: skip
 FOLDED = ("CONTAINER", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL")
 """Columns that may be longer than a terminal is wide: they go on in the next line, so that nothing is cut off."""
 RIGHT = ("MS", "SIZE", "MEMORY")
@@ -109,6 +113,39 @@ def checkpoint(row: dict[str, Any]) -> None:
         if name.startswith("io.migrator."):
             short = value if len(value) <= FACT_SIGNS else f"{value[:FACT_SIGNS]}… (see --json)"
             console.print(f"  {name.removeprefix('io.migrator.'):<14}{short}", soft_wrap=True)
+
+
+def examinations(rows: Rows) -> None:
+    """How each host is, and what lies about on it."""
+    console = _console()
+    if not rows:
+        console.print("no host has a worker yet; start one: migrator worker --host NAME")
+    for row in rows:
+        console.print(Text.assemble((row["host"], "bold"), "" if row["failure"] is None else ("  no answer", "red")))
+        _print_checks(console, row["checks"])
+        _print_findings(console, row["findings"])
+
+
+def _print_checks(console: Console, checks: Rows) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    for check in checks:
+        table.add_row(
+            check["name"], Text(check["level"], LEVELS[check["level"]]), Text(check["value"], overflow="fold")
+        )
+        if check["remedy"]:
+            table.add_row("", "", f"→ {check['remedy']}")
+    if checks:
+        console.print(table)
+
+
+def _print_findings(console: Console, findings: Rows) -> None:
+    for finding in findings:
+        place = f"{finding['namespace']}/" if finding["namespace"] else ""
+        job = f", job {finding['job_id']}" if finding["job_id"] else ""
+        since = f", {_age(finding['since'])} old" if finding["since"] else ""
+        fate = (finding["fate"], LEVELS[finding["fate"]])
+        console.print(Text.assemble("  ", fate, f"  {finding['kind']} {place}{finding['name']}{since}{job}"))
+        console.print(f"    {finding['reason']}", soft_wrap=True)
 
 
 def size(size_bytes: float) -> str:

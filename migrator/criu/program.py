@@ -51,6 +51,17 @@ def find_criu(program: str) -> Criu:
     return Criu(path, text)
 
 
+def check_kernel(program: str) -> str:
+    """Ask CRIU whether this kernel has all it needs; return its first complaint, empty when there is none."""
+    try:
+        done = subprocess.run([program, "check"], capture_output=True, text=True, timeout=ANSWER_S, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"CRIU does not run: {error}"
+    if done.returncode == 0:
+        return ""
+    return next(iter((done.stderr + done.stdout).strip().splitlines()), f"status {done.returncode}")
+
+
 def parse_version(text: str) -> tuple[int, ...]:
     """Turn `4.2.1` or `4.2-rc1` into numbers that compare; () when there is none."""
     return tuple(int(number) for number in re.findall(r"\d+", text)[:3])

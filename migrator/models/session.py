@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from migrator.models.checkpoints import CheckpointRepository
 from migrator.models.engines import describe, make_room, open_engine, open_schema_engine, parse_url, reading
+from migrator.models.examinations import ExaminationRepository
 from migrator.models.faults import translate, translate_commit
 from migrator.models.hosts import HostRepository
 from migrator.models.jobs import JobRepository
@@ -28,6 +29,7 @@ class Transaction:
         self.hosts = HostRepository(session)
         self.workloads = WorkloadRepository(session)
         self.checkpoints = CheckpointRepository(session)
+        self.examinations = ExaminationRepository(session)
 
 
 class Database:

@@ -172,6 +172,17 @@ class CheckpointRow(Base):
     created_at: Mapped[datetime]
 
 
+class ExaminationRow(Base):
+    """What a host answered when somebody asked how it is; fetched once, then of no more use."""
+
+    __tablename__ = "examinations"
+
+    token: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    recorded_at: Mapped[datetime]
+    report: Mapped[dict[str, Any]]
+
+
 def phase_not_in(phases: frozenset[Phase]) -> ColumnElement[bool]:
     """Say "the job's phase is none of these" with the phases spelled out.
 

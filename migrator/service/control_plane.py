@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from migrator.errors import InvalidRequest, MigratorError, PreconditionFailed, Unavailable
+from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import JobKind, JobState, Phase
 from migrator.models.session import Database
 from migrator.models.values import (
@@ -28,6 +29,7 @@ from migrator.models.values import (
 )
 from migrator.service import engine
 from migrator.service.conductor import utc_now
+from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.identifiers import new_id
 from migrator.service.measures import measure
 from migrator.service.plans import steps_for
@@ -56,6 +58,13 @@ class Bell(Protocol):
 
     def ask_host_to_look(self, host: str) -> None:
         """Ask a host to report its containers.
+
+        Raises:
+            Unavailable: `broker_unavailable`.
+        """
+
+    def ask_host_to_examine(self, host: str, token: str, *, sweep: bool) -> None:
+        """Ask a host to look at itself and answer under that token, and perhaps to remove what nobody needs.
 
         Raises:
             Unavailable: `broker_unavailable`.
@@ -187,6 +196,17 @@ class ControlPlane:
         with self._database.transaction(write=False) as tx:
             views = [view for name in asked if name not in late for view in tx.hosts.containers(name)]
         return ContainerListing(containers=views, failures=[failure.to_dict() for failure in failures])
+
+    def examine_hosts(self, host: str | None, *, fix: bool) -> list[HostExamination]:
+        """Ask one host or all how they are, and wait for what they found and, if `fix`, removed.
+
+        Raises:
+            NotFound: `host_not_found`.
+        """
+        with self._database.transaction(write=False) as tx:
+            hosts = [tx.hosts.get(host)] if host else tx.hosts.list()
+        silent = {item.name: self._silent(item) for item in hosts if not self._alive(item)}
+        return ask_hosts(self._database, self._bell, [item.name for item in hosts], silent, fix=fix)
 
     def list_checkpoints(self) -> list[Checkpoint]:
         """List the catalogue, newest first."""

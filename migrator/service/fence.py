@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from migrator.errors import PreconditionFailed
@@ -46,6 +48,20 @@ class Fence:
             return int((self._directory / workload_id).read_text())
         except FileNotFoundError:
             return 0
+
+    def seen(self) -> list[tuple[str, datetime]]:
+        """List the workloads of which an epoch is kept, each with the time of its last rise."""
+        found: list[tuple[str, datetime]] = []
+        for file in sorted(self._directory.glob("[!.]*")):
+            with suppress(FileNotFoundError):
+                found.append((file.name, datetime.fromtimestamp(file.stat().st_mtime, UTC)))
+        return found
+
+    def forget(self, workload_id: str) -> None:
+        """Drop the epoch of a workload that no longer exists: no command will ever name it again."""
+        with self._lock:
+            (self._directory / f".{workload_id}").unlink(missing_ok=True)
+            (self._directory / workload_id).unlink(missing_ok=True)
 
     def _write(self, workload_id: str, epoch: int) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,21 @@ from typing import Any
 
 from celery import Celery
 
+from migrator.models.housekeeping import Clearance, Examination, Question
 from migrator.models.values import ContainerView, Facts, Outcome, StepCommand
 from migrator.service.conductor import Conductor
-from migrator.service.messages import pack_command, pack_outcome, pack_views, unpack_outcome, unpack_views
+from migrator.service.housekeeping.referee import Referee
+from migrator.service.messages import (
+    pack_clearance,
+    pack_command,
+    pack_examination,
+    pack_outcome,
+    pack_question,
+    pack_views,
+    unpack_outcome,
+    unpack_question,
+    unpack_views,
+)
 from migrator.tasks.app import CONTROL_QUEUE, host_queue, send
 
 ADVANCE = "control.advance"
@@ -17,12 +29,16 @@ RECEIVE = "control.receive"
 RECORD_PROGRESS = "control.record_progress"
 RECORD_HEARTBEAT = "control.record_heartbeat"
 RECORD_CONTAINERS = "control.record_containers"
+JUDGE = "control.judge"
+RECORD_EXAMINATION = "control.record_examination"
 EXPIRES_S = 30.0
 """Later than this a command or a report is of no use: what still matters is sent again. Clocks must agree within it."""
+EXAMINATION_EXPIRES_S = 3600.0
+"""So long that a host answers even when its clock is what is wrong with it."""
 
 
-def register(app: Celery, conductor: Conductor) -> None:
-    """Give the conductor what arrives in the queue."""
+def register(app: Celery, conductor: Conductor, referee: Referee) -> None:
+    """Give conductor and referee what arrives in the queue."""
 
     def receive(outcome: dict[str, Any]) -> None:
         conductor.receive(unpack_outcome(outcome))
@@ -30,12 +46,17 @@ def register(app: Celery, conductor: Conductor) -> None:
     def record_containers(host: str, views: list[dict[str, Any]]) -> None:
         conductor.record_containers(host, unpack_views(views))
 
+    def judge(host: str, token: str, question: dict[str, Any], sweep: bool) -> None:
+        referee.judge(host, token, unpack_question(question), sweep=sweep)
+
     entries: dict[str, Callable[..., None]] = {
         ADVANCE: conductor.advance,
         RECEIVE: receive,
         RECORD_PROGRESS: conductor.record_progress,
         RECORD_HEARTBEAT: conductor.record_heartbeat,
         RECORD_CONTAINERS: record_containers,
+        JUDGE: judge,
+        RECORD_EXAMINATION: referee.record,
     }
     for name, entry in entries.items():
         app.task(name=name)(entry)
@@ -64,6 +85,16 @@ class ControllerLine:
         """Send what runs on the host."""
         send(self._app, RECORD_CONTAINERS, CONTROL_QUEUE, host, pack_views(views), expires_s=EXPIRES_S)
 
+    def ask_clearance(self, host: str, token: str, question: Question, *, sweep: bool) -> None:
+        """Ask which of the things that a host came across nobody needs any more."""
+        args = (host, token, pack_question(question), sweep)
+        send(self._app, JUDGE, CONTROL_QUEUE, *args, expires_s=EXAMINATION_EXPIRES_S)
+
+    def show_examination(self, host: str, token: str, examination: Examination) -> None:
+        """Send what a host found."""
+        args = (host, token, pack_examination(examination))
+        send(self._app, RECORD_EXAMINATION, CONTROL_QUEUE, *args, expires_s=EXAMINATION_EXPIRES_S)
+
 
 class HostLine:
     """The controller's and the server's way to hosts and controller."""
@@ -82,3 +113,12 @@ class HostLine:
     def ask_host_to_look(self, host: str) -> None:
         """Ask a host to report its containers."""
         send(self._app, "host.look", host_queue(host), expires_s=EXPIRES_S)
+
+    def ask_host_to_examine(self, host: str, token: str, *, sweep: bool) -> None:
+        """Ask a host to look at itself, and perhaps to remove what nobody needs."""
+        send(self._app, "host.examine", host_queue(host), token, sweep, expires_s=EXAMINATION_EXPIRES_S)
+
+    def send_clearance(self, host: str, token: str, clearance: Clearance, *, sweep: bool) -> None:
+        """Answer a host's question."""
+        args = (token, pack_clearance(clearance), sweep)
+        send(self._app, "host.conclude", host_queue(host), *args, expires_s=EXAMINATION_EXPIRES_S)

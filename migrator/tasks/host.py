@@ -9,16 +9,23 @@ from celery import Celery
 
 from migrator.models.values import ContainerView
 from migrator.service.agent import HostAgent
-from migrator.service.messages import unpack_command
+from migrator.service.housekeeping.housekeeper import Housekeeper
+from migrator.service.messages import unpack_clearance, unpack_command
 
 PERFORM = "host.perform"
 LOOK = "host.look"
+EXAMINE = "host.examine"
+CONCLUDE = "host.conclude"
 
 
 def register(
-    app: Celery, agent: HostAgent, look: Callable[[], list[ContainerView]], show: Callable[[list[ContainerView]], None]
+    app: Celery,
+    agent: HostAgent,
+    housekeeper: Housekeeper,
+    look: Callable[[], list[ContainerView]],
+    show: Callable[[list[ContainerView]], None],
 ) -> None:
-    """Give the agent what arrives in the host's queue."""
+    """Give agent and housekeeper what arrives in the host's queue."""
 
     def perform(command: dict[str, Any]) -> None:
         agent.perform(unpack_command(command))
@@ -26,5 +33,13 @@ def register(
     def answer() -> None:
         show(look())
 
+    def examine(token: str, sweep: bool) -> None:
+        housekeeper.ask(token, sweep=sweep)
+
+    def conclude(token: str, clearance: dict[str, Any], sweep: bool) -> None:
+        housekeeper.conclude(token, unpack_clearance(clearance), sweep=sweep)
+
     app.task(name=PERFORM)(perform)
     app.task(name=LOOK)(answer)
+    app.task(name=EXAMINE)(examine)
+    app.task(name=CONCLUDE)(conclude)

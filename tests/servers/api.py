@@ -17,11 +17,13 @@ from migrator.api.server import build_server
 from migrator.errors import Unavailable
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
+from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import Phase
 from migrator.models.session import Database
 from migrator.models.values import Checkpoint, ContainerView, Facts, Host, Job, StepStatus
 from migrator.service import engine
 from migrator.service.control_plane import ControlPlane
+from migrator.service.messages import pack_examination
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
 from tests.unit.storage.samples import Sample
@@ -38,6 +40,7 @@ class Bell:
     rung: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     answers: Callable[[str], None] = lambda _: None
+    examines: Callable[[str, str, bool], None] = lambda *_: None
     broken: bool = False
 
     def ring_controller(self, job_id: str) -> None:
@@ -48,6 +51,10 @@ class Bell:
         self._check()
         self.asked.append(host)
         self.answers(host)
+
+    def ask_host_to_examine(self, host: str, token: str, *, sweep: bool) -> None:
+        self._check()
+        self.examines(host, token, sweep)
 
     def _check(self) -> None:
         if self.broken:
@@ -91,6 +98,18 @@ class ServedApi:
                 tx.hosts.replace_containers(host, mine, datetime.now(UTC))
 
         self.bell.answers = answer
+
+    def examine(self, *examinations: HostExamination) -> None:
+        """Let hosts answer with what they found as soon as they are asked; others stay silent."""
+        known = {item.host: item.examination for item in examinations if item.examination}
+
+        def answer(host: str, token: str, sweep: bool) -> None:
+            if host in known:
+                told = replace(known[host], taken_at=known[host].taken_at or datetime.now(UTC))
+                with self.database.transaction() as tx:
+                    tx.examinations.record(token, host, pack_examination(told), datetime.now(UTC))
+
+        self.bell.examines = answer
 
     def keep_checkpoint(self, checkpoint_id: str = "ck-1", namespace: str = "default", minutes: int = 0) -> Checkpoint:
         """Put a checkpoint into store and catalogue."""

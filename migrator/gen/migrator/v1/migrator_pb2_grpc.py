@@ -340,6 +340,11 @@ class HostServiceStub:
                 request_serializer=migrator_dot_v1_dot_migrator__pb2.ListContainersRequest.SerializeToString,
                 response_deserializer=migrator_dot_v1_dot_migrator__pb2.ListContainersResponse.FromString,
                 _registered_method=True)
+        self.ExamineHosts = channel.unary_unary(
+                '/migrator.v1.HostService/ExamineHosts',
+                request_serializer=migrator_dot_v1_dot_migrator__pb2.ExamineHostsRequest.SerializeToString,
+                response_deserializer=migrator_dot_v1_dot_migrator__pb2.ExamineHostsResponse.FromString,
+                _registered_method=True)
 
 
 class HostServiceServicer:
@@ -359,6 +364,13 @@ class HostServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExamineHosts(self, request, context):
+        """Asks the hosts how they are and what lies about on them, and lets them remove what nobody needs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -371,6 +383,11 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.ListContainers,
                     request_deserializer=migrator_dot_v1_dot_migrator__pb2.ListContainersRequest.FromString,
                     response_serializer=migrator_dot_v1_dot_migrator__pb2.ListContainersResponse.SerializeToString,
+            ),
+            'ExamineHosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExamineHosts,
+                    request_deserializer=migrator_dot_v1_dot_migrator__pb2.ExamineHostsRequest.FromString,
+                    response_serializer=migrator_dot_v1_dot_migrator__pb2.ExamineHostsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -428,6 +445,33 @@ class HostService:
             '/migrator.v1.HostService/ListContainers',
             migrator_dot_v1_dot_migrator__pb2.ListContainersRequest.SerializeToString,
             migrator_dot_v1_dot_migrator__pb2.ListContainersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExamineHosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/migrator.v1.HostService/ExamineHosts',
+            migrator_dot_v1_dot_migrator__pb2.ExamineHostsRequest.SerializeToString,
+            migrator_dot_v1_dot_migrator__pb2.ExamineHostsResponse.FromString,
             options,
             channel_credentials,
             insecure,

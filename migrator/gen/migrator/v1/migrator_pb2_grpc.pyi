@@ -127,6 +127,8 @@ class HostServiceStub:
     ListHosts: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.ListHostsRequest, _migrator_pb2.ListHostsResponse]
     ListContainers: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.ListContainersRequest, _migrator_pb2.ListContainersResponse]
     """Asks the hosts to look now."""
+    ExamineHosts: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.ExamineHostsRequest, _migrator_pb2.ExamineHostsResponse]
+    """Asks the hosts how they are and what lies about on them, and lets them remove what nobody needs."""
 
 @_typing.type_check_only
 class HostServiceAsyncStub(HostServiceStub):
@@ -136,6 +138,8 @@ class HostServiceAsyncStub(HostServiceStub):
     ListHosts: _aio.UnaryUnaryMultiCallable[_migrator_pb2.ListHostsRequest, _migrator_pb2.ListHostsResponse]  # type: ignore[assignment]
     ListContainers: _aio.UnaryUnaryMultiCallable[_migrator_pb2.ListContainersRequest, _migrator_pb2.ListContainersResponse]  # type: ignore[assignment]
     """Asks the hosts to look now."""
+    ExamineHosts: _aio.UnaryUnaryMultiCallable[_migrator_pb2.ExamineHostsRequest, _migrator_pb2.ExamineHostsResponse]  # type: ignore[assignment]
+    """Asks the hosts how they are and what lies about on them, and lets them remove what nobody needs."""
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hosts and what runs on them."""
@@ -154,6 +158,14 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_migrator_pb2.ListContainersResponse, _abc.Awaitable[_migrator_pb2.ListContainersResponse]]:
         """Asks the hosts to look now."""
+
+    @_abc_1.abstractmethod
+    def ExamineHosts(
+        self,
+        request: _migrator_pb2.ExamineHostsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_migrator_pb2.ExamineHostsResponse, _abc.Awaitable[_migrator_pb2.ExamineHostsResponse]]:
+        """Asks the hosts how they are and what lies about on them, and lets them remove what nobody needs."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
