@@ -20,6 +20,7 @@ from migrator.errors import NotFound, PreconditionFailed
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
+from migrator.service.steps.room import check_content_room
 from migrator.service.steps.work import check_room
 
 RUNC = "io.containerd.runc.v2"
@@ -50,6 +51,7 @@ class InspectSource(HostStep):
         used_bytes = memory_bytes(task)
         check_room(host, used_bytes)
         rw_bytes = snapshots.usage(container.snapshot_key).size_bytes
+        check_content_room(runtime, rw_bytes)
         return {
             "image": {"name": container.image, "manifest": manifest.to_oci()},
             "snapshot": {

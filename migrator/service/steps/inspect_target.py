@@ -7,6 +7,7 @@ from migrator.criu.program import find_criu
 from migrator.errors import AlreadyExists, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.room import check_content_room
 from migrator.service.steps.work import check_room
 
 
@@ -28,6 +29,7 @@ class InspectTarget(HostStep):
         criu = find_criu(host.settings.criu_path)
         host.objects.probe()
         check_room(host, int(act.facts["memory_bytes"]))
+        check_content_room(runtime, int(act.facts["estimate_bytes"]) - int(act.facts["memory_bytes"]))
         return {"target_criu": criu.version}
 
 
