@@ -16,7 +16,7 @@ from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.inspect_target import restored_snapshot_key
-from migrator.service.steps.work import new_image_directory, remove_images
+from migrator.service.steps.work import new_image_directory, remove_work_directory
 from migrator.storage.oci import CheckpointIndex
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
@@ -48,8 +48,8 @@ class Fetch(HostStep):
         return {"downloaded_bytes": fetching.total_bytes}
 
     def undo(self, host: Host, act: Act) -> None:
-        """Drop the memory images and the snapshot that may hold half of the files; the lease goes with `prepare`."""
-        remove_images(host, act)
+        """Drop CRIU's files and the snapshot that may hold half of the files; the lease goes with `prepare`."""
+        remove_work_directory(host, act)
         drop_snapshot(host.runtime(act.request.namespace), act)
 
 
