@@ -23,7 +23,7 @@ from migrator.containerd.parts import (
     write_spec,
 )
 from migrator.containerd.process import ExitStatus, Process, ProcessState, Status
-from migrator.containerd.snapshots import SnapshotInfo, SnapshotKind, SnapshotUsage
+from migrator.containerd.snapshots import SnapshotInfo, SnapshotKind, Snapshots, SnapshotUsage
 from migrator.containerd.task import ProcessInfo, Task
 from migrator.containerd.unpack import chain_id, read_manifest, resolve_manifest, unpack_image
 from migrator.containerd.values import Container, Image, Mount, pack_message
@@ -56,6 +56,7 @@ __all__ = [
     "SnapshotInfo",
     "SnapshotKind",
     "SnapshotUsage",
+    "Snapshots",
     "Status",
     "Stdio",
     "Subscription",

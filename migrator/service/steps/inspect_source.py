@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from migrator.containerd import (
     ContainerdClient,
     Descriptor,
     ProcessState,
+    Snapshots,
     Task,
     chain_id,
     read_manifest,
     resolve_manifest,
 )
 from migrator.criu.program import find_criu
-from migrator.errors import NotFound, PreconditionFailed
+from migrator.errors import InternalError, NotFound, PreconditionFailed
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
@@ -24,6 +26,8 @@ from migrator.service.steps.room import check_content_room
 from migrator.service.steps.work import check_room
 
 RUNC = "io.containerd.runc.v2"
+MEASURES = 20
+"""How often changed files are measured until no file vanishes meanwhile."""
 
 
 class InspectSource(HostStep):
@@ -50,7 +54,7 @@ class InspectSource(HostStep):
         manifest = _manifest_of(runtime, container, parent)
         used_bytes = memory_bytes(task)
         check_room(host, used_bytes)
-        rw_bytes = snapshots.usage(container.snapshot_key).size_bytes
+        rw_bytes = _measure(snapshots, container.snapshot_key)
         check_content_room(runtime, rw_bytes)
         return {
             "image": {"name": container.image, "manifest": manifest.to_oci()},
@@ -115,6 +119,14 @@ def _manifest_of(runtime: ContainerdClient, container: Container, parent: str) -
             remedy="give the name back to the image it was made from: ctr images tag --force IMAGE NAME",
         )
     return manifest
+
+
+def _measure(snapshots: Snapshots, key: str) -> int:
+    """Measure the changed files: containerd looks at each, and gives up when the program removes one meanwhile."""
+    for _ in range(MEASURES - 1):
+        with suppress(InternalError):
+            return snapshots.usage(key).size_bytes
+    return snapshots.usage(key).size_bytes
 
 
 def _running_task(runtime: ContainerdClient, container: Container) -> Task:
