@@ -19,10 +19,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TextIO
 
 from migrator.errors import InternalError, PreconditionFailed
 
@@ -65,11 +66,18 @@ class GuardFile:
 
     @contextmanager
     def locked(self) -> Iterator[GuardRecord | None]:
-        """Hold the lock and give the record as it is; None when there is no guard."""
+        """Hold the lock and give the record as it is; None when there is no guard.
+
+        The file of the lock goes when the record is gone.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self.path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield self.read()
+        lock_path = self.path.with_suffix(".lock")
+        with _open_locked(lock_path):
+            try:
+                yield self.read()
+            finally:
+                if not self.path.exists():
+                    lock_path.unlink(missing_ok=True)
 
     def write(self, record: GuardRecord) -> None:
         """Replace the record; call it under the lock."""
@@ -80,10 +88,6 @@ class GuardFile:
     def remove(self) -> None:
         """Forget the guard; call it under the lock."""
         self.path.unlink(missing_ok=True)
-
-    def remove_lock(self) -> None:
-        """Remove what the lock was taken on; nobody waits for it any more."""
-        self.path.with_suffix(".lock").unlink(missing_ok=True)
 
     def read(self) -> GuardRecord | None:
         """Give the record as it is; without the lock it may be another one at once."""
@@ -172,7 +176,6 @@ class Guards:
             self._await_exit(record.guard_pid)
         with file.locked():
             file.remove()
-        file.remove_lock()
 
     def state(self, job_id: str) -> GuardState | None:
         """Tell where a job's guard stands; None when there is none."""
@@ -196,7 +199,6 @@ class Guards:
                 return
             file.remove()
             file.path.with_suffix(".new").unlink(missing_ok=True)
-        file.remove_lock()
 
     def _watches(self, record: GuardRecord | None) -> bool:
         return record is not None and record.state is GuardState.ARMED and self._alive(record.guard_pid)
@@ -217,6 +219,17 @@ class Guards:
 
     def _await_exit(self, pid: int) -> None:
         _await_exit(pid)
+
+
+def _open_locked(path: Path) -> TextIO:
+    """Open and lock a file that its holder may remove: whoever waited for it then takes the one that is there now."""
+    while True:
+        lock = path.open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        lock.close()
 
 
 def started_ticks(pid: int) -> int | None:
