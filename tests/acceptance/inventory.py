@@ -25,8 +25,8 @@ for ns in $(ctr namespaces ls -q); do
   $c leases ls -q                | sed "s|^|lease $ns |"
   $c snapshots ls | awk -v n="$ns" 'NR > 1 {print "snapshot", n, $1}'
 done
-find /run/migrator /tmp /var/tmp -mindepth 1 ! -type s ! -type d 2>/dev/null | sed "s|^|file - |" || true
-find /run/migrator -mindepth 2 -type d 2>/dev/null | sed "s|^|directory - |" || true
+find /run/migrator /var/lib/migrator/criu /tmp /var/tmp -mindepth 1 ! -type s ! -type d 2>/dev/null | sed "s|^|file - |" || true
+find /run/migrator /var/lib/migrator/criu -mindepth 2 -type d 2>/dev/null | sed "s|^|directory - |" || true
 find /run/containerd/io.containerd.runtime.v2.task -mindepth 2 -maxdepth 2 2>/dev/null | sed "s|^|bundle - |" || true
 iptables-save 2>/dev/null | grep '^-A' | sed "s|^|iptables - |" || true
 nft list tables 2>/dev/null | sed "s|^|nft - |" || true
@@ -73,6 +73,8 @@ def host_lines(lab: Lab, name: str) -> set[str]:
     assert done.returncode == 0, f"{name}: {done.stderr}"
     found = {line for line in done.stdout.splitlines() if not line.endswith(PASSING)}
     found |= {f"frozen - {place}" for place in frozen_cgroups(lab, name)}
+    found |= {f"mount - {place}" for place in mounts(lab, name)}
+    found |= set(tools(lab, name))
     return found | {f"guard - {pid}" for pid in guards(lab, name)}
 
 
@@ -97,6 +99,26 @@ def guards(lab: Lab, host: str) -> list[int]:
     return [pid for pid in cgroups.processes(cgroups.find(lab.layout.cgroup_name, host)) if _is_guard(pid)]
 
 
+def mounts(lab: Lab, host: str) -> list[str]:
+    """List what is mounted on a host; more than one mount at a place is told as often."""
+    lines = Path(f"/proc/{lab.host(host).pid}/mountinfo").read_text().splitlines()
+    places = [line.split()[4] for line in lines]
+    return [f"{place} {places[:number].count(place)}" for number, place in enumerate(places)]
+
+
+def tools(lab: Lab, host: str) -> list[str]:
+    """List the shims of a host by container, and every runc and CRIU that runs."""
+    found = []
+    for pid in cgroups.processes(cgroups.find(lab.layout.cgroup_name, host)):
+        words = _words(pid)
+        program = Path(words[0]).name if words else ""
+        if program.startswith("containerd-shim"):
+            found.append(f"shim {words[words.index('-namespace') + 1]} {words[words.index('-id') + 1]}")
+        elif program in ("runc", "criu"):
+            found.append(f"program - {program} {pid}")
+    return found
+
+
 def is_frozen(pid: int) -> bool:
     """Tell whether a process stands in a frozen cgroup."""
     for hierarchy in cgroups.hierarchies():
@@ -107,16 +129,43 @@ def is_frozen(pid: int) -> bool:
 
 
 def settled_difference(
-    lab: Lab, before: Inventory, *, allowed: frozenset[str] = frozenset(), timeout_s: float = 15.0
+    lab: Lab,
+    before: Inventory,
+    *,
+    allowed: frozenset[str] = frozenset(),
+    moved: str | None = None,
+    timeout_s: float = 15.0,
 ) -> tuple[list[str], list[str]]:
-    """Say what came and what went since; containerd collects garbage in its own time, so look again for a while."""
+    """Say what came and what went since; containerd collects garbage in its own time, so look again for a while.
+
+    Args:
+        lab: Where to look.
+        before: How it was.
+        allowed: What may have come.
+        moved: A container that may be on another host now; it is no difference if it is there with all it had.
+        timeout_s: How long to look again.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         now = take_inventory(lab)
         gained, lost = sorted(now.found - before.found - allowed), sorted(before.found - now.found)
+        if moved is not None:
+            gained, lost = _without_moved(gained, lost, moved)
         if not (gained or lost) or time.monotonic() > deadline:
             return gained, lost
         time.sleep(0.3)
+
+
+def _without_moved(gained: list[str], lost: list[str], name: str) -> tuple[list[str], list[str]]:
+    """Strike out what a container lost on one host and gained on another: as many lines, alike but for the host."""
+    came, went = ({line.partition(" ")[2] for line in lines if _is_of(line, name)} for lines in (gained, lost))
+    both = came & went
+    rest = [[line for line in lines if line.partition(" ")[2] not in both] for lines in (gained, lost)]
+    return rest[0], rest[1]
+
+
+def _is_of(line: str, name: str) -> bool:
+    return name in line.replace("/", " ").split()
 
 
 def _says_frozen(file: Path) -> bool:
@@ -129,7 +178,12 @@ def _says_frozen(file: Path) -> bool:
 
 
 def _is_guard(pid: int) -> bool:
+    return "migrator.service.pause_guard" in _words(pid)
+
+
+def _words(pid: int) -> list[str]:
+    """The command line of a process; empty when it is gone or a kernel thread."""
     try:
-        return b"migrator.service.pause_guard" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
     except OSError:
-        return False
+        return []
