@@ -1,0 +1,55 @@
+"""Arguments and options that several commands have, and how their words are read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from migrator.errors import InvalidRequest
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+ApiAddress = Annotated[str | None, typer.Option("--api", help="unix:///path or host:port of the server.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Show the progress until the job has ended.")]
+Key = Annotated[str | None, typer.Option("--idempotency-key", help="Asking again with it gives the same job.")]
+Reference = Annotated[str, typer.Argument(metavar="HOST/CONTAINER", help="What to take, and where it runs.")]
+
+
+def split_reference(text: str) -> tuple[str, str]:
+    """Read HOST/CONTAINER.
+
+    Raises:
+        InvalidRequest: `bad_reference`.
+    """
+    host, slash, name = text.partition("/")
+    if not (host and slash and name) or "/" in name:
+        raise InvalidRequest(
+            f"'{text}' does not name a container",
+            code="bad_reference",
+            remedy="write HOST/CONTAINER, such as alpha/web",
+        )
+    return host, name
+
+
+def check_namespace(name: str) -> str:
+    """Return a namespace; the server would take an empty one for the default.
+
+    Raises:
+        InvalidRequest: `bad_name`.
+    """
+    if not name:
+        raise InvalidRequest("the namespace is empty", code="bad_name", remedy="name one, or leave --namespace out")
+    return name
+
+
+def state_number(messages: Any, word: str) -> int:
+    """Read the name of a state.
+
+    Raises:
+        InvalidRequest: `bad_state`.
+    """
+    known = {key.removeprefix("JOB_STATE_").lower(): number for key, number in messages.JobState.items() if number}
+    if word not in known:
+        raise InvalidRequest(f"'{word}' is no state of a job", code="bad_state", remedy=f"one of {', '.join(known)}")
+    return int(known[word])

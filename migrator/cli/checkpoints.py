@@ -1,0 +1,90 @@
+"""`migrator checkpoints`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from migrator.cli.arguments import ApiAddress, AsJson, Key, Reference, Wait, Watch, check_namespace, split_reference
+from migrator.cli.asking import asking, limit, show
+from migrator.cli.following import run_job
+from migrator.errors import InvalidRequest
+
+checkpoints_app = typer.Typer(help="Frozen containers in the object store.", no_args_is_help=True)
+
+
+@checkpoints_app.command("create")
+def create_checkpoint(
+    container: Reference,
+    namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    idempotency_key: Key = None,
+    wait: Wait = False,
+    watch: Watch = False,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Take a checkpoint; the program is frozen only for the dump."""
+    host, name = split_reference(container)
+    request = {
+        "kind": "JOB_KIND_CHECKPOINT",
+        "source": host,
+        "container": name,
+        "namespace": check_namespace(namespace),
+        "idempotency_key": idempotency_key or "",
+    }
+    run_job(request, api, as_json=as_json, wait=wait, watch=watch)
+
+
+@checkpoints_app.command("list")
+def list_checkpoints(as_json: AsJson = False, api: ApiAddress = None) -> None:
+    """List the catalogue, newest first."""
+    from migrator.cli import render
+    from migrator.cli.plain import checkpoint_data
+
+    with asking(api) as (server, messages):
+        answer = server.checkpoints.ListCheckpoints(messages.ListCheckpointsRequest(), timeout=limit())
+    show([checkpoint_data(item) for item in answer.checkpoints], as_json, render.checkpoints)
+
+
+@checkpoints_app.command("show")
+def show_checkpoint(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Show a checkpoint's origin and parts."""
+    from migrator.cli import render
+    from migrator.cli.plain import detail_data
+
+    with asking(api) as (server, messages):
+        answer = server.checkpoints.GetCheckpoint(messages.GetCheckpointRequest(id=checkpoint), timeout=limit())
+    show(detail_data(answer), as_json, render.checkpoint)
+
+
+@checkpoints_app.command("export")
+def export_checkpoint(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An OCI archive for `ctr image import`; - is standard output.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Write a checkpoint as an OCI archive."""
+    from migrator.cli.export import STDOUT, write_file
+    from migrator.cli.render import size
+
+    if file == STDOUT and as_json:
+        raise InvalidRequest(
+            "the archive and a JSON value cannot both go to standard output",
+            code="bad_output",
+            remedy="name a file, or leave --json out",
+        )
+    with asking(api) as (server, messages):
+        stream = server.checkpoints.ExportCheckpoint(messages.ExportCheckpointRequest(id=checkpoint))
+        size_bytes = write_file((piece.chunk for piece in stream), file, force=force)
+    done = {"id": checkpoint, "file": str(file), "size_bytes": size_bytes}
+    show(done, as_json, lambda _: typer.echo(f"{file}: {size(size_bytes)}", err=file == STDOUT))

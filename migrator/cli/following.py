@@ -1,0 +1,74 @@
+"""Create a job and follow it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from migrator.cli.asking import asking, limit, tell
+from migrator.errors import KINDS, TransientError
+
+if TYPE_CHECKING:
+    from migrator.cli.connection import Api
+    from migrator.gen.migrator.v1 import migrator_pb2 as pb
+
+
+def run_job(request: dict[str, Any], api: str | None, *, as_json: bool, wait: bool, watch: bool) -> None:
+    """Create a job and follow it: to its end if asked, otherwise until preflight has said yes or no."""
+    with asking(api) as (server, messages):
+        job = server.jobs.CreateJob(messages.CreateJobRequest(**request), timeout=limit()).job
+    if not as_json:
+        typer.echo(f"job {job.id}")
+    with going_on(job.id), asking(api) as (server, messages):
+        job = follow(server, messages, job.id, shown=watch and not as_json, until_accepted=not (wait or watch))
+    conclude(job, as_json)
+
+
+@contextmanager
+def going_on(job_id: str) -> Iterator[None]:
+    """Whoever stops looking, we or the server, the job goes on: say how to find it again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\njob {job_id} goes on; `migrator jobs cancel {job_id}` takes it back", err=True)
+        raise
+    except TransientError as error:
+        error.remedy = f"{error.remedy}; job {job_id} may go on: `migrator jobs watch {job_id}`"
+        raise
+
+
+def follow(server: Api, messages: Any, job_id: str, *, shown: bool, until_accepted: bool = False) -> pb.Job:
+    """Watch a job and return it as last seen."""
+    from migrator.cli.progress import Progress
+
+    early = ("accepted", "preflight")
+    with Progress(shown) as progress:
+        stream = server.jobs.WatchJob(messages.WatchJobRequest(id=job_id))
+        for answer in stream:
+            progress.update(answer.job)
+            if until_accepted and answer.job.phase not in early and answer.job.phase != "rolling_back":
+                stream.cancel()
+                return answer.job
+        return answer.job
+
+
+def conclude(job: pb.Job, as_json: bool) -> None:
+    """Show a job; a failed one ends with the exit code of its failure."""
+    from migrator.cli import render
+    from migrator.cli.plain import job_data
+
+    data = job_data(job)
+    failed = data["state"] in ("failed", "cancelled", "needs_operator")
+    if as_json:
+        typer.echo(json.dumps(data, indent=2))
+    elif not failed:
+        render.verdict(data)
+    if failed:
+        failure = data["failure"] or {"kind": "InternalError", "message": f"job {job.id} {data['state']}"}
+        if not as_json:
+            tell(failure)
+        raise typer.Exit(KINDS[failure["kind"]].exit_code)

@@ -1,0 +1,75 @@
+"""`migrator hosts`, `migrator containers` and `migrator doctor`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from migrator.cli.arguments import ApiAddress, AsJson
+from migrator.cli.asking import asking, limit, show, tell
+from migrator.errors import KINDS
+
+hosts_app = typer.Typer(help="Hosts with a worker.", no_args_is_help=True)
+containers_app = typer.Typer(help="What runs where.", no_args_is_help=True)
+
+
+@hosts_app.command("list")
+def list_hosts(as_json: AsJson = False, api: ApiAddress = None) -> None:
+    """List hosts and whether their workers live."""
+    from migrator.cli import render
+    from migrator.cli.plain import host_data
+
+    with asking(api) as (server, messages):
+        answer = server.hosts.ListHosts(messages.ListHostsRequest(), timeout=limit())
+    show([host_data(host) for host in answer.hosts], as_json, render.hosts)
+
+
+@containers_app.command("list")
+def list_containers(
+    host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="Only this host.")] = None,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Ask the hosts what they run, just now."""
+    from migrator.cli import render
+    from migrator.cli.plain import container_data, failure_data
+
+    with asking(api) as (server, messages):
+        answer = server.hosts.ListContainers(messages.ListContainersRequest(host=host or ""), timeout=limit())
+    show([container_data(item) for item in answer.containers], as_json, render.containers)
+    for failure in answer.failures:
+        tell(failure_data(failure))
+    if answer.failures:
+        raise typer.Exit(KINDS[answer.failures[0].kind].exit_code)
+
+
+def doctor(
+    host: Annotated[str | None, typer.Argument(metavar="[HOST]", help="Only this host.")] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove what nobody needs any more.")] = False,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Ask the hosts how they are and what lies about on them. Ends with 1 when something is wrong."""
+    from migrator.cli import render
+    from migrator.cli.connection import FIX_S
+    from migrator.cli.plain import examination_data
+
+    with asking(api) as (server, messages):
+        request = messages.ExamineHostsRequest(host=host or "", fix=fix)
+        answer = server.hosts.ExamineHosts(request, timeout=FIX_S if fix else limit())
+    rows = [examination_data(item) for item in answer.hosts]
+    show(rows, as_json, render.examinations)
+    silent = [row["failure"] for row in rows if row["failure"]]
+    for failure in silent:
+        tell(failure)
+    if silent:
+        raise typer.Exit(KINDS[silent[0]["kind"]].exit_code)
+    if any(is_ill(row) for row in rows):
+        raise typer.Exit(1)
+
+
+def is_ill(examined: dict[str, Any]) -> bool:
+    """Whether something is wrong with a host, or lies about on it that should not."""
+    wrong = any(check["level"] == "wrong" for check in examined["checks"])
+    return wrong or any(finding["fate"] in ("due", "failed") for finding in examined["findings"])

@@ -1,0 +1,56 @@
+"""`migrator migrate` and `migrator restore`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from migrator.cli.arguments import ApiAddress, AsJson, Key, Reference, Wait, Watch, check_namespace, split_reference
+from migrator.cli.following import run_job
+
+
+def migrate(
+    container: Reference,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The host it moves to.")],
+    namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    keep_checkpoint: Annotated[bool, typer.Option("--keep-checkpoint", help="Keep the checkpoint afterwards.")] = False,
+    idempotency_key: Key = None,
+    wait: Wait = False,
+    watch: Watch = False,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Move a running container to another host."""
+    host, name = split_reference(container)
+    request = {
+        "kind": "JOB_KIND_MIGRATION",
+        "source": host,
+        "container": name,
+        "target": target,
+        "namespace": check_namespace(namespace),
+        "keep_checkpoint": keep_checkpoint,
+        "idempotency_key": idempotency_key or "",
+    }
+    run_job(request, api, as_json=as_json, wait=wait, watch=watch)
+
+
+def restore(
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Where to.")],
+    name: Annotated[str | None, typer.Option("--name", help="Under another name.")] = None,
+    idempotency_key: Key = None,
+    wait: Wait = False,
+    watch: Watch = False,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Bring a checkpoint to life."""
+    request = {
+        "kind": "JOB_KIND_RESTORE",
+        "checkpoint_id": checkpoint,
+        "target": host,
+        "new_name": name or "",
+        "idempotency_key": idempotency_key or "",
+    }
+    run_job(request, api, as_json=as_json, wait=wait, watch=watch)
