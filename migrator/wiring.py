@@ -28,6 +28,7 @@ from migrator.service.host import Host
 from migrator.service.housekeeping.health import check_health
 from migrator.service.housekeeping.housekeeper import Housekeeper
 from migrator.service.housekeeping.referee import Referee
+from migrator.service.housekeeping.store import StoreKeeper
 from migrator.service.inspection import view_containers
 from migrator.service.steps import HOST_STEPS
 from migrator.settings import Settings
@@ -43,8 +44,6 @@ CONTROLLER_SLOTS = 4
 STOP_GRACE_S = 5.0
 STORE_SWEEP_S = 3600.0
 HOST_SWEEP_S = 600.0
-OLD_UPLOAD_S = 24 * 3600.0
-"""An upload that was begun longer ago belongs to a process that died: no step may take so long."""
 
 
 def serve_api(settings: Settings) -> int:
@@ -82,7 +81,7 @@ def run_controller(settings: Settings) -> int:
     control.register(app, conductor, Referee(database, control.HostLine(app)))
     tickers = [
         Ticker("tick", TICK_S, conductor.tick),
-        Ticker("sweep", STORE_SWEEP_S, lambda: _log_swept(objects.abort_uploads("", OLD_UPLOAD_S))),
+        Ticker("sweep", STORE_SWEEP_S, StoreKeeper(database, CheckpointStore(objects)).sweep),
     ]
     return run_worker(app, queue=CONTROL_QUEUE, name="controller", slots=CONTROLLER_SLOTS, tickers=tickers, purge=False)
 
@@ -168,11 +167,6 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(levels[settings.log_level]),
         logger_factory=structlog.PrintLoggerFactory(file=os.fdopen(os.dup(2), "w", buffering=1)),
     )
-
-
-def _log_swept(keys: list[str]) -> None:
-    if keys:
-        structlog.get_logger().info("removed what uploads left", keys=keys)
 
 
 def _asked(ask: Callable[[], str]) -> str:

@@ -194,11 +194,13 @@ class Guards:
     def forget(self, job_id: str) -> None:
         """Drop what a dead guard left; one that lives is not touched."""
         file = self._file(job_id)
-        with file.locked() as record:
+        with suppress(ValueError, TypeError), file.locked() as record:  # what nobody can read has no guard
             if record and self.watched(record):
                 return
             file.remove()
-            file.path.with_suffix(".new").unlink(missing_ok=True)
+        file.remove()
+        for suffix in (".new", ".lock"):
+            file.path.with_suffix(suffix).unlink(missing_ok=True)
 
     def _watches(self, record: GuardRecord | None) -> bool:
         return record is not None and record.state is GuardState.ARMED and self._alive(record.guard_pid)

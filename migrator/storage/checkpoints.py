@@ -221,6 +221,20 @@ class CheckpointStore:
         self.objects.delete(layout.index_key(workload_id, checkpoint_id))
         return sum(self._delete_blob(digest) for digest in sorted(doomed - self._named_blobs(seen)))
 
+    def unnamed_blobs(self, older_than: datetime) -> list[str]:
+        """List the blobs that were written before a moment and that no index names.
+
+        An index may come to name one while this reads: ask only when nobody seals, and look again at who does before
+        each `remove_blob`.
+        """
+        old = [info.key for info in self.objects.scan(layout.BLOBS) if info.modified_at < older_than]
+        named = {layout.blob_key(digest) for digest in self._named_blobs({})} if old else set()
+        return [f"sha256:{key.removeprefix(layout.BLOBS)}" for key in old if key not in named]
+
+    def remove_blob(self, digest: str) -> int:
+        """Delete a blob, whoever names it, and return the bytes freed."""
+        return self._delete_blob(digest)
+
     def _parts_left(self, workload_id: str, checkpoint_id: str) -> tuple[Descriptor, ...]:
         """The parts of a checkpoint that is to go; none if its index is not there or cannot be read."""
         try:

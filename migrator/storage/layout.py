@@ -17,6 +17,7 @@ OCI_LAYOUT = "oci-layout"
 OCI_LAYOUT_CONTENT = b'{"imageLayoutVersion":"1.0.0"}'
 CHECKPOINTS = "checkpoints/"
 BLOBS = "blobs/sha256/"
+VERDICTS = "verdicts/"
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """Such a name means the same to every store and file system, and leaves room for a temporary one beside it."""
 _INDEX = re.compile(r"checkpoints/([^/]+)/([^/]+)/index\.json")
@@ -46,7 +47,7 @@ def verdict_key(job_id: str) -> str:
     Raises:
         InvalidRequest: `bad_id`.
     """
-    return f"verdicts/{check_segment(job_id)}"
+    return f"{VERDICTS}{check_segment(job_id)}"
 
 
 def parse_index_key(key: str) -> tuple[str, str] | None:

@@ -51,8 +51,8 @@ def guarded_containers(host: Host) -> set[str]:
 
 def read_record(file: GuardFile) -> GuardRecord | None:
     """Read a record; None when there is none or nobody can read it."""
-    with suppress(ValueError, TypeError), file.locked() as record:
-        return record
+    with suppress(ValueError, TypeError):
+        return file.read()
     return None
 
 

@@ -78,7 +78,7 @@ class Housekeeper:
             token: Under which the result is to be sent; none for a sweep that nobody asked for.
             sweep: Whether to remove what may go.
         """
-        found = list(self._look(self._host))
+        found = list(self._found())
         question = Question(
             jobs=_sorted(left.job_id for left in found),
             workloads=_sorted(left.workload_id for left in found),
@@ -89,11 +89,18 @@ class Housekeeper:
     def conclude(self, token: str, clearance: Clearance, *, sweep: bool) -> None:
         """Look again, remove what the controller's answer covers, and tell the one who asked."""
         with self._one_at_a_time:
-            findings = [self._deal_with(left, clearance, sweep) for left in self._look(self._host)]
+            findings = [self._deal_with(left, clearance, sweep) for left in self._found()]
         if token:
             told = tuple(finding for finding in findings if not _goes_without_saying(finding))
             examination = Examination(told, self._check_health(), self._now())
             self._controller.show_examination(self._host.name, token, examination)
+
+    def _found(self) -> Iterator[Leftover]:
+        """What can be found; a containerd that is down hides the rest, and must not keep the host from answering."""
+        try:
+            yield from self._look(self._host)
+        except MigratorError as error:
+            log.warning("cannot look for leftovers", error=str(error))
 
     def _deal_with(self, left: Leftover, clearance: Clearance, sweep: bool) -> Finding:
         old = timedelta(seconds=self._host.settings.leftover_age_s)
