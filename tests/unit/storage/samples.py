@@ -26,6 +26,7 @@ class Sample:
     layers: tuple[bytes, ...] = (b"layer one", b"layer two")
     blobs: dict[str, bytes] = field(default_factory=dict)
     parts: list[Descriptor] = field(default_factory=list)
+    job: str | None = None
 
     def __post_init__(self) -> None:
         config = self._keep(b'{"architecture":"amd64"}', "application/vnd.oci.image.config.v1+json")
@@ -52,7 +53,7 @@ class Sample:
             "schemaVersion": 2,
             "mediaType": INDEX_TYPES[0],
             "manifests": [part.to_oci() for part in self.parts],
-            "annotations": {"io.migrator.container": "demo"},
+            "annotations": {"io.migrator.container": "demo"} | ({"io.migrator.job": self.job} if self.job else {}),
         }
         return json.dumps(document, sort_keys=True).encode()
 
