@@ -16,12 +16,13 @@ from typing import Any
 
 from migrator.errors import InternalError, ResourceBusy
 from migrator.models.checkpoints import CheckpointRepository, Checkpoints, checkpoint_exists, unknown_checkpoint
+from migrator.models.examinations import KEPT, ExaminationRepository
 from migrator.models.hosts import HostRepository, Hosts, Views, unknown_host
 from migrator.models.jobs import ALL_PHASES, JobRepository, Jobs, check_change, job_changed, job_ended
 from migrator.models.phase import TERMINAL, Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.tables import FINISHED
-from migrator.models.values import Checkpoint, ContainerView, Host, Job, Step, StepStatus, Workload
+from migrator.models.values import Checkpoint, ContainerView, Facts, Host, Job, Step, StepStatus, Workload
 from migrator.models.workloads import (
     WorkloadRepository,
     commit_lost,
@@ -35,6 +36,7 @@ Table = Mapping[str, Any]
 BUSY_TIMEOUT_S = 5.0
 """How long a writer waits for a row that another transaction has written."""
 JOBS, HOSTS, WORKLOADS, CHECKPOINTS = "jobs", "hosts", "workloads", "checkpoints"
+EXAMINATIONS = "examinations"
 GONE = object()
 """In the place of a row that a transaction has deleted."""
 
@@ -56,7 +58,7 @@ class MemoryDatabase(Database):
     """
 
     def __init__(self, busy_timeout_s: float = BUSY_TIMEOUT_S):
-        self.tables: dict[str, Table] = {name: {} for name in (JOBS, HOSTS, WORKLOADS, CHECKPOINTS)}
+        self.tables: dict[str, Table] = {name: {} for name in (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS)}
         self.held: dict[Hashable, Rows] = {}
         self.freed = threading.Condition()
         self.busy_timeout_s = busy_timeout_s
@@ -158,6 +160,7 @@ class MemoryTransaction(Transaction):
         self.hosts = MemoryHosts(rows)
         self.workloads = MemoryWorkloads(rows)
         self.checkpoints = MemoryCheckpoints(rows)
+        self.examinations = MemoryExaminations(rows)
 
 
 class MemoryJobs(JobRepository):
@@ -373,6 +376,29 @@ class MemoryCheckpoints(CheckpointRepository):
         """See `CheckpointRepository.remove`."""
         self._rows.lock((CHECKPOINTS, checkpoint_id))
         self._rows.put(CHECKPOINTS, checkpoint_id, GONE)
+
+
+class MemoryExaminations(ExaminationRepository):
+    """See `ExaminationRepository`; a row is when it was recorded, and what was told."""
+
+    def __init__(self, rows: Rows):
+        self._rows = rows
+
+    def record(self, token: str, host: str, report: Facts, now: datetime) -> None:
+        """See `ExaminationRepository.record`."""
+        del host
+        rows: Mapping[str, tuple[datetime, Facts]] = self._rows.table(EXAMINATIONS)
+        old = [key for key, (recorded_at, _) in rows.items() if recorded_at < now - KEPT]
+        self._rows.lock(*((EXAMINATIONS, key) for key in (token, *old)))
+        for key in old:
+            self._rows.put(EXAMINATIONS, key, GONE)
+        if self._rows.get(EXAMINATIONS, token) is None:
+            self._rows.put(EXAMINATIONS, token, (_utc(now), _json(report)))
+
+    def find(self, token: str) -> Facts | None:
+        """See `ExaminationRepository.find`."""
+        found: tuple[datetime, Facts] | None = self._rows.get(EXAMINATIONS, token)
+        return found[1] if found else None
 
 
 def _holds(job: Job) -> bool:
