@@ -1,0 +1,298 @@
+"""The nine rules of the design, checked after every event.
+
+1. At most one copy of a program runs, at any instant; and none runs on from an older moment than it had reached,
+   unless a reboot destroyed the younger one. (Two futures of one program are as bad as two copies.)
+2. There is always a recoverable copy: a task that runs or is frozen, or a sealed checkpoint whose blobs are all there.
+   A reboot destroys running and frozen tasks by its nature; from then on a container's record and rw snapshot on a disk
+   count too: containerd starts it again from there.
+3. A frozen source with an armed guard runs again within the freeze budget, and within 5 s after its worker died. While
+   CRIU works on a task nobody can resume it: that time does not count. No source is frozen without a guard, unless the
+   guard was killed. After the promise the source waits for the verdict.
+4. A step run twice, late or out of order has the effect of once: no effect of a step that was undone already, none of a
+   job that has ended.
+5. An index is visible only when every blob that it names is there and whole.
+6. After the end of a job nothing of it is left over.
+7. A job ends; one that did not succeed ends with its source running, unless a reboot took it. A job may stop for an
+   operator only after an undo, or a step after the point of no return, failed for good (docs/design.md, "Rollback" and
+   the plan's line `prove`).
+8. Neither memory nor secrets are in messages or rows.
+9. Success is said only after the restored container was seen running by another step than the one that started it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from migrator.models.memory import CHECKPOINTS, JOBS, WORKLOADS
+from migrator.models.phase import JobKind, Phase
+from migrator.models.tables import FINISHED
+from migrator.models.values import Checkpoint, Job, StepAction, StepStatus, Workload
+from migrator.service.guards import GuardState
+from migrator.service.host import Act
+from migrator.simulator.guard import BUDGET_S, LOOK_S
+from migrator.simulator.machine import Machine, Task, TaskState
+from migrator.simulator.programs import IMAGE, MARKER, Memory
+from migrator.storage import layout
+
+if TYPE_CHECKING:
+    from migrator.simulator.world import World
+
+WORKER_DEAD_S = 5.0
+SLACK_S = 2 * LOOK_S
+ALIVE = (TaskState.RUNNING, TaskState.FROZEN)
+
+
+class Violation(AssertionError):
+    """A rule was broken."""
+
+
+@dataclass(slots=True)
+class Program:
+    """What is known of one program."""
+
+    lived_s: float = 0.0
+    """The latest moment of its life that it has reached."""
+    destroyed: bool = False
+    """A reboot took its latest moments."""
+
+
+class Rules:
+    """Watches one world."""
+
+    def __init__(self, world: World):
+        self._world = world
+        self.programs: dict[str, Program] = {}
+        self._proofs: set[str] = set()
+        self._index_blobs: dict[bytes, dict[str, int]] = {}
+        self._succeeded: set[str] = set()
+
+    # ---- told by the world
+
+    def before_run(self, machine: Machine, task: Task) -> None:
+        """Rule 1: a task is about to run."""
+        program = self.programs.setdefault(task.memory.program, Program(task.memory.lived_s))
+        for other in self._tasks(task.memory.program):
+            if other is not task and other.state is TaskState.RUNNING:
+                self.broken(1, f"two copies of {task.memory.program} run, the second on {machine.name}")
+        if task.memory.lived_s < program.lived_s - 1e-6 and not program.destroyed:
+            self.broken(1, f"{task.memory.program} runs on {machine.name} from an older moment than it had reached")
+        program.lived_s, program.destroyed = task.memory.lived_s, False
+
+    def after_run(self, memory: Memory) -> None:
+        """A task that ran was frozen or ended."""
+        self.programs[memory.program].lived_s = memory.lived_s
+
+    def rebooted(self, machine: Machine) -> None:
+        """A machine loses its tasks."""
+        for task in machine.tasks.values():
+            program = self.programs.setdefault(task.memory.program, Program(task.memory.lived_s))
+            program.destroyed = True
+
+    def effect(self, machine: Machine, act: Act, what: str) -> None:
+        """Rule 4: a step changes something on a host."""
+        command = act.command
+        self._world.tell("effect", f"{machine.name} {command.step} {command.action.value}", what)
+        job = self._job(command.job_id)
+        if job.phase in FINISHED:
+            self.broken(4, f"{command.action} {command.step} changes {machine.name} ({what}) after the end of {job.id}")
+        status = job.steps[command.position].status
+        if command.action is StepAction.RUN and status is StepStatus.UNDONE:
+            self.broken(4, f"{command.step} changes {machine.name} ({what}) although it was undone")
+
+    def proved(self, act: Act) -> None:
+        """Rule 9: a step has seen the restored container run."""
+        self._proofs.add(act.command.job_id)
+
+    def read(self, text: str) -> None:
+        """Rule 8: somebody may read this."""
+        if MARKER in text:
+            self.broken(8, f"memory or a secret is in {text[:80]}")
+
+    def store_changed(self) -> None:
+        """Rule 5: an object was written or deleted."""
+        objects = self._world.store.objects()
+        for key, data in objects.items():
+            if layout.parse_index_key(key) and (missing := self._missing(data, objects)):
+                self.broken(5, f"{key} is visible without {', '.join(missing)}")
+
+    # ---- after every event
+
+    def check(self) -> None:
+        """Rules 2, 3 and 9."""
+        for machine in self._world.machines.values():
+            for name, task in machine.tasks.items():
+                if task.state is TaskState.FROZEN:
+                    self._check_frozen(machine, name, task)
+        for name in self.programs:
+            self._check_recoverable(name)
+        for job in self._jobs():
+            if job.phase is Phase.SUCCEEDED and job.id not in self._succeeded:
+                self._succeeded.add(job.id)
+                if job.request.kind is not JobKind.CHECKPOINT and job.id not in self._proofs:
+                    self.broken(9, f"{job.id} succeeded and nobody has seen its container run")
+
+    def _check_frozen(self, machine: Machine, name: str, task: Task) -> None:
+        now_s = self._world.loop.now_s
+        since_s = max(task.since_s, task.busy_until_s)
+        record = next((guard for guard in machine.guards.values() if guard.container == name), None)
+        if record is not None and record.state is not GuardState.ARMED:
+            return
+        watched = record is not None and record.guard_pid in machine.guard_processes
+        if not watched:
+            if not machine.guard_killed and now_s - since_s > SLACK_S:
+                self.broken(3, f"{name} is frozen on {machine.name} without a guard")
+            return
+        if now_s - task.since_s > BUDGET_S + SLACK_S and now_s - since_s > SLACK_S:
+            self.broken(3, f"{name} is frozen on {machine.name} for longer than its budget")
+        worker = machine.worker
+        gone_at_s = machine.worker_gone_at_s
+        same = record is not None and worker is not None and worker.pid == record.worker_pid
+        if not same and gone_at_s is not None and now_s - max(gone_at_s, since_s) > WORKER_DEAD_S + SLACK_S:
+            self.broken(3, f"{name} is frozen on {machine.name} although its worker is dead")
+
+    def _check_recoverable(self, program: str) -> None:
+        if any(task.state in ALIVE for task in self._tasks(program)):
+            return
+        if program in self._sealed() or self._on_disk(program):
+            return
+        self.broken(2, f"there is no recoverable copy of {program}")
+
+    def _sealed(self) -> set[str]:
+        """The programs of which a whole checkpoint is in the store."""
+        objects = self._world.store.objects()
+        found = set()
+        for key, data in objects.items():
+            if layout.parse_index_key(key) and not self._missing(data, objects):
+                found |= {
+                    Memory.from_bytes(objects[blob]).program
+                    for blob in self._named(data)
+                    if objects[blob].count(b"|") == 2 and objects[blob].startswith(MARKER.encode())
+                }
+        return found
+
+    def _on_disk(self, program: str) -> bool:
+        for machine in self._world.machines.values():
+            record = machine.containers.get(program)
+            if machine.rebooted and record is not None and record.snapshot_key in machine.snapshots:
+                return True
+        return False
+
+    def _missing(self, index: bytes, objects: dict[str, bytes]) -> list[str]:
+        named = self._named(index)
+        return [key[-8:] for key, size in named.items() if key not in objects or len(objects[key]) != size]
+
+    def _named(self, index: bytes) -> dict[str, int]:
+        """Keys and sizes of all blobs of an index, the base image's included."""
+        if index not in self._index_blobs:
+            parts = {part["digest"]: part["size"] for part in json.loads(index)["manifests"]}
+            parts |= {digest: blob.size_bytes for digest, (blob, _) in IMAGE.items()}
+            self._index_blobs[index] = {layout.blob_key(digest): size for digest, size in parts.items()}
+        return self._index_blobs[index]
+
+    # ---- at the end
+
+    def check_end(self) -> None:
+        """Rules 6, 7 and 8, when everything has healed and nothing moves any more."""
+        for job in self._jobs():
+            self._check_ended(job)
+        for table in self._world.database.tables.values():
+            if self._world.thorough:
+                self.read(repr(table))
+        stopped = any(job.phase is Phase.NEEDS_OPERATOR for job in self._jobs())
+        if not stopped:
+            for machine in self._world.machines.values():
+                self._check_clean(machine)
+            self._check_store_clean()
+            self._check_owners()
+
+    def _check_ended(self, job: Job) -> None:
+        if not job.phase.terminal:
+            self.broken(7, f"{job.id} does not end: it is {job.phase.value}")
+        if job.phase is Phase.NEEDS_OPERATOR and not self._world.operator_allowed:
+            self.broken(7, f"{job.id} stopped for an operator: {(job.failure or {}).get('message')}")
+        if job.phase in (Phase.FAILED, Phase.CANCELLED) and job.request.kind is not JobKind.RESTORE:
+            self._check_source_runs(job)
+
+    def _check_source_runs(self, job: Job) -> None:
+        host, name = str(job.request.source_host), str(job.request.container)
+        machine = self._world.machines[host]
+        task = machine.tasks.get(name)
+        moved = any(name in other.tasks for other in self._world.machines.values() if other is not machine)
+        if task is None and not machine.rebooted and not moved:
+            self.broken(7, f"{job.id} is {job.phase.value} and its source is gone")
+        if task is not None and task.state is not TaskState.RUNNING:
+            self.broken(7, f"{job.id} is {job.phase.value} and its source is {task.state.value}")
+
+    def _check_clean(self, machine: Machine) -> None:
+        left: dict[str, Sequence[object]] = {
+            "leases": [*machine.leases],
+            "guards": [*machine.guards],
+            "guard processes": [*machine.guard_processes],
+            "memory images": [*machine.memory_images],
+            "ingests": [*machine.ingests],
+            "content": [digest for digest in machine.content if digest not in machine.images],
+            "marks": [record.name for record in machine.containers.values() if record.job or record.hooked],
+            "snapshots": self._unowned(machine),
+            "frozen tasks": [name for name, task in machine.tasks.items() if task.state is not TaskState.RUNNING],
+        }
+        for what, names in left.items():
+            if names:
+                self.broken(6, f"{what} left on {machine.name}: {', '.join(map(str, names))}")
+
+    def _unowned(self, machine: Machine) -> list[str]:
+        owned = {record.snapshot_key for record in machine.containers.values()}
+        return [key for key in machine.snapshots if key not in owned]
+
+    def _check_store_clean(self) -> None:
+        objects = self._world.store.objects()
+        kept: dict[str, Checkpoint] = self._world.database.tables[CHECKPOINTS]  # type: ignore[assignment]
+        named: set[str] = {layout.blob_key(digest) for digest in IMAGE} | {layout.OCI_LAYOUT}
+        for key, data in objects.items():
+            found = layout.parse_index_key(key)
+            if found and found[1] not in kept:
+                self.broken(6, f"{key} is left in the store")
+            if found:
+                named |= {key, *self._named(data)}
+        left = [key[-8:] for key in objects if key not in named]
+        if left:
+            self.broken(6, f"blobs left in the store: {', '.join(left)}")
+        for checkpoint in kept.values():
+            if layout.index_key(checkpoint.workload_id, checkpoint.id) not in objects:
+                self.broken(5, f"checkpoint {checkpoint.id} is in the catalogue and not in the store")
+
+    def _check_owners(self) -> None:
+        """Rule 1, as the database sees it: a program runs where its owner is."""
+        workloads: dict[str, Workload] = self._world.database.tables[WORKLOADS]  # type: ignore[assignment]
+        for machine in self._world.machines.values():
+            for name in machine.tasks:
+                owners = [workload.owner_host for workload in workloads.values() if workload.container == name]
+                if owners and machine.name not in owners:
+                    self.broken(1, f"{name} runs on {machine.name} and belongs to {', '.join(owners)}")
+
+    # ----
+
+    def broken(self, number: int, what: str) -> None:
+        """Say that a rule was broken.
+
+        Raises:
+            Violation: Always.
+        """
+        raise Violation(f"rule {number}: {what}")
+
+    def _tasks(self, program: str) -> list[Task]:
+        return [
+            task
+            for machine in self._world.machines.values()
+            for task in machine.tasks.values()
+            if task.memory.program == program
+        ]
+
+    def _jobs(self) -> list[Job]:
+        return [*self._world.database.tables[JOBS].values()]
+
+    def _job(self, job_id: str) -> Job:
+        job: Job = self._world.database.tables[JOBS][job_id]
+        return job

@@ -1,0 +1,532 @@
+"""The acts of the plans on fake hosts: the same effects in the same order as in `service/steps`.
+
+Each act is a generator. It yields the name of the effect that comes next (or the name and how long that takes to
+come), so that a fault can hit before, between and after all effects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+
+from migrator.errors import AlreadyExists, IntegrityError, InternalError, NotFound, PreconditionFailed, ResourceBusy
+from migrator.models.descriptors import Descriptor
+from migrator.models.roles import Role
+from migrator.models.values import Facts
+from migrator.service.guards import Guards, GuardState
+from migrator.service.host import Act
+from migrator.simulator import programs
+from migrator.simulator.machine import ContainerRecord, Machine, Snapshot, TaskState
+from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.oci import CheckpointIndex, FactAnnotation
+from migrator.storage.verdicts import Verdicts
+
+Acts = Generator[str | tuple[str, float], None, Facts]
+DUMP_S = 0.4
+START_S = 0.3
+GUARD_STARTS_S = 0.2
+SEEN = {TaskState.RUNNING: "done", TaskState.CREATED: "absent"}
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What a step finds on its host."""
+
+    machine: Machine
+    guards: Guards
+    checkpoints: CheckpointStore
+    verdicts: Verdicts
+
+
+class SimulatedStep:
+    """One act; see `service.host.HostStep`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Perform it."""
+        raise NotImplementedError
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Take it back."""
+        del here, act
+        yield from ()
+        return {}
+
+    def observe(self, here: Here, act: Act) -> str:
+        """Say what is true."""
+        del here, act
+        return "unknown"
+
+
+class InspectSource(SimulatedStep):
+    """See `steps.inspect_source`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Look."""
+        yield "look"
+        record = here.machine.container(str(act.request.container))
+        state = here.machine.status(record.name)
+        if state is not TaskState.RUNNING:
+            raise PreconditionFailed(f"container {record.name} is {state.value}", code="task_not_running")
+        here.checkpoints.objects.probe()
+        return {
+            "image": {"name": programs.IMAGE_NAME, "manifest": programs.MANIFEST.to_oci()},
+            "snapshot": {"snapshotter": programs.SNAPSHOTTER, "key": record.snapshot_key, "parent": "base"},
+            "estimate_bytes": 1 << 20,
+            "memory_bytes": 1 << 20,
+            "source_created_at": record.created_at,
+        }
+
+
+class InspectTarget(SimulatedStep):
+    """See `steps.inspect_target`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Look."""
+        yield "look"
+        if restored_name(act) in here.machine.containers:
+            raise AlreadyExists(f"container {restored_name(act)} exists", code="container_exists")
+        if restored_key(act) in here.machine.snapshots:
+            raise AlreadyExists(f"snapshot {restored_key(act)} exists", code="snapshot_exists")
+        here.checkpoints.objects.probe()
+        return {}
+
+
+class PublishImage(SimulatedStep):
+    """See `steps.image`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Put the base image into the store."""
+        for blob, data in programs.IMAGE.values():
+            yield f"publish {blob.digest[7:13]}"
+            here.checkpoints.put_blob(blob.digest, blob.size_bytes, [data])
+            act.check_aborted()
+        return {"image_bytes": sum(blob.size_bytes for blob, _ in programs.IMAGE.values())}
+
+
+class Prepare(SimulatedStep):
+    """See `steps.image`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Fetch the base image, make the snapshot."""
+        machine = here.machine
+        yield "take the lease"
+        machine.take_lease(act)
+        for blob, _ in programs.IMAGE.values():
+            yield from fetch_blob(here, act, blob)
+            act.check_aborted()
+        yield "name the image"
+        machine.images |= programs.IMAGE.keys()
+        yield "make the snapshot"
+        made = machine.snapshots.get(restored_key(act))
+        if made is not None and made.job != act.command.job_id:
+            raise AlreadyExists(f"snapshot {restored_key(act)} exists", code="snapshot_exists")
+        if made is None:
+            machine.put_snapshot(act, restored_key(act), Snapshot(act.command.job_id))
+        return {}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Drop snapshot and lease."""
+        yield "drop the snapshot"
+        drop_snapshot(here, act)
+        yield "drop the lease"
+        here.machine.drop_lease(act)
+        return {}
+
+
+class Freeze(SimulatedStep):
+    """See `steps.freeze`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Arm the guard, pause."""
+        machine, name, job = here.machine, str(act.request.container), act.command.job_id
+        if machine.status(name) is TaskState.FROZEN and here.guards.state(job) is None:
+            raise PreconditionFailed(f"container {name} was paused by somebody else", code="task_paused")
+        yield "arm the guard"
+        here.guards.arm(job, act.request.namespace, name)
+        yield "pause", GUARD_STARTS_S
+        act.check_aborted()
+        if machine.status(name) is TaskState.RUNNING:
+            machine.pause(act, name)
+        yield "see it paused"
+        if machine.status(name) is not TaskState.FROZEN:
+            raise PreconditionFailed(f"container {name} did not freeze", code="task_not_running")
+        return {"pause_s": 0.01}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Let it run again."""
+        yield from resume(here, act)
+        return {}
+
+
+class Thaw(SimulatedStep):
+    """See `steps.freeze`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Let it run again."""
+        yield from resume(here, act)
+        return {}
+
+
+class Promise(SimulatedStep):
+    """See `steps.freeze`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Promise."""
+        yield "promise"
+        here.guards.promise(act.command.job_id)
+        yield "see it paused"
+        check_paused(here, act)
+        return {}
+
+
+class Dump(SimulatedStep):
+    """See `steps.dump`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Memory, record and changed files."""
+        machine, name, job = here.machine, str(act.request.container), act.command.job_id
+        yield "take the lease"
+        machine.take_lease(act)
+        record = machine.container(name)
+        yield "remove former images"
+        machine.remove_memory_images(act)
+        yield "dump the memory"
+        machine.need_disk()
+        machine.begin_dump(act, name, DUMP_S)
+        yield "memory is dumped", DUMP_S + 0.01
+        memory = machine.memory_images.get(job)
+        if memory is None:
+            raise InternalError("the images are gone")
+        parts = [programs.part(Role.MEMORY, memory)]
+        texts = {Role.CONTAINER: programs.record_bytes(name), Role.RW_DIFF: _files(machine, record).encode()}
+        for role, data in texts.items():
+            part = programs.part(role, data)
+            yield f"begin the {role.value}"
+            machine.begin_ingest(act, part.digest)
+            yield f"keep the {role.value}"
+            machine.finish_ingest(act, part.digest, data)
+            parts.append(part)
+        act.check_aborted()
+        here.guards.check(job)
+        check_paused(here, act)
+        return {"parts": [part.to_oci() for part in parts], "stdio": {}}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Give up the lease and the images."""
+        yield from let_go(here, act)
+        return {}
+
+
+class Upload(SimulatedStep):
+    """See `steps.upload`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Blobs, then the index."""
+        command = act.command
+        parts = [Descriptor.from_oci(part) for part in act.facts["parts"]]
+        for part in parts:
+            yield f"upload {_role(part)}"
+            data = self._bytes(here, act, part)
+            here.checkpoints.put_blob(part.digest, part.size_bytes, [data])
+            act.check_aborted()
+        yield "seal"
+        act.check_aborted()
+        here.machine.container(str(act.request.container))
+        digest = here.checkpoints.seal(command.workload_id, str(command.checkpoint_id), self._index(here, act, parts))
+        size_bytes = sum(part.size_bytes for part in parts) + int(act.facts["image_bytes"])
+        return {"index_digest": digest, "checkpoint_bytes": size_bytes}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Take it out again."""
+        yield "take the checkpoint out"
+        parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
+        here.checkpoints.remove(act.command.workload_id, str(act.command.checkpoint_id), candidates=parts)
+        for part in parts:
+            here.checkpoints.abort_uploads(part.digest)
+        return {}
+
+    def _bytes(self, here: Here, act: Act, part: Descriptor) -> bytes:
+        found = (
+            here.machine.memory_images.get(act.command.job_id)
+            if _role(part) == Role.MEMORY
+            else here.machine.content.get(part.digest)
+        )
+        if found is None:
+            raise NotFound(f"part {_role(part)} is gone", code="content_not_found")
+        return found
+
+    def _index(self, here: Here, act: Act, parts: list[Descriptor]) -> bytes:
+        return programs.index_bytes(
+            parts,
+            {
+                FactAnnotation.HOST: here.machine.name,
+                FactAnnotation.CRIU: "4.2",
+                FactAnnotation.WORKLOAD: act.command.workload_id,
+                FactAnnotation.EPOCH: str(act.command.epoch),
+                FactAnnotation.JOB: act.command.job_id,
+                FactAnnotation.CREATED: str(act.facts["claimed_at"]),
+                FactAnnotation.SNAPSHOT: json.dumps(act.facts["snapshot"], sort_keys=True),
+            },
+        )
+
+
+class Fetch(SimulatedStep):
+    """See `steps.fetch`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Verify and import."""
+        machine, job = here.machine, act.command.job_id
+        yield "take the lease"
+        machine.take_lease(act)
+        yield "read the index"
+        index = sealed_index(here, act)
+        for role in (Role.CONTAINER, Role.RW_DIFF):
+            yield from fetch_blob(here, act, index.part(role))
+            act.check_aborted()
+        yield "apply the changed files"
+        snapshot = machine.snapshots.get(restored_key(act))
+        if snapshot is None:
+            raise NotFound(f"snapshot {restored_key(act)} does not exist", code="snapshot_not_found")
+        files = machine.content[index.part(Role.RW_DIFF).digest].decode()
+        machine.put_snapshot(act, restored_key(act), replace(snapshot, files=files))
+        yield "unpack the memory"
+        memory = index.part(Role.MEMORY)
+        machine.remove_memory_images(act)
+        data = b"".join(here.checkpoints.get_blob(memory.digest, memory.size_bytes))
+        machine.need_disk()
+        machine.world.rules.effect(machine, act, "memory images")
+        machine.memory_images[job] = data
+        return {"downloaded_bytes": len(data)}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Drop memory and files."""
+        yield "remove the memory images"
+        here.machine.remove_memory_images(act)
+        yield "drop the snapshot"
+        drop_snapshot(here, act)
+        return {}
+
+
+class Restore(SimulatedStep):
+    """See `steps.restore`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Create container and task, start it."""
+        machine, name = here.machine, restored_name(act)
+        yield "look whether it runs already"
+        if self.observe(here, act) == "done":
+            return {"pid": 1}
+        index = sealed_index(here, act)
+        if index.part(Role.CONTAINER).digest not in machine.content:
+            raise NotFound("the container's record is gone", code="content_not_found")
+        yield "create the container"
+        hooked = self._create(here, act)
+        yield "end what a former attempt left"
+        machine.end_task(act, name)
+        yield "create the task"
+        machine.create_task(act, name)
+        yield "give the record its own spec"
+        machine.put_container(act, replace(hooked, hooked=False))
+        yield "start"
+        machine.start(name, START_S)
+        yield "start is under way", 0.05
+        yield "it runs", START_S
+        if machine.status(name) is not TaskState.RUNNING:
+            raise InternalError("it did not start")
+        return {"pid": 1}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Remove what this job made."""
+        machine, name = here.machine, restored_name(act)
+        yield "look"
+        record = machine.containers.get(name)
+        if record is None or record.job != act.command.job_id:
+            return {}
+        yield "end the task"
+        machine.end_task(act, name)
+        yield from delete_container(here, act, name)
+        yield "remove the memory images"
+        machine.remove_memory_images(act)
+        return {}
+
+    def observe(self, here: Here, act: Act) -> str:
+        """Tell whether this job's container runs here."""
+        record = here.machine.containers.get(restored_name(act))
+        if record is None or record.job != act.command.job_id or record.name not in here.machine.tasks:
+            return "absent"
+        return SEEN.get(here.machine.status(record.name), "unknown")
+
+    def _create(self, here: Here, act: Act) -> ContainerRecord:
+        machine, name, job = here.machine, restored_name(act), act.command.job_id
+        known = machine.containers.get(name)
+        if known is not None and known.job != job:
+            raise AlreadyExists(f"container {name} exists", code="container_exists")
+        created_at = known.created_at if known else machine.world.new_moment()
+        record = ContainerRecord(name, restored_key(act), created_at, job, hooked=True)
+        machine.put_container(act, record)
+        return record
+
+
+class Prove(SimulatedStep):
+    """See `steps.restore`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """See it running."""
+        yield "look"
+        state = here.machine.status(restored_name(act))
+        if state is not TaskState.RUNNING:
+            raise PreconditionFailed(f"container was restored but is {state.value}", code="ended_after_restore")
+        here.machine.world.rules.proved(act)
+        return {"processes": 1}
+
+
+class Remove(SimulatedStep):
+    """See `steps.release`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Remove the frozen source."""
+        machine, name = here.machine, str(act.request.container)
+        yield "look"
+        record = machine.containers.get(name)
+        if record is not None and record.created_at == act.facts["source_created_at"]:
+            yield "end the task"
+            machine.end_task(act, name)
+            yield from delete_container(here, act, name)
+        yield "send the guard away"
+        here.guards.release(act.command.job_id)
+        yield from let_go(here, act)
+        return {}
+
+
+class ReleaseSource(SimulatedStep):
+    """See `steps.release`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Let go."""
+        yield from let_go(here, act)
+        return {}
+
+
+class ReleaseTarget(SimulatedStep):
+    """See `steps.release`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Take the mark off, let go."""
+        yield "take the mark off"
+        record = here.machine.containers.get(restored_name(act))
+        if record is not None and record.job == act.command.job_id:
+            here.machine.put_container(act, replace(record, job=None))
+        yield from let_go(here, act)
+        return {}
+
+
+def restored_name(act: Act) -> str:
+    """The name that the container has after the restore."""
+    return act.request.new_name or act.request.container or str(act.facts["source_name"])
+
+
+def restored_key(act: Act) -> str:
+    """The key of its snapshot after the restore."""
+    return act.request.new_name or str(act.facts["snapshot"]["key"])
+
+
+def drop_snapshot(here: Here, act: Act) -> None:
+    """Remove the job's snapshot unless a container owns it."""
+    key = restored_key(act)
+    owned = any(record.snapshot_key == key for record in here.machine.containers.values())
+    if not owned and key in here.machine.snapshots and here.machine.snapshots[key].job == act.command.job_id:
+        here.machine.remove_snapshot(act, key)
+
+
+def delete_container(here: Here, act: Act, name: str) -> Acts:
+    """Snapshot first, then the record, which tells where the snapshot is."""
+    yield "remove its snapshot"
+    record = here.machine.containers.get(name)
+    if record is None:
+        return {}
+    here.machine.remove_snapshot(act, record.snapshot_key)
+    yield "delete its record"
+    here.machine.delete_container(act, name)
+    return {}
+
+
+def let_go(here: Here, act: Act) -> Acts:
+    """Give back the lease, remove CRIU's files."""
+    yield "drop the lease"
+    here.machine.drop_lease(act)
+    yield "remove the memory images"
+    here.machine.remove_memory_images(act)
+    return {}
+
+
+def resume(here: Here, act: Act) -> Acts:
+    """Let the task run if this job froze it; send the guard away once it was seen running."""
+    state = here.guards.state(act.command.job_id)
+    if state is None:
+        return {}
+    yield "thaw"
+    failure = here.machine.try_to_thaw(str(act.request.container))
+    if failure is not None:
+        raise ResourceBusy(f"it does not resume yet: {failure}", code="task_left_frozen")
+    yield "send the guard away"
+    here.guards.release(act.command.job_id)
+    if state in (GuardState.PROMISED, GuardState.RESUMED):
+        yield "forget the verdict"
+        here.verdicts.forget(act.command.job_id)
+    return {}
+
+
+def check_paused(here: Here, act: Act) -> None:
+    """Make sure that the task is paused."""
+    state = here.machine.status(str(act.request.container))
+    if state is not TaskState.FROZEN:
+        raise PreconditionFailed(f"the container is {state.value}", code="guard_resumed")
+
+
+def fetch_blob(here: Here, act: Act, blob: Descriptor) -> Acts:
+    """Bring a blob from the store into the content store."""
+    yield f"begin to fetch {blob.digest[7:13]}"
+    here.machine.begin_ingest(act, blob.digest)
+    yield f"fetch {blob.digest[7:13]}"
+    data = here.machine.content.get(blob.digest)
+    if data is None:
+        data = b"".join(here.checkpoints.get_blob(blob.digest, blob.size_bytes))
+    here.machine.finish_ingest(act, blob.digest, data)
+    return {}
+
+
+def sealed_index(here: Here, act: Act) -> CheckpointIndex:
+    """Read the index and hold it against the digest that was sealed."""
+    index = here.checkpoints.read_index(str(act.facts["checkpoint_workload"]), str(act.command.checkpoint_id))
+    if index.digest != act.facts["index_digest"]:
+        raise IntegrityError("the index is not the one that was sealed", code="index_changed")
+    return index
+
+
+def _role(part: Descriptor) -> str:
+    return str(part.annotations.get("io.migrator.role"))
+
+
+def _files(machine: Machine, record: ContainerRecord) -> str:
+    return machine.snapshots[record.snapshot_key].files
+
+
+STEPS: dict[str, SimulatedStep] = {
+    "inspect-source": InspectSource(),
+    "inspect-target": InspectTarget(),
+    "publish-image": PublishImage(),
+    "prepare": Prepare(),
+    "freeze": Freeze(),
+    "dump": Dump(),
+    "thaw": Thaw(),
+    "upload": Upload(),
+    "fetch": Fetch(),
+    "promise": Promise(),
+    "restore": Restore(),
+    "prove": Prove(),
+    "remove": Remove(),
+    "release-source": ReleaseSource(),
+    "release-target": ReleaseTarget(),
+}
+"""The same names as `service.steps.HOST_STEPS`."""
