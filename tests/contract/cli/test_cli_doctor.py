@@ -57,6 +57,12 @@ def test_something_lies_about(api: ServedApi, cli: Cli, fate: Fate) -> None:
     assert cli("doctor", "beta").code == 0
 
 
+def test_an_epoch_of_a_workload_that_is_gone_is_no_illness(api: ServedApi, cli: Cli) -> None:
+    epoch = Finding(FindingKind.EPOCH, "web-2222222222", Fate.DUE, "that workload no longer exists")
+    api.examine(well("alpha", epoch), well("beta"))
+    assert cli("doctor").code == 0
+
+
 def test_a_host_is_ill(api: ServedApi, cli: Cli) -> None:
     api.examine(well("alpha", level=Level.WRONG), well("beta"))
     answer = cli("doctor")

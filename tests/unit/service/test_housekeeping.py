@@ -241,10 +241,13 @@ def test_a_workload_of_this_host_is_not_removed(bench: Bench, plant: Any) -> Non
 
 
 @pytest.mark.parametrize("state", ["running", "paused"])
-def test_a_container_whose_task_lives_is_not_touched(bench: Bench, state: str) -> None:
+def test_a_container_whose_task_lives_is_not_touched_but_told(bench: Bench, state: str) -> None:
     bench.runtime.add("web", dict(LABEL), state)
-    assert ("container", "web", "removed") not in bench.fates(FAILED, sweep=True)
+    assert ("container", "web", "failed") in bench.fates(FAILED, sweep=True), "two copies may run"
+    assert ("container", "web", "kept") in bench.fates(Clearance(under_way=(JOB,)), sweep=True)
+    assert ("container", "web", "foreign") in bench.fates(SUCCEEDED, sweep=True)
     assert bench.runtime.states == {"web": state}
+    assert "web" in bench.runtime.records
 
 
 def test_a_container_that_came_to_life_since_it_was_judged_stays(bench: Bench) -> None:
