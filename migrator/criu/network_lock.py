@@ -21,6 +21,8 @@ MARK = "0xc114"
 _RULE = re.compile(rf"^-A ((?:INPUT|OUTPUT) (?:.*-j {CHAIN}|.*! --mark {MARK}\b.*-j DROP))$", re.MULTILINE)
 _CHAIN = re.compile(rf"^:{CHAIN} ", re.MULTILINE)
 _TABLE = re.compile(rf"^table inet ({CHAIN}(?:-\S+)?)$", re.MULTILINE)
+COMM_SIGNS = 15
+"""The kernel keeps no more of a program's name (proc(5), /proc/PID/comm)."""
 FAMILIES = ("iptables", "ip6tables")
 
 
@@ -75,7 +77,7 @@ def remove_lock(lock: NetworkLock) -> None:
 
 def criu_works(program: str = "criu") -> bool:
     """Whether any CRIU runs on this machine: a lock may be its."""
-    names = {CHAIN.lower(), Path(program).name}
+    names = {"criu", Path(program).name[:COMM_SIGNS]}
     return any(_name_of(entry) in names for entry in Path("/proc").glob("[0-9]*"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from migrator.criu import network_lock
 from migrator.criu.configuration import find_options
-from migrator.criu.network_lock import find_lock, remove_lock
+from migrator.criu.network_lock import criu_works, find_lock, remove_lock
 from migrator.errors import InternalError
 
 PLACE = Path("/proc/7/ns/net")
@@ -98,6 +99,16 @@ def test_a_refusal_is_told(programs: Programs) -> None:
     programs.status = 1
     with pytest.raises(InternalError, match="refused"):
         remove_lock(lock)
+
+
+def test_a_living_criu_is_seen(tmp_path: Path) -> None:
+    program = tmp_path / "criu-with-a-rather-long-name"
+    program.symlink_to(shutil.which("sleep") or "")
+    with subprocess.Popen([program, "30"]) as process:
+        try:
+            assert criu_works(str(program))
+        finally:
+            process.kill()
 
 
 def test_what_changes_every_dump_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
