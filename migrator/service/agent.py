@@ -102,8 +102,7 @@ class HostAgent:
             raise InternalError(
                 f"this worker knows no step '{command.step}'", remedy="install the same version everywhere"
             )
-        if command.workload_id:
-            self._host.fence.admit(command.workload_id, command.epoch)
+        self._host.fence.check(command)
         if command.action is StepAction.RUN:
             return step.run(self._host, act)
         if command.action is StepAction.UNDO:

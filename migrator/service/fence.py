@@ -11,7 +11,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from migrator.errors import PreconditionFailed
+from migrator.errors import PreconditionFailed, ResourceExhausted
+from migrator.models.values import StepAction, StepCommand
 
 
 class Fence:
@@ -24,23 +25,42 @@ class Fence:
     def __init__(self, directory: Path):
         self._directory = directory
         self._lock = threading.Lock()
+        self._unwritten: dict[str, int] = {}
+        """What the disk had no room for."""
+
+    def check(self, command: StepCommand) -> None:
+        """Let a command through unless it comes from the past. An undo does not wait for room on the disk.
+
+        Raises:
+            PreconditionFailed: `stale_epoch`.
+            ResourceExhausted: `epoch_not_kept`.
+        """
+        if not command.workload_id:
+            return
+        try:
+            self.admit(command.workload_id, command.epoch)
+        except ResourceExhausted:
+            if command.action is StepAction.RUN:
+                raise
 
     def admit(self, workload_id: str, epoch: int) -> None:
         """Let a command through and remember its epoch.
 
         Raises:
             PreconditionFailed: `stale_epoch`, this host has seen a higher epoch of that workload.
+            ResourceExhausted: `epoch_not_kept`, the disk is full; as long as this process lives it is remembered.
         """
         with self._lock:
-            highest = self.highest(workload_id)
+            kept = self.highest(workload_id)
+            highest = max(kept, self._unwritten.get(workload_id, 0))
             if epoch < highest:
                 raise PreconditionFailed(
                     f"command for workload {workload_id} carries epoch {epoch}, this host has seen {highest}",
                     code="stale_epoch",
                     remedy="nothing: a newer job decides about this workload",
                 )
-            if epoch > highest:
-                self._write(workload_id, epoch)
+            if epoch > kept:
+                self._keep(workload_id, epoch)
 
     def highest(self, workload_id: str) -> int:
         """Return the highest epoch seen; 0 for a workload never seen."""
@@ -62,6 +82,18 @@ class Fence:
         with self._lock:
             (self._directory / f".{workload_id}").unlink(missing_ok=True)
             (self._directory / workload_id).unlink(missing_ok=True)
+
+    def _keep(self, workload_id: str, epoch: int) -> None:
+        try:
+            self._write(workload_id, epoch)
+        except OSError as error:
+            self._unwritten[workload_id] = epoch
+            raise ResourceExhausted(
+                f"the epoch of workload {workload_id} cannot be written: {error.strerror}",
+                code="epoch_not_kept",
+                remedy=f"make room in {self._directory}",
+            ) from error
+        self._unwritten.pop(workload_id, None)
 
     def _write(self, workload_id: str, epoch: int) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import time
 from migrator.containerd import ProcessState, Task, try_to_thaw
 from migrator.errors import NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.values import Facts
-from migrator.service.guards import GuardState
 from migrator.service.host import Act, Host, HostStep
 
 
@@ -45,8 +44,12 @@ class Freeze(HostStep):
         return {"pause_s": time.monotonic() - begun}
 
     def undo(self, host: Host, act: Act) -> None:
-        """Let the task run again; one that is gone, or that this job never froze, needs nothing."""
+        """Let the task run again; one that is gone, or that this job never froze, needs nothing.
+
+        The controller may have left a verdict for the guard: it is taken back in any case.
+        """
         resume(host, act)
+        host.verdicts.forget(act.command.job_id)
 
 
 class Thaw(HostStep):
@@ -106,8 +109,7 @@ def resume(host: Host, act: Act) -> None:
     Raises:
         ResourceBusy: `task_left_frozen`, nobody can tell yet whether it runs; the guard stays.
     """
-    state = host.guards.state(act.command.job_id)
-    if state is None:
+    if host.guards.state(act.command.job_id) is None:
         return
     runtime, container = host.runtime(act.request.namespace), str(act.request.container)
     try:
@@ -121,5 +123,3 @@ def resume(host: Host, act: Act) -> None:
             remedy=f"it is tried again; or run: ctr --namespace {runtime.namespace} tasks resume {container}",
         ) from failure
     host.guards.release(act.command.job_id)
-    if state in (GuardState.PROMISED, GuardState.RESUMED):
-        host.verdicts.forget(act.command.job_id)
