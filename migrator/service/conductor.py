@@ -22,7 +22,7 @@ from migrator.models.session import Database, Transaction
 from migrator.models.values import ContainerView, Facts, Host, Job, Outcome, Step, StepAction, StepCommand, StepStatus
 from migrator.service import engine
 from migrator.service.control_steps import ControlStep
-from migrator.service.decisions import DECISIONS
+from migrator.service.decisions import DECISIONS, shut_out
 from migrator.service.engine import Verb
 
 log = structlog.get_logger()
@@ -163,11 +163,14 @@ class Conductor:
             self._move(job.id, lambda j: self._lost(j, step, "the controller was interrupted"))
 
     def _chase(self, job: Job, step: Step, host: Host | None) -> None:
-        """See to a step that is out on its host. An undo is never given up, and about a restore nobody guesses."""
+        """See to a step that is out on its host.
+
+        What has no way back is never given up, and about a restore nobody guesses.
+        """
         now = self._now()
         silent = host is None or now - max(host.seen_at, self._began) > self._silence
         due = _before(step.dispatched_at, now - timedelta(seconds=RESEND_S))
-        if step.status is StepStatus.UNDOING or engine.observes_first(job, step):
+        if engine.must_answer(job, step):
             if not silent and (due or _restarted_since(host, step.dispatched_at)):
                 self._resend(job, step, self._question(job, step, host))
             elif due and engine.lets_source_run(step):
@@ -185,8 +188,10 @@ class Conductor:
         """What to ask a host about a step of which it owes an answer."""
         if step.status is StepStatus.UNDOING:
             return StepAction.UNDO
+        if not engine.observes_first(job, step):
+            return StepAction.RUN
         forgotten = _restarted_since(host, step.started_at) or engine.overdue(job, step, self._now())
-        return StepAction.OBSERVE if forgotten else StepAction.RUN
+        return StepAction.OBSERVE if forgotten or step.failure else StepAction.RUN
 
     def _tell_guard(self, job: Job, step: Step) -> None:
         """The source may run again and its worker is dead: its guard, which asks, can let it."""
@@ -236,16 +241,19 @@ class Conductor:
         changed = change(before)
         if changed is None:
             return before, None, StepAction.RUN
-        after, step, action = self._decide(tx, changed)
+        after, step, action = self._decide(tx, before, changed)
         if after.phase.terminal and not before.phase.terminal:
             log.info("job ended", job=job_id, phase=after.phase.value)
         saved = self._save(tx, before, after) if after != before else before
         return saved, step, action
 
-    def _decide(self, tx: Transaction, job: Job) -> tuple[Job, Step | None, StepAction]:
+    def _decide(self, tx: Transaction, before: Job, job: Job) -> tuple[Job, Step | None, StepAction]:
+        turned = before.phase is Phase.ROLLING_BACK
         while True:
             now = self._now()
             job = engine.cancel(job, now) or job
+            if job.phase is Phase.ROLLING_BACK and not turned:
+                job, turned = shut_out(tx, job), True
             decision = engine.decide(job, now)
             if decision.verb is Verb.FINISH and decision.phase is not None:
                 return engine.finish(job, decision.phase, now), None, StepAction.RUN
@@ -253,6 +261,8 @@ class Conductor:
                 return job, None, StepAction.RUN
             if decision.action is StepAction.RUN and self._must_wait(tx, job, decision.step):
                 return job, None, StepAction.RUN
+            if decision.action is StepAction.RUN and engine.leaves_last_way_back(job, decision.step):
+                job = shut_out(tx, job)
             job = engine.begin(job, decision.step, decision.action, now)
             step = job.steps[decision.step.position]
             if step.name not in DECISIONS:

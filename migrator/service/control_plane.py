@@ -254,6 +254,7 @@ class ControlPlane:
             created_at=now,
             updated_at=now,
             idempotency_key=idempotency_key,
+            workload_id=new_id(request.new_name or "restored") if request.kind is JobKind.RESTORE else None,
             checkpoint_id=request.checkpoint_id or new_id("ck"),
             steps=steps_for(request),
         )

@@ -6,7 +6,9 @@ be lost between the two, and there is nothing to observe.
 
 from __future__ import annotations
 
-from migrator.errors import ResourceBusy
+from dataclasses import replace
+
+from migrator.errors import NotFound, ResourceBusy
 from migrator.models.session import Transaction
 from migrator.models.values import Facts, Job, Workload
 from migrator.service.identifiers import new_id
@@ -44,7 +46,7 @@ class Claim(Decision):
         host, container = str(job.request.source_host), str(job.request.container)
         workload = tx.workloads.find(host, job.request.namespace, container)
         if workload is None:
-            workload = _register(tx, job, host, container)
+            workload = _register(tx, job, new_id(container), host, container)
         else:
             workload = tx.workloads.commit(workload.id, epoch=workload.epoch, owner_host=host)
         return {
@@ -91,7 +93,7 @@ class Adopt(Decision):
         host = str(job.request.target_host)
         name = job.request.new_name or str(job.facts["source_name"])
         _forget_former(tx, job, host, name)
-        return _identity(_register(tx, job, host, name))
+        return _identity(_register(tx, job, job.workload_id or new_id(name), host, name))
 
     def undo(self, tx: Transaction, job: Job) -> Facts:
         """Forget the workload: it never ran."""
@@ -99,11 +101,28 @@ class Adopt(Decision):
         return {}
 
 
+def shut_out(tx: Transaction, job: Job) -> Job:
+    """Raise the epoch when a job turns back, and when it passes its last way back.
+
+    Hosts then refuse whatever of the part that is over may still be on its way to them, even after a restart.
+    """
+    if job.workload_id is None:
+        return job
+    try:
+        workload = tx.workloads.get(job.workload_id)
+    except NotFound:  # a restore that has not adopted it yet
+        return replace(job, epoch=job.epoch + 1)
+    if workload.epoch != job.epoch:  # somebody else decided about it: it is not ours
+        return job
+    raised = tx.workloads.commit(workload.id, epoch=job.epoch, owner_host=workload.owner_host)
+    return replace(job, epoch=raised.epoch)
+
+
 DECISIONS: dict[str, Decision] = {decision.name: decision for decision in (Claim(), Commit(), Adopt())}
 
 
-def _register(tx: Transaction, job: Job, host: str, container: str) -> Workload:
-    workload = Workload(new_id(container), job.request.namespace, container, host, 1)
+def _register(tx: Transaction, job: Job, workload_id: str, host: str, container: str) -> Workload:
+    workload = Workload(workload_id, job.request.namespace, container, host, job.epoch + 1)
     tx.workloads.add(workload)
     return workload
 

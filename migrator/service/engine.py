@@ -67,7 +67,7 @@ def decide(job: Job, now: datetime) -> Decision:
         return _decide_backward(job, now)
     running = _first(job, lambda step: step.status is StepStatus.STARTED)
     if running:
-        return WAIT
+        return Decision(Verb.ACT, running, StepAction.OBSERVE) if _is_doubted(running) else WAIT
     failed = _first(job, lambda step: step.status is StepStatus.FAILED)
     if failed:
         return Decision(Verb.ACT, failed) if _rested(failed, now) else WAIT
@@ -110,6 +110,8 @@ def begin(job: Job, step: Step, action: StepAction, now: datetime) -> Job:
             failure=None,
         )
         return with_step(job, changed, now)
+    if action is StepAction.OBSERVE:
+        return with_step(job, replace(step, dispatched_at=now, finished_at=None), now)
     changed = replace(
         step,
         status=StepStatus.STARTED,
@@ -143,6 +145,11 @@ def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
             failure=None,
         )
         return with_step(job, done, now)
+    if observes_first(job, step):
+        if step.failure is not None:
+            return None
+        # It may have happened all the same: look before anything else.
+        return with_step(job, replace(step, finished_at=now, failure=outcome.failure), now)
     return fail_step(job, step, MigratorError.from_dict(outcome.failure or {}), now, outcome.duration_s)
 
 
@@ -204,8 +211,20 @@ def lets_source_run(step: Step) -> bool:
 
 
 def observes_first(job: Job, step: Step) -> bool:
-    """Whether silence about this step must be answered by a look at the host."""
+    """Whether silence about this step, or its failure, must be answered by a look at the host."""
     return _line(job, step).observe_first
+
+
+def must_answer(job: Job, step: Step) -> bool:
+    """Whether a silent host is waited for, as long as it takes: giving up would help nobody or be a guess."""
+    line = _line(job, step)
+    return step.status is StepStatus.UNDOING or line.observe_first or line.forward_only
+
+
+def leaves_last_way_back(job: Job, step: Step) -> bool:
+    """Whether this step is the first from which there is no way back."""
+    before = job.steps[step.position - 1] if step.position else None
+    return _line(job, step).forward_only and not (before and _line(job, before).forward_only)
 
 
 def is_harmless(step: Step) -> bool:
@@ -230,7 +249,7 @@ def _conclude_look(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job
         lost = Unavailable(
             f"step {step.name} was lost with its worker and has had no effect", code="worker_lost", host=step.host
         )
-        return fail_step(job, step, lost, now)
+        return fail_step(job, step, MigratorError.from_dict(step.failure) if step.failure else lost, now)
     return None
 
 
@@ -253,6 +272,11 @@ def _stop(job: Job, error: MigratorError, now: datetime) -> Job:
         "remedy": f"look, then decide which copy goes on: migrator jobs resolve {job.id} --keep source|target",
     }
     return replace(job, phase=Phase.NEEDS_OPERATOR, failure=failure, updated_at=now, finished_at=now)
+
+
+def _is_doubted(step: Step) -> bool:
+    """Whether a step is said to have failed and nobody has looked yet."""
+    return step.failure is not None and step.finished_at is not None
 
 
 def _rested(step: Step, now: datetime) -> bool:

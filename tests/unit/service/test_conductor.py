@@ -188,10 +188,31 @@ def test_a_failed_restore_gives_the_workload_back_under_a_higher_epoch(bench: Be
     bench.start()
     restore = bench.run_to("restore")
     bench.answer(restore, WorkloadFailed("no"))
-    assert (bench.sent[-1].step, bench.sent[-1].action) == ("restore", StepAction.UNDO)
-    bench.answer(bench.sent[-1])
-    assert bench.owner() == ("alpha", restore.epoch + 1)
-    assert (bench.sent[-1].step, bench.sent[-1].epoch) == ("freeze", restore.epoch + 1)
+    assert (bench.sent[-1].step, bench.sent[-1].action) == ("restore", StepAction.OBSERVE)
+    bench.answer(bench.sent[-1], seen="absent")
+    undo = bench.sent[-1]
+    assert (undo.step, undo.action) == ("restore", StepAction.UNDO)
+    assert undo.epoch > restore.epoch, "a late copy of the restore is refused from now on"
+    bench.answer(undo)
+    assert bench.owner() == ("alpha", undo.epoch + 1)
+    assert (bench.sent[-1].step, bench.sent[-1].epoch) == ("freeze", undo.epoch + 1)
+
+
+def test_what_is_on_its_way_when_a_job_turns_back_is_refused_by_its_epoch(bench: Bench) -> None:
+    bench.start()
+    freeze = bench.run_to("freeze")
+    bench.answer(freeze, WorkloadFailed("no"))
+    assert (bench.sent[-1].step, bench.sent[-1].action) == ("freeze", StepAction.UNDO)
+    assert bench.sent[-1].epoch > freeze.epoch
+
+
+def test_a_silent_host_is_waited_for_once_there_is_no_way_back(bench: Bench) -> None:
+    bench.start()
+    remove = bench.run_to("remove")
+    bench.wait(1200, beating=("beta",))
+    assert bench.job().phase is Phase.REMOVING
+    bench.wait(RESEND_S + 1)
+    assert bench.sent[-1] == remove
 
 
 def test_a_lost_command_is_sent_again_and_counts_once(bench: Bench) -> None:
@@ -244,6 +265,7 @@ def test_the_guard_of_a_dead_worker_is_told_when_the_source_may_run_and_not_befo
     bench.wait(20, beating=("beta",))
     assert not bench.verdicts, "the target may have it"
     bench.answer(restore, WorkloadFailed("no"))
+    bench.answer(bench.sent[-1], seen="absent")
     bench.wait(20, beating=("beta",))
     assert not bench.verdicts, "the restored task is not yet known to be gone"
     bench.answer(bench.sent[-1])

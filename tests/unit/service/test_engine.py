@@ -60,6 +60,10 @@ def walk(job: Job, *, until: str | None = None, error: Exception | None = None) 
         assert decision.step is not None
         job = engine.begin(job, decision.step, decision.action, NOW)
         step = job.steps[decision.step.position]
+        if decision.action is StepAction.OBSERVE:
+            look = replace(answer(job, step), action=StepAction.OBSERVE, facts={"seen": "absent"})
+            job = engine.conclude(job, look, NOW) or job
+            continue
         trail.append(f"{decision.action.value} {step.name}")
         if step.name == until and decision.action is StepAction.RUN:
             if error is None:
@@ -184,6 +188,26 @@ def test_a_look_decides_about_a_restore_without_an_answer() -> None:
     assert gone is not None
     assert gone.phase is Phase.ROLLING_BACK
     assert engine.conclude(job, replace(look, ok=False, facts={}), NOW) is None
+
+
+def test_a_restore_that_is_said_to_have_failed_is_looked_at() -> None:
+    job, _ = walk(new_job(), until="restore")
+    step = next(s for s in job.steps if s.name == "restore")
+    failed = answer(job, step, error=WorkloadFailed("no"))
+    doubted = engine.conclude(job, failed, NOW)
+    assert doubted is not None
+    assert doubted.phase is Phase.RESTORING
+    assert engine.decide(doubted, NOW).action is StepAction.OBSERVE
+    asked = engine.begin(doubted, doubted.steps[step.position], StepAction.OBSERVE, NOW)
+    assert engine.decide(asked, LATER).verb is Verb.WAIT
+    assert engine.conclude(asked, failed, NOW) is None, "the same answer again tells nothing new"
+    look = replace(answer(job, step), action=StepAction.OBSERVE)
+    seen = engine.conclude(asked, replace(look, facts={"seen": "done"}), NOW)
+    assert seen is not None
+    assert seen.steps[step.position].status is StepStatus.DONE
+    gone = engine.conclude(asked, replace(look, facts={"seen": "absent"}), NOW)
+    assert gone is not None
+    assert (gone.phase, (gone.failure or {})["message"]) == (Phase.ROLLING_BACK, "no")
 
 
 def test_time_limits_grow_with_the_memory() -> None:
