@@ -196,12 +196,12 @@ class Rules:
 
     def check_end(self) -> None:
         """Rules 6, 7 and 8, when everything has healed and nothing moves any more."""
-        for job in self._jobs():
+        stopped = [job for job in self._jobs() if job.phase is Phase.NEEDS_OPERATOR]
+        for job in stopped or self._jobs():
             self._check_ended(job)
         for table in self._world.database.tables.values():
             if self._world.thorough:
                 self.read(repr(table))
-        stopped = any(job.phase is Phase.NEEDS_OPERATOR for job in self._jobs())
         if not stopped:
             for machine in self._world.machines.values():
                 self._check_clean(machine)
@@ -211,16 +211,22 @@ class Rules:
     def _check_ended(self, job: Job) -> None:
         if not job.phase.terminal:
             self.broken(7, f"{job.id} does not end: it is {job.phase.value}")
-        if job.phase is Phase.NEEDS_OPERATOR and not self._world.operator_allowed:
+        if job.phase is Phase.NEEDS_OPERATOR and not self._operator_needed(job):
             self.broken(7, f"{job.id} stopped for an operator: {(job.failure or {}).get('message')}")
         if job.phase in (Phase.FAILED, Phase.CANCELLED) and job.request.kind is not JobKind.RESTORE:
             self._check_source_runs(job)
+
+    def _operator_needed(self, job: Job) -> bool:
+        """Whether the documents send this case to an operator."""
+        ended = next(step for step in job.steps if step.name == "prove" or step is job.steps[-1])
+        lost = ended.name == "prove" and ended.status is StepStatus.FAILED
+        return self._world.operator_allowed or (lost and self._world.machines[str(ended.host)].rebooted)
 
     def _check_source_runs(self, job: Job) -> None:
         host, name = str(job.request.source_host), str(job.request.container)
         machine = self._world.machines[host]
         task = machine.tasks.get(name)
-        moved = any(name in other.tasks for other in self._world.machines.values() if other is not machine)
+        moved = any(name in other.containers for other in self._world.machines.values() if other is not machine)
         if task is None and not machine.rebooted and not moved:
             self.broken(7, f"{job.id} is {job.phase.value} and its source is gone")
         if task is not None and task.state is not TaskState.RUNNING:

@@ -14,7 +14,7 @@ from migrator.errors import AlreadyExists, IntegrityError, InternalError, NotFou
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
 from migrator.models.values import Facts
-from migrator.service.guards import Guards, GuardState
+from migrator.service.guards import Guards
 from migrator.service.host import Act
 from migrator.simulator import programs
 from migrator.simulator.machine import ContainerRecord, Machine, Snapshot, TaskState
@@ -154,8 +154,10 @@ class Freeze(SimulatedStep):
         return {"pause_s": 0.01}
 
     def undo(self, here: Here, act: Act) -> Acts:
-        """Let it run again."""
+        """Let it run again, take the verdict back."""
         yield from resume(here, act)
+        yield "forget the verdict"
+        here.verdicts.forget(act.command.job_id)
         return {}
 
 
@@ -462,8 +464,7 @@ def let_go(here: Here, act: Act) -> Acts:
 
 def resume(here: Here, act: Act) -> Acts:
     """Let the task run if this job froze it; send the guard away once it was seen running."""
-    state = here.guards.state(act.command.job_id)
-    if state is None:
+    if here.guards.state(act.command.job_id) is None:
         return {}
     yield "thaw"
     failure = here.machine.try_to_thaw(str(act.request.container))
@@ -471,9 +472,6 @@ def resume(here: Here, act: Act) -> Acts:
         raise ResourceBusy(f"it does not resume yet: {failure}", code="task_left_frozen")
     yield "send the guard away"
     here.guards.release(act.command.job_id)
-    if state in (GuardState.PROMISED, GuardState.RESUMED):
-        yield "forget the verdict"
-        here.verdicts.forget(act.command.job_id)
     return {}
 
 

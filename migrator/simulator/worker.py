@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,8 @@ class SimulatedFence(Fence):
         return self._machine.epochs.get(workload_id, 0)
 
     def _write(self, workload_id: str, epoch: int) -> None:
-        self._machine.need_disk()
+        if self._machine.disk_full:
+            raise OSError(ENOSPC, "No space left on device")
         self._machine.epochs[workload_id] = epoch
 
 
@@ -86,8 +88,7 @@ class Worker(Actor):
         command, step = act.command, STEPS[act.command.step]
         yield "begin"
         self._ledger.check(command)
-        if command.workload_id:
-            self._fence.admit(command.workload_id, command.epoch)
+        self._fence.check(command)
         if command.action is StepAction.RUN:
             return (yield from step.run(self._here, act))
         if command.action is StepAction.UNDO:
