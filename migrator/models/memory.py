@@ -86,7 +86,7 @@ class Rows:
     def __init__(self, database: MemoryDatabase, *, write: bool):
         self._database = database
         self._write = write
-        self._snapshot = dict(database.tables)
+        self._snapshot = {} if write else dict(database.tables)
         self._changes: dict[str, dict[str, Any]] = {}
         self._locks: set[Hashable] = set()
 

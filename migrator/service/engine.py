@@ -16,6 +16,7 @@ from migrator.errors import (
     InternalError,
     MigratorError,
     OutcomeUnknown,
+    ResourceExhausted,
     TransientError,
     Unavailable,
 )
@@ -157,9 +158,9 @@ def fail_step(job: Job, step: Step, error: MigratorError, now: datetime, duratio
     """The job after a step failed: again where nobody waits or there is no way back, otherwise back."""
     failed = replace(step, status=StepStatus.FAILED, finished_at=now, duration_s=duration_s, failure=error.to_dict())
     job = with_step(job, failed, now)
-    passing = isinstance(error, TransientError | OutcomeUnknown)
     if _line(job, step).forward_only:
-        return job if passing and failed.attempt % ATTEMPTS else _stop(job, error, now)
+        return job if _passes(error) and failed.attempt % ATTEMPTS else _stop(job, error, now)
+    passing = isinstance(error, TransientError | OutcomeUnknown)
     if passing and step.phase is Phase.PREPARING and failed.attempt % PREPARING_ATTEMPTS:
         return job
     return turn_back(job, error, now)
@@ -259,7 +260,7 @@ def _conclude_undo(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job
         return with_step(job, undone, now)
     error = MigratorError.from_dict(outcome.failure or {})
     held = with_step(job, replace(step, finished_at=now, failure=error.to_dict()), now)
-    if isinstance(error, TransientError | OutcomeUnknown) and step.attempt % ATTEMPTS:
+    if _passes(error) and step.attempt % ATTEMPTS:
         return held
     return _stop(held, error, now)
 
@@ -272,6 +273,11 @@ def _stop(job: Job, error: MigratorError, now: datetime) -> Job:
         "remedy": f"look, then decide which copy goes on: migrator jobs resolve {job.id} --keep source|target",
     }
     return replace(job, phase=Phase.NEEDS_OPERATOR, failure=failure, updated_at=now, finished_at=now)
+
+
+def _passes(error: MigratorError) -> bool:
+    """Whether what must be done in the end may succeed later; also a full disk does not stay full."""
+    return isinstance(error, TransientError | OutcomeUnknown | ResourceExhausted)
 
 
 def _is_doubted(step: Step) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from migrator.errors import PreconditionFailed, ResourceExhausted
 from migrator.models.values import StepAction, StepCommand
+from migrator.service.plans import PLANS
 
 
 class Fence:
@@ -29,7 +30,9 @@ class Fence:
         """What the disk had no room for."""
 
     def check(self, command: StepCommand) -> None:
-        """Let a command through unless it comes from the past. An undo does not wait for room on the disk.
+        """Let a command through unless it comes from the past.
+
+        What gives a container back, or makes room, does not wait for room on the disk.
 
         Raises:
             PreconditionFailed: `stale_epoch`.
@@ -40,7 +43,7 @@ class Fence:
         try:
             self.admit(command.workload_id, command.epoch)
         except ResourceExhausted:
-            if command.action is StepAction.RUN:
+            if command.action is StepAction.RUN and not PLANS[command.request.kind][command.position].forward_only:
                 raise
 
     def admit(self, workload_id: str, epoch: int) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from migrator.simulator.quiet import without_logs
+from migrator.simulator.quiet import be_quiet
 from migrator.simulator.runs import SCENARIOS, Result, Run, perform, random_run, single_faults, turned_back
 
 PROGRESS_S = 5.0
@@ -16,7 +16,7 @@ PROGRESS_S = 5.0
 def main() -> int:
     """Do what the command line says; the exit status is 1 if a rule was broken."""
     arguments = _parse()
-    without_logs()
+    be_quiet()
     if arguments.seed is not None:
         return _replay(arguments.seed, trace=arguments.trace)
     if arguments.singles:

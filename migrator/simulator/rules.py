@@ -24,6 +24,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from migrator.models.memory import CHECKPOINTS, JOBS, WORKLOADS
@@ -32,6 +33,7 @@ from migrator.models.tables import FINISHED
 from migrator.models.values import Checkpoint, Job, StepAction, StepStatus, Workload
 from migrator.service.guards import GuardState
 from migrator.service.host import Act
+from migrator.service.housekeeping.store import StoreKeeper
 from migrator.simulator.guard import BUDGET_S, LOOK_S
 from migrator.simulator.machine import Machine, Task, TaskState
 from migrator.simulator.programs import IMAGE, MARKER, Memory
@@ -122,13 +124,16 @@ class Rules:
 
     def check(self) -> None:
         """Rules 2, 3 and 9."""
+        alive = set()
         for machine in self._world.machines.values():
             for name, task in machine.tasks.items():
+                if task.state in ALIVE:
+                    alive.add(task.memory.program)
                 if task.state is TaskState.FROZEN:
                     self._check_frozen(machine, name, task)
-        for name in self.programs:
-            self._check_recoverable(name)
-        for job in self._jobs():
+        for program in self.programs.keys() - alive:
+            self._check_recoverable(program)
+        for job in self._world.database.tables[JOBS].values():
             if job.phase is Phase.SUCCEEDED and job.id not in self._succeeded:
                 self._succeeded.add(job.id)
                 if job.request.kind is not JobKind.CHECKPOINT and job.id not in self._proofs:
@@ -154,8 +159,6 @@ class Rules:
             self.broken(3, f"{name} is frozen on {machine.name} although its worker is dead")
 
     def _check_recoverable(self, program: str) -> None:
-        if any(task.state in ALIVE for task in self._tasks(program)):
-            return
         if program in self._sealed() or self._on_disk(program):
             return
         self.broken(2, f"there is no recoverable copy of {program}")
@@ -195,7 +198,12 @@ class Rules:
     # ---- at the end
 
     def check_end(self) -> None:
-        """Rules 6, 7 and 8, when everything has healed and nothing moves any more."""
+        """Rules 6, 7 and 8, when everything has healed and nothing moves any more.
+
+        Verdicts that came too late to be heard are housekeeping's by design: it goes first.
+        """
+        later = self._world.controllers[0].now() + timedelta(days=1)
+        StoreKeeper(self._world.database, self._world.checkpoints, now=lambda: later).remove_notes()
         stopped = [job for job in self._jobs() if job.phase is Phase.NEEDS_OPERATOR]
         for job in stopped or self._jobs():
             self._check_ended(job)

@@ -26,7 +26,7 @@ from migrator.simulator.worker import Worker
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.verdicts import Verdicts
 
-CLOCK_HEALS_S = 60.0
+CLOCK_HEALS_S = 20.0
 LONGEST_S = 3 * 3600.0
 """A run that has not come to rest after so much virtual time never will."""
 SETTLING_S = 3.0
@@ -363,7 +363,7 @@ class World:
 
     def _failure(self, fault: Fault, act: Act | None) -> MigratorError:
         error = FAILURES[fault.kind]
-        if act is not None and fault.kind is Kind.FAIL_LASTING and not _has_way_back(act):
+        if fault.kind is Kind.FAIL_LASTING and (act is None or not _has_way_back(act)):
             self.operator_allowed = True
         return type(error)(error.message, code=error.code)
 
