@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from migrator.errors import InternalError, MigratorError, ResourceBusy, Unavailable
+from migrator.errors import InternalError, MigratorError, OutcomeUnknown, ResourceBusy, Unavailable
 from migrator.models.phase import Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.values import ContainerView, Facts, Host, Job, Outcome, Step, StepAction, StepCommand, StepStatus
@@ -51,8 +51,9 @@ Change = Callable[[Job], Job | None]
 class _Refused(Exception):
     """A decision that cannot be made; leaves the transaction, which is rolled back."""
 
-    def __init__(self, step: Step, action: StepAction, error: MigratorError):
+    def __init__(self, job: Job, step: Step, action: StepAction, error: MigratorError):
         super().__init__(str(error))
+        self.version = job.version
         self.step = step
         self.action = action
         self.error = error
@@ -226,7 +227,7 @@ class Conductor:
                 with self._database.transaction() as tx:
                     job, step, action = self._round(tx, job_id, pending)
             except _Refused as refusal:
-                pending = partial(self._refuse, refusal)
+                pending = partial(self._refuse, refusal, pending)
                 continue
             except ResourceBusy as error:
                 tries -= 1
@@ -287,7 +288,9 @@ class Conductor:
         try:
             facts = decision.run(tx, job) if action is StepAction.RUN else decision.undo(tx, job)
         except MigratorError as error:
-            raise _Refused(step, action, error) from error
+            if _is_undecided(error):
+                raise
+            raise _Refused(job, step, action, error) from error
         outcome = _outcome(job, step, action, facts=facts, duration_s=time.monotonic() - begun)
         after = engine.conclude(job, outcome, self._now()) or job
         return replace(
@@ -303,10 +306,15 @@ class Conductor:
             if error.code != "workload_busy":
                 raise
             claim = next(step for step in after.steps if step.name in DECISIONS)
-            raise _Refused(claim, StepAction.RUN, error) from error
+            raise _Refused(before, claim, StepAction.RUN, error) from error
 
-    def _refuse(self, refusal: _Refused, job: Job) -> Job | None:
-        """The job after a decision was refused; all that its transaction had done is undone."""
+    def _refuse(self, refusal: _Refused, change: Change, job: Job) -> Job | None:
+        """The job after a decision was refused; all that its transaction had done is undone.
+
+        If another controller moved the job meanwhile, it may be its decision that ours collided with: begin anew.
+        """
+        if job.version != refusal.version:
+            return change(job)
         now = self._now()
         job = engine.begin(job, job.steps[refusal.step.position], refusal.action, now)
         step = job.steps[refusal.step.position]
@@ -391,6 +399,11 @@ def _outcome(
         facts=facts or {},
         failure=failure.to_dict() if failure else None,
     )
+
+
+def _is_undecided(error: MigratorError) -> bool:
+    """Whether it was the database that failed: nothing was decided, and `tick` tries again."""
+    return isinstance(error, Unavailable | OutcomeUnknown) or error.code == "database_busy"
 
 
 def _is_out(step: Step) -> bool:
