@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from migrator.models.memory import MemoryDatabase, MemoryJobs, MemoryTransaction, Rows
+from migrator.models.memory import MemoryDatabase, MemoryJobs, MemoryTransaction, MemoryWorkloads, Rows
 from migrator.models.session import Transaction
-from migrator.models.values import Job
+from migrator.models.values import Job, Workload
 from migrator.simulator.faults import Place
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class SimulatedDatabase(MemoryDatabase):
         jobs = SimulatedJobs(rows, self._world)
         tx = MemoryTransaction(rows)
         tx.jobs = jobs
+        tx.workloads = SimulatedWorkloads(rows, self._world)
         try:
             yield tx
             rows.commit()
@@ -38,6 +39,19 @@ class SimulatedDatabase(MemoryDatabase):
             self._world.tell("saved", jobs.saved)
             self._world.rules.check()
             self._world.point(Place.SAVED, f"saved {jobs.saved}", waits=True)
+
+
+class SimulatedWorkloads(MemoryWorkloads):
+    """The workloads of one transaction."""
+
+    def __init__(self, rows: Rows, world: World):
+        super().__init__(rows)
+        self._world = world
+
+    def commit(self, workload_id: str, *, epoch: int, owner_host: str) -> Workload:
+        """See `WorkloadRepository.commit`."""
+        self._world.point(Place.SAVE, f"commit to {owner_host}", waits=True)
+        return super().commit(workload_id, epoch=epoch, owner_host=owner_host)
 
 
 class SimulatedJobs(MemoryJobs):

@@ -8,8 +8,9 @@
 3. A frozen source with an armed guard runs again within the freeze budget, and within 5 s after its worker died. While
    CRIU works on a task nobody can resume it: that time does not count. No source is frozen without a guard, unless the
    guard was killed. After the promise the source waits for the verdict.
-4. A step run twice, late or out of order has the effect of once: no effect of a step that was undone already, none of a
-   job that has ended.
+   A rollback lets the source run before it sweeps.
+4. A step run twice, late or out of order has the effect of once: no effect of a step that is done or undone already,
+   none of a job that has ended.
 5. An index is visible only when every blob that it names is there and whole.
 6. After the end of a job nothing of it is left over.
 7. A job ends; one that did not succeed ends with its source running, unless a reboot took it. A job may stop for an
@@ -34,6 +35,7 @@ from migrator.models.values import Checkpoint, Job, StepAction, StepStatus, Work
 from migrator.service.guards import GuardState
 from migrator.service.host import Act
 from migrator.service.housekeeping.store import StoreKeeper
+from migrator.service.plans import LEFTOVERS, PLANS
 from migrator.simulator.guard import BUDGET_S, LOOK_S
 from migrator.simulator.machine import Machine, Task, TaskState
 from migrator.simulator.programs import IMAGE, MARKER, Memory
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 WORKER_DEAD_S = 5.0
 SLACK_S = 2 * LOOK_S
+BACKWARD = (StepStatus.UNDOING, StepStatus.UNDONE)
 ALIVE = (TaskState.RUNNING, TaskState.FROZEN)
 
 
@@ -101,8 +104,8 @@ class Rules:
         if job.phase in FINISHED:
             self.broken(4, f"{command.action} {command.step} changes {machine.name} ({what}) after the end of {job.id}")
         status = job.steps[command.position].status
-        if command.action is StepAction.RUN and status is StepStatus.UNDONE:
-            self.broken(4, f"{command.step} changes {machine.name} ({what}) although it was undone")
+        if command.action is StepAction.RUN and status in (StepStatus.UNDONE, StepStatus.DONE):
+            self.broken(4, f"{command.step} changes {machine.name} ({what}) although it is {status.value} already")
 
     def proved(self, act: Act) -> None:
         """Rule 9: a step has seen the restored container run."""
@@ -134,6 +137,8 @@ class Rules:
         for program in self.programs.keys() - alive:
             self._check_recoverable(program)
         for job in self._world.database.tables[JOBS].values():
+            if job.phase is Phase.ROLLING_BACK:
+                self._check_rollback(job)
             if job.phase is Phase.SUCCEEDED and job.id not in self._succeeded:
                 self._succeeded.add(job.id)
                 if job.request.kind is not JobKind.CHECKPOINT and job.id not in self._proofs:
@@ -157,6 +162,15 @@ class Rules:
         same = record is not None and worker is not None and worker.pid == record.worker_pid
         if not same and gone_at_s is not None and now_s - max(gone_at_s, since_s) > WORKER_DEAD_S + SLACK_S:
             self.broken(3, f"{name} is frozen on {machine.name} although its worker is dead")
+
+    def _check_rollback(self, job: Job) -> None:
+        """Rule 3: a frozen source waits for no sweeping."""
+        lines = PLANS[job.request.kind]
+        backward = [step for step in job.steps if step.status in BACKWARD]
+        sweeping = next((step for step in backward if lines[step.position].rollback is LEFTOVERS), None)
+        freeze = next((s for s in job.steps if s.name == "freeze"), None)
+        if sweeping and freeze and freeze.status not in (StepStatus.PENDING, StepStatus.UNDONE):
+            self.broken(3, f"{job.id} sweeps ({sweeping.name}) while its source is still frozen")
 
     def _check_recoverable(self, program: str) -> None:
         if program in self._sealed() or self._on_disk(program):
