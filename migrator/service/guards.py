@@ -82,8 +82,12 @@ class GuardFile:
     def write(self, record: GuardRecord) -> None:
         """Replace the record; call it under the lock."""
         temporary = self.path.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(record)))
-        temporary.rename(self.path)
+        try:
+            temporary.write_text(json.dumps(asdict(record)))
+            temporary.rename(self.path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def remove(self) -> None:
         """Forget the guard; call it under the lock."""
