@@ -23,6 +23,7 @@ from migrator.containerd.parts import (
     write_spec,
 )
 from migrator.containerd.process import ExitStatus, Process, ProcessState, Status
+from migrator.containerd.remains import end_remains
 from migrator.containerd.snapshots import SnapshotInfo, SnapshotKind, Snapshots, SnapshotUsage
 from migrator.containerd.task import ProcessInfo, Task
 from migrator.containerd.unpack import chain_id, read_manifest, resolve_manifest, unpack_image
@@ -68,6 +69,7 @@ __all__ = [
     "chain_id",
     "compress_layer",
     "diff_snapshot",
+    "end_remains",
     "frozen",
     "image_part",
     "in_vfork",

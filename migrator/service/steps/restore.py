@@ -11,7 +11,16 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from migrator.containerd import Container, ContainerdClient, PlainIO, ProcessState, RuncOptions, Stdio, Task
+from migrator.containerd import (
+    Container,
+    ContainerdClient,
+    PlainIO,
+    ProcessState,
+    RuncOptions,
+    Stdio,
+    Task,
+    end_remains,
+)
 from migrator.criu.log import explain_failure
 from migrator.errors import AlreadyExists, IntegrityError, MigratorError, NotFound, PreconditionFailed
 from migrator.gen.containerd.services.containers.v1 import containers_pb2
@@ -66,6 +75,7 @@ class Restore(HostStep):
         if container.labels.get(JOB_LABEL) != act.command.job_id:
             return
         end_task(runtime, name)
+        end_remains(container, runtime.namespace)
         delete_container(runtime, name)
         remove_work_directory(host, act)
 
@@ -182,6 +192,7 @@ def _create(runtime: ContainerdClient, container: Container) -> None:
 
 def _start(host: Host, runtime: ContainerdClient, act: Act, container: Container, io: PlainIO) -> Task:
     end_task(runtime, container.id)  # what a former attempt may have left half-made
+    end_remains(container, runtime.namespace)
     options = RuncOptions()
     if container.runtime_options is not None:
         options.ParseFromString(container.runtime_options.value)
