@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator.containerd.process import ProcessState
@@ -22,6 +23,9 @@ RESUME_TIMEOUT_S = 10.0
 """Deadline of each try: a fresh one, whatever the caller's own was."""
 RESUME_DELAY_S = 0.2
 LEFT_FROZEN = "task_left_frozen"
+NOT_PAUSED = "container not paused"
+"""What runc says when it is asked to resume what runs."""
+CGROUPS = Path("/sys/fs/cgroup")
 _READY, _DONE = b"ready\n", b"done\n"
 
 
@@ -102,7 +106,41 @@ def try_to_thaw(task: Task) -> MigratorError | None:
         return failure or error
     if state in (ProcessState.RUNNING, ProcessState.STOPPED):
         return None
+    if failure is not None and NOT_PAUSED in failure.message and _freeze_again(task.pid):
+        return _resume_frozen(task)
     return failure or ResourceBusy(f"task {task.container_id} is {state} after a resume", code="task_not_resumed")
+
+
+def _resume_frozen(task: Task) -> MigratorError | None:
+    try:
+        task.resume(timeout_s=RESUME_TIMEOUT_S)
+    except MigratorError as error:
+        return error
+    return None
+
+
+def _freeze_again(pid: int) -> bool:
+    """Freeze a task that runs although its shim believes it paused; only so can it be resumed.
+
+    CRIU thaws a task once it holds its threads. Killed then, it leaves one that runs, and that nobody can resume.
+    """
+    try:
+        file, word = _freezer(pid)
+        file.write_text(word)
+    except OSError:
+        return False
+    return True
+
+
+def _freezer(pid: int) -> tuple[Path, str]:
+    """The file that freezes a process's cgroup, and what to write (cgroups(7)); version 1 before version 2, as runc."""
+    places: dict[str, str] = {}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, place = line.split(":", 2)
+        places |= dict.fromkeys(controllers.split(","), place.lstrip("/"))
+    if "freezer" in places:
+        return CGROUPS / "freezer" / places["freezer"] / "freezer.state", "FROZEN"
+    return CGROUPS / places[""] / "cgroup.freeze", "1"
 
 
 def _refuse_vfork(task: Task) -> None:

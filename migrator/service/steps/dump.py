@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
-from migrator.service.steps.work import new_image_directory, remove_work_directory, work_directory
+from migrator.service.steps.work import end_job_criu, new_image_directory, remove_work_directory, work_directory
 
 
 class Dump(HostStep):
@@ -48,7 +49,7 @@ class Dump(HostStep):
         images = new_image_directory(host, act, int(act.facts["memory_bytes"]))
         with ThreadPoolExecutor(1) as beside:
             diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
-            _dump_memory(task, images, work_directory(host, act), host.settings.freeze_budget_s)
+            _dump_memory(host, act, task, images)
             parts = [
                 describe_images(images),
                 write_spec(leased, container),
@@ -75,11 +76,18 @@ def describe_images(directory: Path) -> Descriptor:
     return with_role(Descriptor(CHECKPOINT_MEMORY, f"sha256:{digest.hexdigest()}", size_bytes))
 
 
-def _dump_memory(task: Task, images: Path, work_path: Path, limit_s: float) -> None:
-    """Dump into a directory: through the content store it takes several times as long (a tar, a copy, a disk)."""
+def _dump_memory(host: Host, act: Act, task: Task, images: Path) -> None:
+    """Dump into a directory: through the content store it takes several times as long (a tar, a copy, a disk).
+
+    A CRIU that has spent the freeze budget hangs, and would hold the task for ever.
+    """
     images.mkdir(mode=0o700)
+    work_path, limit_s = work_directory(host, act), host.settings.freeze_budget_s
     options = CheckpointOptions(image_path=str(images), work_path=str(work_path))
+    begun = time.monotonic()
     try:
         task.checkpoint_memory(options, timeout_s=limit_s)
     except MigratorError as error:
+        if time.monotonic() - begun >= limit_s:
+            end_job_criu(host, act)
         raise explain_failure("checkpoint", task.id, error, work_path / "dump.log") from error

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from migrator.containerd import ProcessState, Task, try_to_thaw
-from migrator.errors import NotFound, PreconditionFailed, ResourceBusy
-from migrator.models.values import Facts
+from migrator.criu.network_lock import find_lock, remove_lock
+from migrator.errors import InternalError, NotFound, PreconditionFailed, ResourceBusy
+from migrator.models.values import Facts, StepAction
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.work import end_job_criu
+
+OWN_NETWORK = Path("/proc/self/ns/net")
+PATIENT_ATTEMPTS = 3
+"""So often CRIU may keep a task from being resumed: each attempt waits for it some seconds."""
 
 
 class Freeze(HostStep):
@@ -113,13 +122,30 @@ def resume(host: Host, act: Act) -> None:
         return
     runtime, container = host.runtime(act.request.namespace), str(act.request.container)
     try:
-        failure = try_to_thaw(runtime.task(container))
+        task = runtime.task(container)
+        failure = try_to_thaw(task)
     except NotFound:
-        failure = None
+        task, failure = None, None
     if failure is not None:
+        if act.command.attempt >= PATIENT_ATTEMPTS:
+            end_job_criu(host, act)  # of a worker that died; it hangs, and holds the task
         raise ResourceBusy(
             f"container '{container}' does not resume yet: {failure.message}",
             code="task_left_frozen",
             remedy=f"it is tried again; or run: ctr --namespace {runtime.namespace} tasks resume {container}",
         ) from failure
+    if task is not None and act.command.action is StepAction.UNDO:
+        _unlock_network(task)
     host.guards.release(act.command.job_id)
+
+
+def _unlock_network(task: Task) -> None:
+    """Open the network of a task again: a CRIU that was killed while it dumped leaves it locked.
+
+    In a network that is the host's own the lock may be somebody else's. What does not open is told by housekeeping.
+    """
+    network = Path(f"/proc/{task.pid}/ns/net")
+    with suppress(OSError, InternalError):
+        lock = None if os.path.samestat(network.stat(), OWN_NETWORK.stat()) else find_lock(network)
+        if lock is not None:
+            remove_lock(lock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from migrator.criu.processes import end_criu
 from migrator.errors import ResourceExhausted
 from migrator.service.host import Act, Host
 
@@ -63,8 +64,14 @@ def remove_images(host: Host, act: Act) -> None:
     shutil.rmtree(_on_disk(host, act), ignore_errors=True)
 
 
+def end_job_criu(host: Host, act: Act) -> None:
+    """End what CRIU still does for this job: nobody waits for it any more."""
+    end_criu(_in_memory(host, act), _on_disk(host, act))
+
+
 def remove_work_directory(host: Host, act: Act) -> None:
-    """Remove all that CRIU left for this job."""
+    """Remove all that CRIU left for this job, processes too."""
+    end_job_criu(host, act)
     remove_images(host, act)
     shutil.rmtree(_in_memory(host, act), ignore_errors=True)
 
