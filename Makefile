@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MOVES ?= 200
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab-up lab-down test test-fast check format protos clean
+.PHONY: help setup demo lab-up lab-down test test-fast soak check format protos clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,9 @@ test: setup ## Run every test, the real ones with CRIU included (needs root)
 
 test-fast: setup ## Run what needs neither root nor servers, in under a minute
 	@deploy/test fast
+
+soak: setup ## Move a program back and forth while things break at random (MOVES=200, SEED=N)
+	@MOVES=$(MOVES) SEED=$(SEED) $(BIN)/python -m tests.soak
 
 check: setup ## Style, types, layers, fresh stubs: what CI checks before the tests
 	$(BIN)/ruff check .

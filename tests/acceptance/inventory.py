@@ -30,6 +30,14 @@ find /run/migrator /var/lib/migrator/criu -mindepth 2 -type d 2>/dev/null | sed 
 find /run/containerd/io.containerd.runtime.v2.task -mindepth 2 -maxdepth 2 2>/dev/null | sed "s|^|bundle - |" || true
 iptables-save 2>/dev/null | grep '^-A' | sed "s|^|iptables - |" || true
 nft list tables 2>/dev/null | sed "s|^|nft - |" || true
+for ns in $(ctr namespaces ls -q); do
+  ctr -n $ns tasks ls | while read -r name pid state; do
+    [ -e "/proc/$pid/ns/net" ] || continue
+    inside="nsenter --target $pid --net"
+    $inside nft list tables 2>/dev/null | grep CRIU | sed "s|^|lock $ns $name |" || true
+    $inside iptables-save 2>/dev/null | grep '^-A' | sed "s|^|lock $ns $name |" || true
+  done
+done
 """
 
 STORE = """
@@ -114,7 +122,8 @@ def tools(lab: Lab, host: str) -> list[str]:
         program = Path(words[0]).name if words else ""
         if program.startswith("containerd-shim"):
             found.append(f"shim {words[words.index('-namespace') + 1]} {words[words.index('-id') + 1]}")
-        elif program in ("runc", "criu"):
+        elif program.startswith(("runc", "criu")):  # CRIU gives itself a title of several words
+            program = program.partition(":")[0]
             found.append(f"program - {program} {pid}")
     return found
 

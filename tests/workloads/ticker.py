@@ -15,6 +15,7 @@ class Ticker(Workload):
     def check(self, before: State, container: Running) -> State:
         after = super().check(before, container)
         assert after["memory_ok"] is True, after["bad_pages"]
+        assert after["started_at"] == before["started_at"], "another program runs"
         return container.wait_until(lambda state: state["memory_ok"] is False or state["sweeps"] > before["sweeps"])
 
 

@@ -14,9 +14,8 @@ from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.lab.host import Host
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.faults.witness import Witness
-from tests.workloads import WORKLOADS, Running
+from tests.workloads import Running, Workload
 
-NAME = "demo"
 LOOK_S = 0.004
 """A step of some hundred milliseconds is met near its beginning."""
 STEP_S = 30.0
@@ -46,14 +45,15 @@ class Fault:
 class Scene:
     """One program and the job that moves it."""
 
-    def __init__(self, cluster: Cluster, container: Running, witness: Witness):
+    def __init__(self, cluster: Cluster, workload: Workload, container: Running, witness: Witness):
         names = [name for name in cluster.machines if name != container.host.name]
         self.cluster = cluster
+        self.workload = workload
         self.container = container
         self.witness = witness
         self.source, self.target = container.host.name, names[0]
         self.pid = container.pid
-        self.before = WORKLOADS["ticker"].look(container)
+        self.before = workload.look(container)
         self.api = Api(cluster.lab.api)
         self.job_id = ""
         self.struck_at = 0.0
@@ -71,7 +71,7 @@ class Scene:
         request = pb.CreateJobRequest(
             kind=pb.JOB_KIND_MIGRATION,
             source=self.source,
-            container=NAME,
+            container=self.container.name,
             target=self.target,
             namespace="default",
         )
@@ -119,12 +119,12 @@ class Scene:
 
     # ---- after it
 
-    def play(self, fault: Fault) -> None:
+    def play(self, fault: Fault) -> pb.Job:
         """Begin, strike, mend, and judge."""
         self.begin()
         self.wait_step(fault.at)
         self.strike(fault.strike, fault.until)
-        self.judge(fault.ends)
+        return self.judge(fault.ends)
 
     def strike(self, strike: Callable[[Scene], Mend], until: Callable[[Scene], None]) -> None:
         """Break something, wait, and mend it in every case."""
@@ -140,12 +140,12 @@ class Scene:
         job = self.wait_end()
         assert job.phase in ends, f"a job that may end {ends} ended {job.phase}:\n{tell(job)}"
         here, there = (self.target, self.source) if job.phase == "succeeded" else (self.source, self.target)
-        assert self.cluster[here].tasks().get(NAME) == "RUNNING", f"it does not run on {here}:\n{tell(job)}"
-        assert NAME not in self.cluster[there].tasks(), f"there is a task on {there}:\n{tell(job)}"
-        assert NAME not in self.cluster[there].containers(), f"there is a container on {there}:\n{tell(job)}"
-        self.container = Running(self.cluster[here], NAME)
-        after = WORKLOADS["ticker"].check(self.before, self.container)
-        assert after["started_at"] == self.before["started_at"], "another program runs"
+        name = self.container.name
+        assert self.cluster[here].tasks().get(name) == "RUNNING", f"it does not run on {here}:\n{tell(job)}"
+        assert name not in self.cluster[there].tasks(), f"there is a task on {there}:\n{tell(job)}"
+        assert name not in self.cluster[there].containers(), f"there is a container on {there}:\n{tell(job)}"
+        self.container = Running(self.cluster[here], name)
+        self.workload.check(self.before, self.container)
         assert not self.witness.seen_twice, f"it ran on two hosts at once: {self.witness.seen_twice}"
         self.judged = True
         return job

@@ -52,6 +52,11 @@ def resumed_in_time(scene: Scene) -> None:
     assert waited_s <= GUARD_LIMIT_S, f"the program stood still for {waited_s:.1f} s after its worker died"
 
 
+def step(name: str) -> Until:
+    """Until a later step is under way."""
+    return lambda scene: scene.wait_step(name)
+
+
 def after_s(seconds: float) -> Until:
     """For so long."""
     return lambda _: time.sleep(seconds)
@@ -115,7 +120,7 @@ def both(first: Strike, second: Strike) -> Strike:
 
 def guard_killed(scene: Scene) -> Mend:
     """SIGKILL the pause guard of this job."""
-    os.kill(_catch(scene.host("source"), lambda words: _is_guard_of(words, scene.job_id)), signal.SIGKILL)
+    os.kill(_catch(scene, "source", lambda pid: _is_guard_of(_words(pid), scene.job_id)), signal.SIGKILL)
     return _nothing
 
 
@@ -123,7 +128,7 @@ def shim_killed(where: str) -> Strike:
     """SIGKILL the shim of the container, as soon as there is one."""
 
     def strike(scene: Scene) -> Mend:
-        os.kill(_catch(scene.host(where), lambda words: _is_shim_of(words, scene.container.name)), signal.SIGKILL)
+        os.kill(_catch(scene, where, lambda pid: _is_shim_of(_words(pid), scene.container.name)), signal.SIGKILL)
         return _nothing
 
     return strike
@@ -154,22 +159,29 @@ def _catch_criu(scene: Scene, where: str, *, middle: bool) -> int:
     host = scene.host(where)
     work = host.root / "run/migrator/criu" / scene.job_id
     log, sign = (work / "dump.log", DUMPS_MEMORY) if where == "source" else (work / "restore.log", RESTORES_MEMORY)
+    _wait_for(log, b"(")
+    pid = _catch(scene, where, _is_main_criu)
+    if middle:
+        _wait_for(log, sign)
+    return pid
+
+
+def _wait_for(log: Path, sign: bytes) -> None:
     deadline = time.monotonic() + CATCH_S
-    while not (log.exists() and (sign in log.read_bytes() if middle else log.stat().st_size)):
+    while not (log.exists() and sign in log.read_bytes()):
         assert time.monotonic() < deadline, f"CRIU never came so far: {log}"
         time.sleep(0.001)
-    return _catch(host, _is_criu)
 
 
-def _catch(host: Host, wanted: Callable[[list[str]], bool]) -> int:
-    """The first process of a host whose command line is wanted."""
-    tops = cgroups.find(host.layout.cgroup_name, host.name)
+def _catch(scene: Scene, where: str, wanted: Callable[[int], bool]) -> int:
+    """The first process of a host that is wanted."""
+    name = scene.host(where).name
     deadline = time.monotonic() + CATCH_S
     while True:
-        for pid in cgroups.processes(tops[:1]):
-            if wanted(_words(pid)):
+        for pid in cgroups.processes(scene.witness.cgroups[name][:1]):
+            if wanted(pid):
                 return pid
-        assert time.monotonic() < deadline, f"no such process on {host.name}"
+        assert time.monotonic() < deadline, f"no such process on {name}"
         time.sleep(0.002)
 
 
@@ -180,16 +192,25 @@ def _words(pid: int) -> list[str]:
         return []
 
 
+def _is_main_criu(pid: int) -> bool:
+    """Whether this is the CRIU that runc started; its helpers have CRIU for a parent."""
+    try:
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        return _program(pid) == "criu" and _program(int(parent)) == "runc"
+    except OSError:
+        return False
+
+
+def _program(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def _is_guard_of(words: list[str], job_id: str) -> bool:
     return "migrator.service.pause_guard" in words and job_id in words[-1]
 
 
 def _is_shim_of(words: list[str], container: str) -> bool:
     return bool(words) and Path(words[0]).name.startswith("containerd-shim") and container in words
-
-
-def _is_criu(words: list[str]) -> bool:
-    return bool(words) and Path(words[0]).name == "criu" and "swrk" in words
 
 
 def _nothing() -> None:

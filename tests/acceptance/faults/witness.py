@@ -20,8 +20,9 @@ class Witness:
     """Looks at a container's cgroups on all hosts, some fifty times a second, on a thread of its own."""
 
     def __init__(self, lab: Lab, container: str):
-        tops = {name: cgroups.find(lab.layout.cgroup_name, name) for name in lab.hosts}
-        self._places = {name: [top / "default" / container for top in found] for name, found in tops.items()}
+        self.cgroups = {name: cgroups.find(lab.layout.cgroup_name, name) for name in lab.hosts}
+        """Every host's directory in each hierarchy; to find them takes a while."""
+        self._places = {name: [top / "default" / container for top in tops] for name, tops in self.cgroups.items()}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="witness", daemon=True)
         self.seen_twice: list[str] = []
