@@ -10,6 +10,8 @@ from migrator.models.phase import Phase
 from migrator.service.housekeeping.leftovers import Leftover, Need
 
 Opinion = tuple[Fate, str]
+FENCED = timedelta(seconds=60)
+"""So long after its last rise an epoch may still refuse a command from before: those expire after 30 s."""
 
 
 def judge(left: Leftover, clearance: Clearance, *, old: timedelta, now: datetime) -> Finding:
@@ -23,6 +25,8 @@ def judge(left: Leftover, clearance: Clearance, *, old: timedelta, now: datetime
     """
     opinion = _OPINIONS.get(left.need)
     fate, reason = opinion(left, clearance) if opinion else _by_age(left, old, now)
+    if left.need is Need.WORKLOAD_GONE and fate is Fate.DUE and _is_younger(left, FENCED, now):
+        fate, reason = Fate.KEPT, f"{reason}, but a command about it may still be on its way"
     return Finding(
         kind=left.kind,
         name=left.name,
@@ -88,9 +92,13 @@ def _nothing(left: Leftover, clearance: Clearance) -> Opinion:
 def _by_age(left: Leftover, old: timedelta, now: datetime) -> Opinion:
     if left.leased:
         return Fate.KEPT, "a lease holds it"
-    if left.since is None or now - left.since < old:
+    if _is_younger(left, old, now):
         return Fate.KEPT, f"it may be in use: it is younger than {old.total_seconds():.0f} s"
     return Fate.DUE, f"older than {old.total_seconds():.0f} s, and no lease holds it"
+
+
+def _is_younger(left: Leftover, age: timedelta, now: datetime) -> bool:
+    return left.since is None or now - left.since < age
 
 
 _OPINIONS: dict[Need, Callable[[Leftover, Clearance], Opinion]] = {

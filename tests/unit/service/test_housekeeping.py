@@ -299,11 +299,22 @@ def test_views_and_ingests_go_by_age_and_only_unleased(bench: Bench, age_s: int,
 
 
 def test_an_epoch_goes_with_its_workload(bench: Bench) -> None:
-    bench.fence.admit("web-1", 3)
-    bench.fence.admit("web-2", 4)
+    for workload, epoch in (("web-1", 3), ("web-2", 4)):
+        bench.fence.admit(workload, epoch)
+        at = (NOW - timedelta(seconds=61)).timestamp()
+        os.utime(bench.settings.state_dir / "epochs" / workload, (at, at))
     assert bench.question().workloads == ("web-1", "web-2")
     assert bench.fates(Clearance(gone=("web-1",)), sweep=True) == [("epoch", "web-1", "removed")]
     assert (bench.fence.highest("web-1"), bench.fence.highest("web-2")) == (0, 4)
+
+
+def test_an_epoch_stays_while_it_may_still_refuse_a_late_command(bench: Bench) -> None:
+    """A restore that was taken back has no workload; what it had on its way is refused by the epoch alone."""
+    bench.fence.admit("web-1", 3)
+    at = (NOW - timedelta(seconds=59)).timestamp()
+    os.utime(bench.settings.state_dir / "epochs" / "web-1", (at, at))
+    assert bench.find(Clearance(gone=("web-1",)), sweep=True) == [], "kept epochs go without saying"
+    assert bench.fence.highest("web-1") == 3
 
 
 # ---- frozen tasks
