@@ -4,6 +4,8 @@ CRIU 4 locks the network of a task that has a network namespace of its own: noth
 default) that is a chain `CRIU` in the table `filter`, jumped to from INPUT and OUTPUT; by nftables a table
 `inet CRIU-RUN`, RUN being CRIU's run id (before 4.0 the task's pid). Of a task without such a namespace it drops single
 connections: rules that spare packets with its own mark.
+
+Under runc 1.3 with CRIU 4.2 no lock was seen on a namespace that runc itself had made.
 """
 
 from __future__ import annotations
