@@ -8,7 +8,17 @@ import time
 from collections.abc import Iterable, Iterator
 
 from migrator.simulator.quiet import be_quiet
-from migrator.simulator.runs import SCENARIOS, Result, Run, perform, random_run, single_faults, turned_back
+from migrator.simulator.runs import (
+    SCENARIOS,
+    Result,
+    Run,
+    late_commands,
+    perform,
+    races,
+    random_run,
+    single_faults,
+    turned_back,
+)
 
 PROGRESS_S = 5.0
 
@@ -47,6 +57,8 @@ def _enumerate() -> Iterator[Run]:
         yield from single_faults(name)
     for name in ("migration", "checkpoint", "restore"):
         yield from turned_back(name)
+        yield from races(name)
+        yield from late_commands(name)
 
 
 def _perform_all(runs: Iterable[Run]) -> int:

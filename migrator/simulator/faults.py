@@ -85,7 +85,7 @@ PAIRS = tuple(
 
 EVERYWHERE = (
     *(Fault(Kind.CRASH, who, for_s) for who in (*HOSTS, CONTROL) for for_s in (0.3, 6.0)),
-    *(Fault(Kind.STOP, who, for_s) for who in (*HOSTS, CONTROL) for for_s in (6.0, 40.0)),
+    *(Fault(Kind.STOP, who, for_s) for who in (*HOSTS, CONTROL) for for_s in (6.0, 0.6, 40.0)),
     *(Fault(Kind.REBOOT, host, 15.0) for host in HOSTS),
     *(Fault(Kind.KILL_GUARD, host) for host in HOSTS),
     *(Fault(Kind.CUT, pair, 8.0) for pair in PAIRS),
@@ -120,10 +120,19 @@ LOCAL: dict[Place, tuple[Fault, ...]] = {
 """Faults that make sense only at points of one kind."""
 
 
-def faults_at(place: Place) -> Iterator[Fault]:
-    """Every fault that is tried at a point of this kind."""
-    yield from EVERYWHERE
-    yield from LOCAL[place]
+def faults_at(place: Place, *, variants: bool = True) -> Iterator[Fault]:
+    """Every fault that is tried at a point of this kind.
+
+    Args:
+        place: The kind of point.
+        variants: Also other lengths of the same fault, and lines that are cut one way only.
+    """
+    tried: set[tuple[Kind, str]] = set()
+    for fault in (*EVERYWHERE, *LOCAL[place]):
+        known = (fault.kind, fault.who) in tried or any(way in fault.who for way in "<>")
+        tried.add((fault.kind, fault.who))
+        if variants or not known:
+            yield fault
 
 
 def any_fault(random: Random) -> Fault:

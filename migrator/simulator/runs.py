@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from random import Random
 
 from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.values import Checkpoint, JobRequest
 from migrator.simulator import programs
-from migrator.simulator.faults import Fault, Kind, Place, any_fault, faults_at
+from migrator.simulator.faults import CONTROL, Fault, Kind, Place, any_fault, faults_at
 from migrator.simulator.programs import CONTAINER, Memory
 from migrator.simulator.rules import Violation
 from migrator.simulator.world import Schedule, World
@@ -119,26 +120,58 @@ def points_of(scenario: str) -> list[tuple[Place, str]]:
     return perform(Run(scenario, {})).places
 
 
-def single_faults(scenario: str) -> Iterator[Run]:
+def single_faults(scenario: str, *, variants: bool = True) -> Iterator[Run]:
     """Every fault at every point of a run without faults."""
     for number, (place, _) in enumerate(points_of(scenario), start=1):
-        for fault in faults_at(place):
+        for fault in faults_at(place, variants=variants):
             yield Run(scenario, {number: [fault]}, thorough=True)
 
 
-def turned_back(scenario: str) -> Iterator[Run]:
-    """Every fault at every point of a rollback: the last step that still may fail, fails for good."""
+def races(scenario: str) -> Iterator[Run]:
+    """An answer that comes twice while the controller that took it first is held up: both decide about one job at once."""
     points = points_of(scenario)
-    turning = max(number for number, (_, what) in enumerate(points, start=1) if _is_last_way_back(what))
+    for number, (_, what) in enumerate(points, start=1):
+        if what.startswith("receive to control"):
+            for held, for_s in product((1, 2, 3), (0.3, 0.9)):
+                schedule = {
+                    number: [Fault(Kind.DUPLICATE, for_s=0.2)],
+                    number + held: [Fault(Kind.STOP, CONTROL, for_s)],
+                }
+                yield Run(scenario, schedule, controllers=2)
+
+
+def late_commands(scenario: str) -> Iterator[Run]:
+    """A command that comes a second time to a worker that was restarted meanwhile, after the job has turned back."""
+    points = points_of(scenario)
+    turning = _last_way_back(points)
+    for number, (_, what) in enumerate(points[:turning], start=1):
+        if what.startswith("perform to"):
+            host = what.split()[2]
+            for delay_s, after in product((3.0, 6.0, 12.0), (20, 40)):
+                yield Run(
+                    scenario,
+                    {
+                        number: [Fault(Kind.DUPLICATE, for_s=delay_s)],
+                        turning: [Fault(Kind.FAIL_LASTING)],
+                        turning + after: [Fault(Kind.CRASH, host, 0.3)],
+                    },
+                )
+
+
+def turned_back(scenario: str, *, variants: bool = True) -> Iterator[Run]:
+    """Every fault at every point of a rollback: the last step that still may fail, fails for good."""
+    turning = _last_way_back(points_of(scenario))
     first = {turning: [Fault(Kind.FAIL_LASTING)]}
     for number, (place, _) in enumerate(perform(Run(scenario, first)).places, start=1):
         if number > turning:
-            for fault in faults_at(place):
+            for fault in faults_at(place, variants=variants):
                 yield Run(scenario, {**first, number: [fault]}, thorough=True)
 
 
-def _is_last_way_back(what: str) -> bool:
-    return what in ("beta restore run: start", "alpha upload run: seal")
+def _last_way_back(points: list[tuple[Place, str]]) -> int:
+    """The last point at which a failure still turns the job back."""
+    last = ("beta restore run: start", "alpha upload run: seal")
+    return max(number for number, (_, what) in enumerate(points, start=1) if what in last)
 
 
 def seal_old_checkpoint(world: World) -> None:

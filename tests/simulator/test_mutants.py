@@ -1,0 +1,254 @@
+"""Every protection is needed: take one away, and the simulator sees a rule broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Any
+
+import pytest
+
+from migrator.errors import MigratorError
+from migrator.models.memory import MemoryJobs, MemoryWorkloads
+from migrator.models.phase import JobKind
+from migrator.models.values import Job, Workload
+from migrator.service import conductor, decisions, engine
+from migrator.service.conductor import Conductor
+from migrator.service.fence import Fence
+from migrator.service.guards import Guards
+from migrator.service.ledger import Ledger, key_of
+from migrator.service.pause_guard import PauseGuard
+from migrator.service.plans import PLANS
+from migrator.simulator.runs import Run, late_commands, perform, races, random_run, single_faults, turned_back
+from migrator.simulator.steps import STEPS, Acts, Here, Upload
+from migrator.storage import layout
+from migrator.storage.checkpoints import CheckpointStore
+
+Patch = pytest.MonkeyPatch
+LIMIT = 1500
+"""So many runs a mutant may survive."""
+
+
+def seeds() -> Iterator[Run]:
+    return (random_run(seed) for seed in range(1, LIMIT))
+
+
+def singles() -> Iterator[Run]:
+    return chain(single_faults("migration", variants=False), turned_back("migration", variants=False))
+
+
+def rivals() -> Iterator[Run]:
+    """Two jobs for one container."""
+    return (replace(random_run(seed), scenario="rivals") for seed in range(1, LIMIT))
+
+
+def late() -> Iterator[Run]:
+    return chain(late_commands("migration"), late_commands("restore"), late_commands("checkpoint"), seeds())
+
+
+def collisions() -> Iterator[Run]:
+    return chain(races("migration"), races("checkpoint"), races("restore"), seeds())
+
+
+# ---- the mutants
+
+
+def no_fence(patch: Patch) -> None:
+    patch.setattr(Fence, "check", lambda *_: None)
+
+
+def no_epoch_at_the_turn(patch: Patch) -> None:
+    patch.setattr(conductor, "shut_out", lambda _tx, job: job)
+
+
+def blind_guard(patch: Patch) -> None:
+    patch.setattr(PauseGuard, "_reason_to_resume", lambda *_: None)
+
+
+def deaf_promise(patch: Patch) -> None:
+    patch.setattr(Guards, "promise", lambda *_: None)
+
+
+def promise_to_a_resumed_source(patch: Patch) -> None:
+    patch.setattr(Guards, "_watches", lambda _self, record: record is not None)
+
+
+def dump_of_a_running_source(patch: Patch) -> None:
+    patch.setattr(Guards, "check", lambda *_: None)
+    patch.setattr("migrator.simulator.steps.check_paused", lambda *_: None)
+
+
+def commit_without_compare(patch: Patch) -> None:
+    real = MemoryWorkloads.commit
+
+    def commit(self: MemoryWorkloads, workload_id: str, *, epoch: int, owner_host: str) -> Workload:
+        del epoch
+        return real(self, workload_id, epoch=self.get(workload_id).epoch, owner_host=owner_host)
+
+    patch.setattr(MemoryWorkloads, "commit", commit)
+
+
+def save_without_compare(patch: Patch) -> None:
+    real = MemoryJobs.save
+
+    def save(self: MemoryJobs, before: Job, after: Job) -> Job:
+        return real(self, replace(before, version=self.get(before.id).version), after)
+
+    patch.setattr(MemoryJobs, "save", save)
+
+
+def refusal_of_another_decision(patch: Patch) -> None:
+    """What the simulator found in an earlier version: the loser of a race turned the winner's job back."""
+    real = Conductor._refuse
+
+    def refuse(self: Conductor, refusal: Any, change: Any, job: Job) -> Job | None:
+        refusal.version = job.version
+        return real(self, refusal, change, job)
+
+    patch.setattr(Conductor, "_refuse", refuse)
+
+
+def no_claim(patch: Patch) -> None:
+    def run(_self: decisions.Claim, tx: Any, job: Job) -> dict[str, Any]:
+        found = tx.workloads.find(job.request.source_host, job.request.namespace, job.request.container)
+        facts = {"checkpoint_workload": "w", "claimed_at": job.updated_at.isoformat()}
+        if found is None:
+            tx.workloads.add(Workload("w", job.request.namespace, str(job.request.container), "alpha", 1))
+        return facts | {"workload_id": "w", "epoch": found.epoch if found else 1}
+
+    patch.setattr(decisions.Claim, "run", run)
+    patch.setattr(MemoryJobs, "_rival", lambda *_: False)
+
+
+def source_first(patch: Patch) -> None:
+    """The source is resumed before the restored task is gone and the commit is taken back."""
+    real = engine.undo_order
+    patch.setattr(engine, "undo_order", lambda job: sorted(real(job), key=lambda step: step.position))
+
+
+def strictly_backwards(patch: Patch) -> None:
+    real = engine.undo_order
+    patch.setattr(engine, "undo_order", lambda job: sorted(real(job), key=lambda step: -step.position))
+
+
+def guess_about_a_restore(patch: Patch) -> None:
+    for kind in (JobKind.MIGRATION, JobKind.RESTORE):
+        patch.setitem(PLANS, kind, tuple(replace(line, observe_first=False) for line in PLANS[kind]))
+
+
+def no_proof(patch: Patch) -> None:
+    def run(_self: Any, _here: Here, _act: Any) -> Acts:
+        yield "do not look"
+        return {}
+
+    patch.setattr(type(STEPS["prove"]), "run", run)
+
+
+def forgetful_ledger(patch: Patch) -> None:
+    """A host that remembers neither what it did nor what was undone."""
+
+    def take(self: Ledger, act: Any) -> bool:
+        self.room(act.command.job_id).running[key_of(act.command)] = act
+        return True
+
+    patch.setattr(Ledger, "take", take)
+    patch.setattr(Ledger, "check", lambda *_: None)
+
+
+def index_first(patch: Patch) -> None:
+    def run(self: Upload, here: Here, act: Any) -> Acts:
+        parts = [_descriptor(part) for part in act.facts["parts"]]
+        yield "index first"
+        key = layout.index_key(act.command.workload_id, str(act.command.checkpoint_id))
+        here.checkpoints.objects.put(key, self._index(here, act, parts))
+        return {}
+
+    patch.setattr(Upload, "run", run)
+
+
+def _descriptor(part: dict[str, Any]) -> Any:
+    from migrator.models.descriptors import Descriptor
+
+    return Descriptor.from_oci(part)
+
+
+def seal_unseen(patch: Patch) -> None:
+    patch.setattr(CheckpointStore, "_check_blobs", lambda *_: None)
+    patch.setattr(CheckpointStore, "_reachable_or_missing", lambda *_: [])
+
+
+def blobs_before_index(patch: Patch) -> None:
+    """A removal that takes the blobs first."""
+    real = CheckpointStore.remove
+
+    def remove(self: CheckpointStore, workload_id: str, checkpoint_id: str, **options: Any) -> int:
+        for part in self._parts_left(workload_id, checkpoint_id):
+            if "checkpoint" in part.media_type:
+                self._delete_blob(part.digest)
+        return real(self, workload_id, checkpoint_id, **options)
+
+    patch.setattr(CheckpointStore, "remove", remove)
+
+
+def early_end(patch: Patch) -> None:
+    """A fetch that trusts what it gets."""
+    patch.setattr("migrator.storage.checkpoints.checked", lambda chunks, **_: chunks)
+    patch.setattr("migrator.storage.memory.size_mismatch", lambda *_: MigratorError("ignored"))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    protection: str
+    remove: Callable[[Patch], None]
+    runs: Callable[[], Iterator[Run]]
+    rules: tuple[int, ...]
+    """Those of which one must be broken."""
+
+
+MUTANTS = (
+    Mutant("hosts refuse lower epochs (fence)", no_fence, late, (1, 4, 6)),
+    Mutant("the epoch rises when a job turns back", no_epoch_at_the_turn, late, (1, 4, 6)),
+    Mutant("the pause guard resumes a source", blind_guard, singles, (3,)),
+    Mutant("after the promise the guard waits", deaf_promise, seeds, (1,)),
+    Mutant("no promise for a source that was resumed", promise_to_a_resumed_source, seeds, (1,)),
+    Mutant("a dump counts only if the source stayed frozen", dump_of_a_running_source, seeds, (1,)),
+    Mutant("the commit compares the epoch", commit_without_compare, collisions, (1, 2, 4)),
+    Mutant("a job's row compares its version", save_without_compare, collisions, (1, 2, 4)),
+    Mutant("a refusal concerns the job as it was", refusal_of_another_decision, collisions, (1, 2)),
+    Mutant("a claim keeps other jobs away", no_claim, rivals, (1, 2, 4, 6, 7)),
+    Mutant("the restored task goes before the source resumes", source_first, singles, (1,)),
+    Mutant("who runs is settled before it is swept", strictly_backwards, singles, (3,)),
+    Mutant("about a restore nobody guesses", guess_about_a_restore, singles, (1,)),
+    Mutant("success only after the proof", no_proof, singles, (9,)),
+    Mutant("a host remembers what it has done and undone", forgetful_ledger, late, (1, 4, 6)),
+    Mutant("blobs first, index last", index_first, singles, (5,)),
+    Mutant("a seal looks at every blob", seal_unseen, singles, (2, 5)),
+    Mutant("a removal takes the index first", blobs_before_index, singles, (5,)),
+)
+
+
+def hunt(runs: Iterator[Run]) -> tuple[int, str] | None:
+    """The first run that breaks a rule, and what it says."""
+    for number, run in enumerate(islice(runs, LIMIT), start=1):
+        try:
+            violation = perform(run).violation
+        except MigratorError as error:
+            violation = f"crash: {error}"
+        if violation:
+            return number, violation
+    return None
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.remove.__name__)
+def test_a_missing_protection_is_noticed(mutant: Mutant, monkeypatch: Patch, record_property: Any) -> None:
+    runs = mutant.runs()
+    first = next(runs)
+    assert perform(first).violation is None, "with the protection all is well"
+    mutant.remove(monkeypatch)
+    found = hunt(chain([first], runs))
+    assert found is not None, f"nobody notices that this is gone: {mutant.protection}"
+    print(f"| {mutant.protection} | {found[0]} | {found[1][:110]} |")
+    record_property("noticed", f"{mutant.protection}: run {found[0]}: {found[1]}")
+    assert int(found[1].removeprefix("rule ").split(":")[0]) in mutant.rules
