@@ -5,7 +5,6 @@ A leftover carries its own removal, and the condition under which that is safe (
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from migrator.containerd import Container, ContainerdClient, ProcessState
+from migrator.criu.leftovers import remove_tree
 from migrator.errors import NotFound
 from migrator.models.housekeeping import FindingKind
 from migrator.service.host import Host
@@ -177,7 +177,7 @@ def find_directories(host: Host) -> Iterator[Leftover]:
                     str(directory),
                     Need.JOB_OVER,
                     "CRIU's images and logs",
-                    partial(shutil.rmtree, directory),
+                    partial(remove_tree, directory),
                     since=changed_at(directory),
                     job_id=job_id,
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
@@ -131,12 +132,26 @@ def end_task(runtime: ContainerdClient, container: str) -> None:
 
 
 def _kill(task: Task) -> None:
-    """Kill and wait; a task that was created and never started has no process to kill."""
+    """Kill and wait; a task that was created and never started has no process to kill.
+
+    A runtime kills the first process alone and thaws the task; the others would run until the kernel comes to them.
+    So each gets its signal before that.
+    """
+    for pid in _pids(task):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     with suppress(NotFound):
         task.kill(signal.SIGKILL, all=True)
     if task.pid:
         with suppress(NotFound):
             task.wait(timeout_s=END_S)
+
+
+def _pids(task: Task) -> list[int]:
+    try:
+        return [process.pid for process in task.pids()]
+    except MigratorError:  # half-made: the runtime ends what there is
+        return []
 
 
 def delete_container(runtime: ContainerdClient, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from migrator.criu.processes import end_criu
+from migrator.criu.leftovers import end_criu, remove_tree
 from migrator.errors import ResourceExhausted
 from migrator.service.host import Act, Host
 
@@ -73,7 +73,7 @@ def remove_work_directory(host: Host, act: Act) -> None:
     """Remove all that CRIU left for this job, processes too."""
     end_job_criu(host, act)
     remove_images(host, act)
-    shutil.rmtree(_in_memory(host, act), ignore_errors=True)
+    remove_tree(_in_memory(host, act))
 
 
 def _fits_in_memory(host: Host, size_bytes: int) -> bool:
