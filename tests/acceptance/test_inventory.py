@@ -44,7 +44,7 @@ def test_a_frozen_container_is_seen(cluster: Cluster, ticker: Running, alpha: se
 
 def test_a_container_is_seen_with_all_it_has(cluster: Cluster, alpha: set[str]) -> None:
     cluster["alpha"].ctr("run", "--detach", "--null-io", "migrator.local/ticker:1", "seen")
-    assert {"container", "task", "snapshot", "bundle"} <= kinds_gained(cluster.lab, alpha)
+    assert {"container", "task", "snapshot", "bundle", "shim", "mount"} <= kinds_gained(cluster.lab, alpha)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,12 @@ def test_a_container_is_seen_with_all_it_has(cluster: Cluster, alpha: set[str]) 
         ("lease", "ctr leases create --id seen", "ctr leases delete seen"),
         ("file", "mkdir -p /run/migrator/x && touch /run/migrator/x/seen", "rm -r /run/migrator/x"),
         ("file", "touch /tmp/seen", "rm /tmp/seen"),
+        (
+            "file",
+            "mkdir -p /var/lib/migrator/criu/x && touch /var/lib/migrator/criu/x/seen",
+            "rm -r /var/lib/migrator/criu/x",
+        ),
+        ("mount", "mount -t tmpfs seen /mnt", "umount /mnt"),
         ("image", "ctr images tag migrator.local/ticker:1 seen:1", "ctr images delete --sync seen:1"),
         ("snapshot", "ctr snapshots prepare seen ''", "ctr snapshots delete seen"),
         ("iptables", "iptables -A INPUT -s 10.9.9.9 -j DROP", "nft delete table ip filter"),
@@ -88,3 +94,18 @@ def test_a_guard_is_seen(cluster: Cluster, alpha: set[str]) -> None:
     finally:
         process.kill()
         process.wait(timeout=10)
+
+
+def test_a_program_that_outlived_its_purpose_is_seen(cluster: Cluster, alpha: set[str]) -> None:
+    process = subprocess.Popen(cluster["alpha"].host.enter_command(["bash", "-c", "exec -a criu sleep 30"]))
+    try:
+        wait_for_kind(cluster.lab, alpha, "program")
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
+def test_a_locked_network_of_a_container_is_seen(cluster: Cluster, ticker: Running, alpha: set[str]) -> None:
+    inside = ("nsenter", "--target", str(ticker.pid), "--net", "nft")
+    cluster["alpha"].run(*inside, "add", "table", "inet", "CRIU-seen")
+    assert "lock" in kinds_gained(cluster.lab, alpha)

@@ -37,6 +37,8 @@ class Fault:
     until: Callable[[Scene], None]
     """What is waited for before it is mended."""
     ends: tuple[str, ...]
+    rare: bool = False
+    """Met by the endurance run alone, so that `make test` stays short."""
 
     def __str__(self) -> str:
         return self.name
@@ -67,7 +69,8 @@ class Scene:
     # ---- the job
 
     def begin(self) -> None:
-        """Ask for the move."""
+        """Ask for the move, once both hosts are heard of after what broke before."""
+        self._wait_hosts(lambda hosts: all(hosts[name].alive for name in (self.source, self.target)))
         request = pb.CreateJobRequest(
             kind=pb.JOB_KIND_MIGRATION,
             source=self.source,
@@ -161,12 +164,15 @@ class Scene:
 
     def wait_heard(self, name: str, since: datetime) -> None:
         """Wait until the control plane has heard of a host since a moment."""
+        self._wait_hosts(lambda hosts: hosts[name].seen_at.ToDatetime(UTC) > since)
+
+    def _wait_hosts(self, wanted: Callable[[dict[str, pb.Host]], bool]) -> None:
         deadline = time.monotonic() + STEP_S
         while True:
             hosts = {host.name: host for host in self.api.hosts.ListHosts(pb.ListHostsRequest(), timeout=10).hosts}
-            if name in hosts and hosts[name].seen_at.ToDatetime(UTC) > since:
+            if wanted(hosts):
                 return
-            assert time.monotonic() < deadline, f"nothing is heard of {name}"
+            assert time.monotonic() < deadline, f"nothing is heard of a host: {hosts}"
             time.sleep(0.1)
 
 

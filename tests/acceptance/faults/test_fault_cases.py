@@ -10,26 +10,30 @@ from tests.acceptance.faults.scene import Fault, Scene
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize("fault", WORKERS, ids=str)
+def often(cases: tuple[Fault, ...]) -> list[Fault]:
+    return [case for case in cases if not case.rare]
+
+
+@pytest.mark.parametrize("fault", often(WORKERS), ids=str)
 def test_a_worker_fails(scene: Scene, fault: Fault) -> None:
     scene.play(fault)
 
 
-@pytest.mark.parametrize("fault", CONTROL_PLANE, ids=str)
+@pytest.mark.parametrize("fault", often(CONTROL_PLANE), ids=str)
 def test_the_control_plane_fails(scene: Scene, fault: Fault) -> None:
     scene.play(fault)
 
 
-@pytest.mark.parametrize("fault", WIRES, ids=str)
+@pytest.mark.parametrize("fault", often(WIRES), ids=str)
 def test_a_wire_is_cut(scene: Scene, fault: Fault) -> None:
     scene.play(fault)
 
 
-@pytest.mark.parametrize("fault", RUNTIME, ids=str)
+@pytest.mark.parametrize("fault", often(RUNTIME), ids=str)
 def test_the_runtime_fails(scene: Scene, fault: Fault) -> None:
     scene.play(fault)
 
 
-@pytest.mark.parametrize("fault", DISKS, ids=str)
+@pytest.mark.parametrize("fault", often(DISKS), ids=str)
 def test_no_room_is_left(scene: Scene, fault: Fault) -> None:
     scene.play(fault)
