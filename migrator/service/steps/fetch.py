@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from migrator.containerd import ContainerdClient
 from migrator.criu.images import unpack_images
 from migrator.errors import IntegrityError
-from migrator.models.descriptors import Descriptor
+from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.inspect_target import restored_snapshot_key
 from migrator.service.steps.work import new_image_directory, remove_work_directory
-from migrator.storage.oci import CheckpointIndex
+from migrator.storage.oci import CheckpointIndex, parse_index
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
 """What goes into the content store; CRIU's images go into a directory, where the restore reads them."""
@@ -98,14 +98,14 @@ def sealed_index(host: Host, act: Act) -> CheckpointIndex:
         IntegrityError: `index_changed`, the store holds another index than the one that was sealed.
     """
     command = act.command
-    index = host.checkpoints.read_index(str(act.facts["checkpoint_workload"]), str(command.checkpoint_id))
-    if index.digest != act.facts["index_digest"]:
+    data = host.checkpoints.read_index_bytes(str(act.facts["checkpoint_workload"]), str(command.checkpoint_id))
+    if digest_bytes(data) != act.facts["index_digest"]:
         raise IntegrityError(
             f"the index of checkpoint {command.checkpoint_id} is not the one that was sealed",
             code="index_changed",
             remedy="somebody changed the object store; take a new checkpoint",
         )
-    return index
+    return parse_index(data)
 
 
 def _apply(runtime: ContainerdClient, diff: Descriptor, act: Act) -> None:
