@@ -173,7 +173,7 @@ class Conductor:
         due = _before(step.dispatched_at, now - timedelta(seconds=RESEND_S))
         if engine.must_answer(job, step):
             if not silent and (due or _restarted_since(host, step.dispatched_at)):
-                self._resend(job, step, self._question(job, step, host))
+                self._ask(job, step, self._question(job, step, host))
             elif due and engine.lets_source_run(step):
                 self._tell_guard(job, step)
         elif silent:
@@ -193,6 +193,13 @@ class Conductor:
             return StepAction.RUN
         forgotten = _restarted_since(host, step.started_at) or engine.overdue(job, step, self._now())
         return StepAction.OBSERVE if forgotten or step.failure else StepAction.RUN
+
+    def _ask(self, job: Job, step: Step, question: StepAction) -> None:
+        """Ask again; the first look goes by way of a doubt, which raises the epoch."""
+        if question is StepAction.OBSERVE and step.failure is None:
+            self._move(job.id, lambda j: engine.doubt(j, step, self._now()))
+        else:
+            self._resend(job, step, question)
 
     def _tell_guard(self, job: Job, step: Step) -> None:
         """The source may run again and its worker is dead: its guard, which asks, can let it."""
@@ -262,8 +269,8 @@ class Conductor:
                 return job, None, StepAction.RUN
             if decision.action is StepAction.RUN and self._must_wait(tx, job, decision.step):
                 return job, None, StepAction.RUN
-            if decision.action is StepAction.RUN and engine.leaves_last_way_back(job, decision.step):
-                job = shut_out(tx, job)
+            if decision.action is StepAction.OBSERVE or engine.leaves_last_way_back(job, decision.step):
+                job = shut_out(tx, job)  # what is seen must stay true: no late copy of the step may change it
             job = engine.begin(job, decision.step, decision.action, now)
             step = job.steps[decision.step.position]
             if step.name not in DECISIONS:

@@ -154,6 +154,20 @@ def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
     return fail_step(job, step, MigratorError.from_dict(outcome.failure or {}), now, outcome.duration_s)
 
 
+def doubt(job: Job, step: Step, now: datetime) -> Job | None:
+    """The job when no answer about a step can be expected any more; None when it has come meanwhile."""
+    current = job.steps[step.position]
+    if current.attempt != step.attempt or current.status is not StepStatus.STARTED or current.failure is not None:
+        return None
+    return with_step(job, replace(current, finished_at=now, failure=_lost(step).to_dict()), now)
+
+
+def _lost(step: Step) -> Unavailable:
+    return Unavailable(
+        f"step {step.name} was lost with its worker and has had no effect", code="worker_lost", host=step.host
+    )
+
+
 def fail_step(job: Job, step: Step, error: MigratorError, now: datetime, duration_s: float | None = None) -> Job:
     """The job after a step failed: again where nobody waits or there is no way back, otherwise back."""
     failed = replace(step, status=StepStatus.FAILED, finished_at=now, duration_s=duration_s, failure=error.to_dict())
@@ -223,7 +237,9 @@ def must_answer(job: Job, step: Step) -> bool:
 
 
 def leaves_last_way_back(job: Job, step: Step) -> bool:
-    """Whether this step is the first from which there is no way back."""
+    """Whether this step is the first from which there is no way back, and has not begun."""
+    if step.status is not StepStatus.PENDING:
+        return False
     before = job.steps[step.position - 1] if step.position else None
     return _line(job, step).forward_only and not (before and _line(job, before).forward_only)
 
@@ -247,10 +263,7 @@ def _conclude_look(job: Job, step: Step, outcome: Outcome, now: datetime) -> Job
     if seen == "done":
         return with_step(job, replace(step, status=StepStatus.DONE, finished_at=now, failure=None), now)
     if seen == "absent":
-        lost = Unavailable(
-            f"step {step.name} was lost with its worker and has had no effect", code="worker_lost", host=step.host
-        )
-        return fail_step(job, step, MigratorError.from_dict(step.failure) if step.failure else lost, now)
+        return fail_step(job, step, MigratorError.from_dict(step.failure) if step.failure else _lost(step), now)
     return None
 
 
