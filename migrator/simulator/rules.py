@@ -50,8 +50,8 @@ BACKWARD = (StepStatus.UNDOING, StepStatus.UNDONE)
 ALIVE = (TaskState.RUNNING, TaskState.FROZEN)
 
 
-class Violation(AssertionError):
-    """A rule was broken."""
+class Violation(BaseException):
+    """A rule was broken. No code that is tested may catch this."""
 
 
 @dataclass(slots=True)

@@ -128,7 +128,7 @@ def single_faults(scenario: str, *, variants: bool = True) -> Iterator[Run]:
 
 
 def races(scenario: str) -> Iterator[Run]:
-    """An answer that comes twice while the controller that took it first is held up: both decide about one job at once."""
+    """An answer that comes twice while the controller that took it first is held up: both decide about one job."""
     points = points_of(scenario)
     for number, (_, what) in enumerate(points, start=1):
         if what.startswith("receive to control"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from migrator.errors import MigratorError
 from migrator.models.memory import MemoryJobs, MemoryWorkloads
 from migrator.models.phase import JobKind
-from migrator.models.values import Job, Workload
+from migrator.models.values import Job, Step, Workload
 from migrator.service import conductor, decisions, engine
 from migrator.service.conductor import Conductor
 from migrator.service.fence import Fence
@@ -20,7 +21,17 @@ from migrator.service.guards import Guards
 from migrator.service.ledger import Ledger, key_of
 from migrator.service.pause_guard import PauseGuard
 from migrator.service.plans import PLANS
-from migrator.simulator.runs import Run, late_commands, perform, races, random_run, single_faults, turned_back
+from migrator.simulator.faults import Fault, Kind, Place
+from migrator.simulator.runs import (
+    Run,
+    late_commands,
+    perform,
+    points_of,
+    races,
+    random_run,
+    single_faults,
+    turned_back,
+)
 from migrator.simulator.steps import STEPS, Acts, Here, Upload
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
@@ -34,8 +45,40 @@ def seeds() -> Iterator[Run]:
     return (random_run(seed) for seed in range(1, LIMIT))
 
 
-def singles() -> Iterator[Run]:
-    return chain(single_faults("migration", variants=False), turned_back("migration", variants=False))
+def singles(*kinds: Kind) -> Iterator[Run]:
+    """Single faults of some kinds, or of all, in an order that soon has been everywhere."""
+    runs = [*single_faults("migration"), *turned_back("migration")]
+    chosen = [run for run in runs if not kinds or {fault.kind for fault in [*run.schedule.values()][-1]} & {*kinds}]
+    Random(1).shuffle(chosen)
+    return iter(chosen)
+
+
+def around_the_restore() -> Iterator[Run]:
+    """Single faults at the points of a restore that is under way."""
+    points = points_of("migration")
+    return (run for run in singles() if "restore run" in points[max(run.schedule) % len(points) - 1][1])
+
+
+def slow_stores() -> Iterator[Run]:
+    """Transfers that outlast the freeze budget, and not the limit of their step."""
+    for number, (place, _) in enumerate(points_of("migration"), start=1):
+        if place is Place.STORE:
+            yield Run("migration", {number: [Fault(Kind.STORE_SLOW, for_s=40.0)]})
+
+
+def late_restores() -> Iterator[Run]:
+    """The command to restore is late, its worker was restarted meanwhile, and then does not listen for a while."""
+    sent = next(
+        number for number, (_, what) in enumerate(points_of("migration"), start=1) if "beta restore run" in what
+    )
+    random = Random(1)
+    while True:
+        schedule = {
+            sent: [Fault(Kind.DELAY, for_s=random.uniform(1.0, 8.0))],
+            sent + 1: [Fault(Kind.CRASH, "beta", 0.3)],
+            sent + random.randint(2, 12): [Fault(Kind.STOP, "beta", random.uniform(0.5, 6.0))],
+        }
+        yield Run("migration", schedule, seed=random.randint(1, 10**6))
 
 
 def rivals() -> Iterator[Run]:
@@ -70,12 +113,9 @@ def deaf_promise(patch: Patch) -> None:
     patch.setattr(Guards, "promise", lambda *_: None)
 
 
-def promise_to_a_resumed_source(patch: Patch) -> None:
+def source_that_ran_is_given_away(patch: Patch) -> None:
+    """Neither guard nor task is asked whether the source stood still all the time."""
     patch.setattr(Guards, "_watches", lambda _self, record: record is not None)
-
-
-def dump_of_a_running_source(patch: Patch) -> None:
-    patch.setattr(Guards, "check", lambda *_: None)
     patch.setattr("migrator.simulator.steps.check_paused", lambda *_: None)
 
 
@@ -96,6 +136,11 @@ def save_without_compare(patch: Patch) -> None:
         return real(self, replace(before, version=self.get(before.id).version), after)
 
     patch.setattr(MemoryJobs, "save", save)
+
+
+def nothing_compares(patch: Patch) -> None:
+    commit_without_compare(patch)
+    save_without_compare(patch)
 
 
 def refusal_of_another_decision(patch: Patch) -> None:
@@ -121,10 +166,24 @@ def no_claim(patch: Patch) -> None:
     patch.setattr(MemoryJobs, "_rival", lambda *_: False)
 
 
+def look_without_epoch(patch: Patch) -> None:
+    patch.setattr(Conductor, "_ask", Conductor._resend)
+
+
 def source_first(patch: Patch) -> None:
-    """The source is resumed before the restored task is gone and the commit is taken back."""
+    """The source is resumed before the restored task is gone and the commit is taken back.
+
+    The look before it has raised the epoch on the target, which is a protection of its own: it goes too.
+    """
+    look_without_epoch(patch)
     real = engine.undo_order
-    patch.setattr(engine, "undo_order", lambda job: sorted(real(job), key=lambda step: step.position))
+
+    def order(job: Job) -> list[Step]:
+        due = real(job)
+        owners = [step for step in due if step.name in ("freeze", "commit", "restore")]
+        return [*reversed(owners), *(step for step in due if step not in owners)]
+
+    patch.setattr(engine, "undo_order", order)
 
 
 def strictly_backwards(patch: Patch) -> None:
@@ -191,12 +250,6 @@ def blobs_before_index(patch: Patch) -> None:
     patch.setattr(CheckpointStore, "remove", remove)
 
 
-def early_end(patch: Patch) -> None:
-    """A fetch that trusts what it gets."""
-    patch.setattr("migrator.storage.checkpoints.checked", lambda chunks, **_: chunks)
-    patch.setattr("migrator.storage.memory.size_mismatch", lambda *_: MigratorError("ignored"))
-
-
 @dataclass(frozen=True)
 class Mutant:
     protection: str
@@ -209,21 +262,21 @@ class Mutant:
 MUTANTS = (
     Mutant("hosts refuse lower epochs (fence)", no_fence, late, (1, 4, 6)),
     Mutant("the epoch rises when a job turns back", no_epoch_at_the_turn, late, (1, 4, 6)),
-    Mutant("the pause guard resumes a source", blind_guard, singles, (3,)),
+    Mutant("the pause guard resumes a source", blind_guard, lambda: singles(Kind.CRASH), (3,)),
     Mutant("after the promise the guard waits", deaf_promise, seeds, (1,)),
-    Mutant("no promise for a source that was resumed", promise_to_a_resumed_source, seeds, (1,)),
-    Mutant("a dump counts only if the source stayed frozen", dump_of_a_running_source, seeds, (1,)),
-    Mutant("the commit compares the epoch", commit_without_compare, collisions, (1, 2, 4)),
-    Mutant("a job's row compares its version", save_without_compare, collisions, (1, 2, 4)),
+    Mutant("a source that ran is not given away", source_that_ran_is_given_away, slow_stores, (1, 7)),
+    Mutant("a job's row compares its version", save_without_compare, collisions, (1, 2, 4, 7)),
+    Mutant("the commit compares the epoch (the row does not)", nothing_compares, collisions, (1, 2, 4, 7)),
     Mutant("a refusal concerns the job as it was", refusal_of_another_decision, collisions, (1, 2)),
     Mutant("a claim keeps other jobs away", no_claim, rivals, (1, 2, 4, 6, 7)),
-    Mutant("the restored task goes before the source resumes", source_first, singles, (1,)),
+    Mutant("the restored task goes before the source resumes", source_first, late_restores, (1, 4)),
+    Mutant("a look raises the epoch", look_without_epoch, late_restores, (1, 4)),
     Mutant("who runs is settled before it is swept", strictly_backwards, singles, (3,)),
-    Mutant("about a restore nobody guesses", guess_about_a_restore, singles, (1,)),
+    Mutant("about a restore nobody guesses", guess_about_a_restore, around_the_restore, (1,)),
     Mutant("success only after the proof", no_proof, singles, (9,)),
-    Mutant("a host remembers what it has done and undone", forgetful_ledger, late, (1, 4, 6)),
+    Mutant("a host remembers what it has done and undone", forgetful_ledger, lambda: singles(Kind.DUPLICATE), (4,)),
     Mutant("blobs first, index last", index_first, singles, (5,)),
-    Mutant("a seal looks at every blob", seal_unseen, singles, (2, 5)),
+    Mutant("a seal looks at every blob", seal_unseen, lambda: singles(Kind.STORE_KEEPS_LESS), (5,)),
     Mutant("a removal takes the index first", blobs_before_index, singles, (5,)),
 )
 
