@@ -7,7 +7,7 @@ MOVES ?= 200
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab-up lab-down test test-fast soak check format protos clean
+.PHONY: help setup demo lab-up lab-down test test-fast simulate soak check format protos clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ test-fast: setup ## Run what needs neither root nor servers, in under a minute
 
 soak: setup ## Move a program back and forth while things break at random (MOVES=200, SEED=N)
 	@MOVES=$(MOVES) SEED=$(SEED) $(BIN)/python -m tests.soak
+
+SEEDS ?= 10000
+FIRST_SEED ?= 1
+simulate: setup ## Run SEEDS simulated jobs with random faults, from FIRST_SEED on; exit 1 if a rule was broken
+	@$(BIN)/python -m migrator.simulator --runs $(SEEDS) --first-seed $(FIRST_SEED)
 
 check: setup ## Style, types, layers, fresh stubs: what CI checks before the tests
 	$(BIN)/ruff check .

@@ -70,6 +70,7 @@ class Protections:
 
     fence: bool = True
     epoch_at_turn: bool = True
+    epoch_at_look: bool = True
     compare: bool = True
     promise: bool = True
     guard: bool = True
@@ -258,7 +259,8 @@ class Model:
         if command not in state.messages:
             yield f"sends {state.step} again", replace(state, messages=_with(state.messages, command))
         if state.step == "restore" and self._with.look_first:
-            yield "doubts the restore", _send(replace(state, epoch=self._raised(state)), "look")
+            epoch = self._raised(state) if self._with.epoch_at_look else state.epoch
+            yield "doubts the restore", _send(replace(state, epoch=epoch), "look")
         may_give_up = state.step in ("freeze", "promise") or (state.step == "restore" and not self._with.look_first)
         if may_give_up:
             yield f"gives {state.step} up", self._turn_back(state)

@@ -270,7 +270,6 @@ MUTANTS = (
     Mutant("a refusal concerns the job as it was", refusal_of_another_decision, collisions, (1, 2)),
     Mutant("a claim keeps other jobs away", no_claim, rivals, (1, 2, 4, 6, 7)),
     Mutant("the restored task goes before the source resumes", source_first, late_restores, (1, 4)),
-    Mutant("a look raises the epoch", look_without_epoch, late_restores, (1, 4)),
     Mutant("who runs is settled before it is swept", strictly_backwards, singles, (3,)),
     Mutant("about a restore nobody guesses", guess_about_a_restore, around_the_restore, (1,)),
     Mutant("success only after the proof", no_proof, singles, (9,)),

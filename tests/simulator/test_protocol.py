@@ -18,7 +18,9 @@ def test_no_order_of_events_breaks_the_protocol() -> None:
     assert verdict.states > 1000
 
 
-@pytest.mark.parametrize("missing", ["fence", "epoch_at_turn", "compare", "promise", "guard", "look_first"])
+@pytest.mark.parametrize(
+    "missing", ["fence", "epoch_at_turn", "epoch_at_look", "compare", "promise", "guard", "look_first"]
+)
 def test_a_missing_protection_is_noticed(missing: str) -> None:
     verdict = search(replace(ALL, **{missing: False}), crashes=3, tricks=2)
     print(missing, *told(verdict), sep="\n  ")
