@@ -87,7 +87,7 @@ def test_threads_whose_counters_do_not_add_up_say_so() -> None:
     assert circle.look()["ok"] is False
 
 
-@pytest.mark.parametrize("name", ["ticker.py", "counter.sh", "threads.py", "tree.py", "files.py"])
+@pytest.mark.parametrize("name", ["ticker.py", "counter.sh", "threads.py", "tree.py", "files.py", "ledger.py"])
 def test_programs_come_with_the_package_and_start_by_themselves(name: str) -> None:
     assert read_program(name).startswith(b"#!/")
 
