@@ -6,11 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROGRAM = "criu"
+RUNTIME = "runc"
+LOOK_S = 0.5
 UNMOUNT_S = 10.0
 
 
@@ -19,10 +22,28 @@ def end_criu(*directories: Path) -> None:
 
     A task that it held runs on, or stays as frozen as it was: the kernel lets go of it.
     """
-    for process in Path("/proc").iterdir():
-        with suppress(OSError):  # it has just ended
-            if process.name.isdigit() and _is_criu(process) and _works_in(process, directories):
-                os.kill(int(process.name), signal.SIGKILL)
+    _kill(_at_work(directories))
+
+
+@contextmanager
+def ending_lost_criu(*directories: Path) -> Iterator[None]:
+    """Meanwhile end every CRIU process whose CRIU was killed.
+
+    CRIU's helpers do not notice its death. They hold its end of the line to runc, which would wait for ever.
+    """
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(LOOK_S):
+            _end_lost(directories)
+
+    watcher = threading.Thread(target=watch, name="lost-criu", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
 
 
 def remove_tree(directory: Path) -> None:
@@ -43,8 +64,38 @@ def _mounts_below(directory: Path) -> list[str]:
     return sorted((place for place in places if place.startswith(f"{directory}/")), reverse=True)
 
 
-def _is_criu(process: Path) -> bool:
-    return (process / "comm").read_text().strip() == PROGRAM
+def _end_lost(directories: tuple[Path, ...]) -> None:
+    """End what works there, unless the CRIU that the runtime started is among it."""
+    working = _at_work(directories)
+    if not any(_was_asked(process) for process in working):
+        _kill(working)
+
+
+def _kill(processes: list[Path]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(int(process.name), signal.SIGKILL)
+
+
+def _at_work(directories: tuple[Path, ...]) -> list[Path]:
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):  # it has just ended
+            if process.name.isdigit() and _name(process) == PROGRAM and _works_in(process, directories):
+                found.append(process)
+    return found
+
+
+def _was_asked(process: Path) -> bool:
+    try:
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        return _name(Path("/proc") / parent) == RUNTIME
+    except OSError:
+        return False
+
+
+def _name(process: Path) -> str:
+    return (process / "comm").read_text().strip()
 
 
 def _works_in(process: Path, directories: tuple[Path, ...]) -> bool:

@@ -26,7 +26,13 @@ from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
-from migrator.service.steps.work import end_job_criu, new_image_directory, remove_work_directory, work_directory
+from migrator.service.steps.work import (
+    end_job_criu,
+    new_image_directory,
+    remove_work_directory,
+    watching_criu,
+    work_directory,
+)
 
 
 class Dump(HostStep):
@@ -86,7 +92,8 @@ def _dump_memory(host: Host, act: Act, task: Task, images: Path) -> None:
     options = CheckpointOptions(image_path=str(images), work_path=str(work_path))
     begun = time.monotonic()
     try:
-        task.checkpoint_memory(options, timeout_s=limit_s)
+        with watching_criu(host, act):
+            task.checkpoint_memory(options, timeout_s=limit_s)
     except MigratorError as error:
         if time.monotonic() - begun >= limit_s:
             end_job_criu(host, act)

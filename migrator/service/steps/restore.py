@@ -32,7 +32,12 @@ from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
 from migrator.service.steps.inspect_target import restored_name, restored_snapshot_key
 from migrator.service.steps.restored_spec import renamed, with_loopback
-from migrator.service.steps.work import image_directory, remove_work_directory, work_directory
+from migrator.service.steps.work import (
+    image_directory,
+    remove_work_directory,
+    watching_criu,
+    work_directory,
+)
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
 
 SEEN = {ProcessState.RUNNING: "done", ProcessState.CREATED: "absent", ProcessState.STOPPED: "absent"}
@@ -59,7 +64,8 @@ class Restore(HostStep):
         container = _read_record(runtime, index, act)
         _create(runtime, container)
         try:
-            task = _start(host, runtime, act, container, _restored_io(index))
+            with watching_criu(host, act):
+                task = _start(host, runtime, act, container, _restored_io(index))
         except MigratorError as error:
             log = work_directory(host, act) / "restore.log"
             raise explain_failure("restore", container.id, error, log) from error

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from migrator.criu.leftovers import end_criu, remove_tree
+from migrator.criu.leftovers import end_criu, ending_lost_criu, remove_tree
 from migrator.errors import ResourceExhausted
 from migrator.service.host import Act, Host
 
@@ -62,6 +63,11 @@ def remove_images(host: Host, act: Act) -> None:
     """Remove this job's images and leave the logs."""
     shutil.rmtree(_in_memory(host, act) / "images", ignore_errors=True)
     shutil.rmtree(_on_disk(host, act), ignore_errors=True)
+
+
+def watching_criu(host: Host, act: Act) -> AbstractContextManager[None]:
+    """While CRIU works for this job, see to it that its death is noticed."""
+    return ending_lost_criu(_in_memory(host, act), _on_disk(host, act))
 
 
 def end_job_criu(host: Host, act: Act) -> None:
