@@ -87,9 +87,13 @@ def _at_work(directories: tuple[Path, ...]) -> list[Path]:
 
 
 def _was_asked(process: Path) -> bool:
+    """Whether this is the CRIU that the runtime started. The first process of a restored container also has the runtime
+    for a parent, but a pid namespace of its own.
+    """
     try:
-        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
-        return _name(Path("/proc") / parent) == RUNTIME
+        parent = Path("/proc") / (process / "stat").read_text().rpartition(")")[2].split()[1]
+        beside = os.path.samestat((process / "ns/pid").stat(), (parent / "ns/pid").stat())
+        return beside and _name(parent) == RUNTIME
     except OSError:
         return False
 
