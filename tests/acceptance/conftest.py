@@ -41,9 +41,8 @@ def nothing_left(request: pytest.FixtureRequest, cluster: Cluster, image_objects
     """After a test everything is as it was before it, on all hosts and in the store."""
     before = take_inventory(cluster.lab)
     yield
-    gained, lost = settled_difference(cluster.lab, before, allowed=image_objects)
-    if "keeps_checkpoints" in request.fixturenames:
-        gained = [line for line in gained if not line.startswith("store object")]
+    keeps = "store object" if "keeps_checkpoints" in request.fixturenames else None
+    gained, lost = settled_difference(cluster.lab, before, allowed=image_objects, keeps=keeps)
     assert not gained, "left over"
     assert not lost, "missing afterwards"
 

@@ -142,6 +142,7 @@ def settled_difference(
     before: Inventory,
     *,
     allowed: frozenset[str] = frozenset(),
+    keeps: str | None = None,
     moved: str | None = None,
     timeout_s: float = 15.0,
 ) -> tuple[list[str], list[str]]:
@@ -151,6 +152,7 @@ def settled_difference(
         lab: Where to look.
         before: How it was.
         allowed: What may have come.
+        keeps: Lines that begin so may have come, too.
         moved: A container that may be on another host now; it is no difference if it is there with all it had.
         timeout_s: How long to look again.
     """
@@ -158,6 +160,8 @@ def settled_difference(
     while True:
         now = take_inventory(lab)
         gained, lost = sorted(now.found - before.found - allowed), sorted(before.found - now.found)
+        if keeps is not None:
+            gained = [line for line in gained if not line.startswith(keeps)]
         if moved is not None:
             gained, lost = _without_moved(gained, lost, moved)
         if not (gained or lost) or time.monotonic() > deadline:
