@@ -7,6 +7,7 @@ and only if its worker is dead, does it ask the object store for the verdict.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -18,9 +19,6 @@ from pathlib import Path
 from migrator.containerd import ContainerdClient, try_to_thaw
 from migrator.errors import MigratorError, NotFound
 from migrator.service.guards import GuardFile, GuardRecord, GuardState, started_ticks
-from migrator.settings import load_settings
-from migrator.storage import open_store
-from migrator.storage.verdicts import Verdicts
 
 LOOK_S = 0.1
 CALL_LIMIT_S = 5.0
@@ -129,8 +127,9 @@ def main(path: Path) -> None:
 
 
 def ask_store(job_id: str) -> bool:
-    """Ask the object store that the worker's settings name; they are this process's own."""
-    return Verdicts(open_store(load_settings())).lets_run(job_id)
+    """Ask the object store. Settings and store are a third of this program's start, and a freeze waits for that."""
+    asking = importlib.import_module("migrator.service.verdict_question")
+    return bool(asking.ask_store(job_id))
 
 
 def _say(words: str) -> None:
