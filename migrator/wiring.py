@@ -69,19 +69,21 @@ def run_controller(settings: Settings) -> int:
     configure_logging(settings)
     database = open_database(settings)
     app = build_app(settings.broker_url.get_secret_value())
+    line = control.HostLine(app)
     objects = open_store(settings)
+    checkpoints = CheckpointStore(objects)
     conductor = Conductor(
         database,
-        control.HostLine(app),
-        control_steps(database, CheckpointStore(objects)),
+        line,
+        control_steps(database, checkpoints),
         host_silent_s=settings.host_silent_s,
         let_run=Verdicts(objects).let_run,
         freezes_per_host=settings.freezes_per_host,
     )
-    control.register(app, conductor, Referee(database, control.HostLine(app)))
+    control.register(app, conductor, Referee(database, line))
     tickers = [
         Ticker("tick", TICK_S, conductor.tick),
-        Ticker("sweep", STORE_SWEEP_S, StoreKeeper(database, CheckpointStore(objects)).sweep),
+        Ticker("sweep", STORE_SWEEP_S, StoreKeeper(database, checkpoints).sweep),
     ]
     return run_worker(app, queue=CONTROL_QUEUE, name="controller", slots=CONTROLLER_SLOTS, tickers=tickers, purge=False)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from migrator.errors import Unavailable
 from migrator.models.values import Facts, Outcome, StepCommand
-from migrator.service.messages import pack_command, pack_outcome, unpack_command, unpack_outcome
+from migrator.service.messages import COMMAND, OUTCOME
 from migrator.simulator.faults import CONTROL, Fault, Kind, Place
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def _delays_s(fate: Fault | None) -> tuple[float, ...]:
 
 def _over_the_wire(body: StepCommand | Outcome | str) -> StepCommand | Outcome | str:
     if isinstance(body, StepCommand):
-        return unpack_command(pack_command(body))
-    return unpack_outcome(pack_outcome(body)) if isinstance(body, Outcome) else body
+        return COMMAND.unpack(COMMAND.pack(body))
+    return OUTCOME.unpack(OUTCOME.pack(body)) if isinstance(body, Outcome) else body
 
 
 def _about(body: StepCommand | Outcome | str) -> str:

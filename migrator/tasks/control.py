@@ -11,17 +11,7 @@ from migrator.models.housekeeping import Clearance, Examination, Question
 from migrator.models.values import ContainerView, Facts, Outcome, StepCommand
 from migrator.service.conductor import Conductor
 from migrator.service.housekeeping.referee import Referee
-from migrator.service.messages import (
-    pack_clearance,
-    pack_command,
-    pack_examination,
-    pack_outcome,
-    pack_question,
-    pack_views,
-    unpack_outcome,
-    unpack_question,
-    unpack_views,
-)
+from migrator.service.messages import CLEARANCE, COMMAND, EXAMINATION, OUTCOME, QUESTION, VIEWS
 from migrator.tasks.app import CONTROL_QUEUE, host_queue, send
 
 ADVANCE = "control.advance"
@@ -41,13 +31,13 @@ def register(app: Celery, conductor: Conductor, referee: Referee) -> None:
     """Give conductor and referee what arrives in the queue."""
 
     def receive(outcome: dict[str, Any]) -> None:
-        conductor.receive(unpack_outcome(outcome))
+        conductor.receive(OUTCOME.unpack(outcome))
 
     def record_containers(host: str, views: list[dict[str, Any]]) -> None:
-        conductor.record_containers(host, unpack_views(views))
+        conductor.record_containers(host, VIEWS.unpack(views))
 
     def judge(host: str, token: str, question: dict[str, Any], sweep: bool) -> None:
-        referee.judge(host, token, unpack_question(question), sweep=sweep)
+        referee.judge(host, token, QUESTION.unpack(question), sweep=sweep)
 
     entries: dict[str, Callable[..., None]] = {
         ADVANCE: conductor.advance,
@@ -70,7 +60,7 @@ class ControllerLine:
 
     def report(self, outcome: Outcome) -> None:
         """Send how an act went."""
-        send(self._app, RECEIVE, CONTROL_QUEUE, pack_outcome(outcome))
+        send(self._app, RECEIVE, CONTROL_QUEUE, OUTCOME.pack(outcome))
 
     def report_progress(self, command: StepCommand, done_bytes: int, total_bytes: int) -> None:
         """Send how far an act is; of no use later, so it expires."""
@@ -83,16 +73,16 @@ class ControllerLine:
 
     def show_containers(self, host: str, views: list[ContainerView]) -> None:
         """Send what runs on the host."""
-        send(self._app, RECORD_CONTAINERS, CONTROL_QUEUE, host, pack_views(views), expires_s=EXPIRES_S)
+        send(self._app, RECORD_CONTAINERS, CONTROL_QUEUE, host, VIEWS.pack(views), expires_s=EXPIRES_S)
 
     def ask_clearance(self, host: str, token: str, question: Question, *, sweep: bool) -> None:
         """Ask which of the things that a host came across nobody needs any more."""
-        args = (host, token, pack_question(question), sweep)
+        args = (host, token, QUESTION.pack(question), sweep)
         send(self._app, JUDGE, CONTROL_QUEUE, *args, expires_s=EXAMINATION_EXPIRES_S)
 
     def show_examination(self, host: str, token: str, examination: Examination) -> None:
         """Send what a host found."""
-        args = (host, token, pack_examination(examination))
+        args = (host, token, EXAMINATION.pack(examination))
         send(self._app, RECORD_EXAMINATION, CONTROL_QUEUE, *args, expires_s=EXAMINATION_EXPIRES_S)
 
 
@@ -104,7 +94,7 @@ class HostLine:
 
     def send_command(self, host: str, command: StepCommand) -> None:
         """Hand a command to a host."""
-        send(self._app, "host.perform", host_queue(host), pack_command(command), expires_s=EXPIRES_S)
+        send(self._app, "host.perform", host_queue(host), COMMAND.pack(command), expires_s=EXPIRES_S)
 
     def ring_controller(self, job_id: str) -> None:
         """Say that a job changed."""
@@ -120,5 +110,5 @@ class HostLine:
 
     def send_clearance(self, host: str, token: str, clearance: Clearance, *, sweep: bool) -> None:
         """Answer a host's question."""
-        args = (token, pack_clearance(clearance), sweep)
+        args = (token, CLEARANCE.pack(clearance), sweep)
         send(self._app, "host.conclude", host_queue(host), *args, expires_s=EXAMINATION_EXPIRES_S)

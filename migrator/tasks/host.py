@@ -10,7 +10,7 @@ from celery import Celery
 from migrator.models.values import ContainerView
 from migrator.service.agent import HostAgent
 from migrator.service.housekeeping.housekeeper import Housekeeper
-from migrator.service.messages import unpack_clearance, unpack_command
+from migrator.service.messages import CLEARANCE, COMMAND
 
 PERFORM = "host.perform"
 LOOK = "host.look"
@@ -28,7 +28,7 @@ def register(
     """Give agent and housekeeper what arrives in the host's queue."""
 
     def perform(command: dict[str, Any]) -> None:
-        agent.perform(unpack_command(command))
+        agent.perform(COMMAND.unpack(command))
 
     def answer() -> None:
         show(look())
@@ -37,7 +37,7 @@ def register(
         housekeeper.ask(token, sweep=sweep)
 
     def conclude(token: str, clearance: dict[str, Any], sweep: bool) -> None:
-        housekeeper.conclude(token, unpack_clearance(clearance), sweep=sweep)
+        housekeeper.conclude(token, CLEARANCE.unpack(clearance), sweep=sweep)
 
     app.task(name=PERFORM)(perform)
     app.task(name=LOOK)(answer)

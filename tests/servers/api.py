@@ -23,7 +23,7 @@ from migrator.models.session import Database
 from migrator.models.values import Checkpoint, ContainerView, Facts, Host, Job, StepStatus
 from migrator.service import engine
 from migrator.service.control_plane import ControlPlane
-from migrator.service.messages import pack_examination
+from migrator.service.messages import EXAMINATION
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
 from tests.unit.storage.samples import Sample
@@ -107,7 +107,7 @@ class ServedApi:
             if host in known:
                 told = replace(known[host], taken_at=known[host].taken_at or datetime.now(UTC))
                 with self.database.transaction() as tx:
-                    tx.examinations.record(token, host, pack_examination(told), datetime.now(UTC))
+                    tx.examinations.record(token, host, EXAMINATION.pack(told), datetime.now(UTC))
 
         self.bell.examines = answer
 

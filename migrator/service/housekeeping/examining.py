@@ -12,7 +12,7 @@ from migrator.errors import MigratorError, Unavailable
 from migrator.models.housekeeping import Check, Examination, HostExamination, Level
 from migrator.models.session import Database
 from migrator.service.identifiers import new_id
-from migrator.service.messages import unpack_examination
+from migrator.service.messages import EXAMINATION
 
 LOOK_S = 10.0
 """How long a host may take to look at itself."""
@@ -90,7 +90,7 @@ def with_clock(examination: Examination, asked_at: datetime, answered_at: dateti
 def _find(database: Database, token: str) -> Examination | None:
     with database.transaction(write=False) as tx:
         report = tx.examinations.find(token)
-    return unpack_examination(report) if report is not None else None
+    return EXAMINATION.unpack(report) if report is not None else None
 
 
 def _failed(host: str, error: MigratorError) -> HostExamination:

@@ -13,14 +13,7 @@ from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Database
 from migrator.models.values import Job, JobRequest, Workload
 from migrator.service.housekeeping.referee import SETTLED, Referee
-from migrator.service.messages import (
-    pack_clearance,
-    pack_examination,
-    pack_question,
-    unpack_clearance,
-    unpack_examination,
-    unpack_question,
-)
+from migrator.service.messages import CLEARANCE, EXAMINATION, QUESTION
 from migrator.tasks.control import EXPIRES_S
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -37,10 +30,10 @@ class Bench:
         self.referee = Referee(self.database, self, now=lambda: NOW)
 
     def send_clearance(self, host: str, token: str, clearance: Clearance, *, sweep: bool) -> None:
-        self.answers.append((host, token, unpack_clearance(pack_clearance(clearance)), sweep))
+        self.answers.append((host, token, CLEARANCE.unpack(CLEARANCE.pack(clearance)), sweep))
 
     def ask(self, host: str = "alpha", **names: tuple[str, ...]) -> Clearance:
-        question = unpack_question(pack_question(Question(**names)))
+        question = QUESTION.unpack(QUESTION.pack(Question(**names)))
         self.referee.judge(host, "exam-1", question, sweep=True)
         return self.answers[-1][2]
 
@@ -117,12 +110,12 @@ def test_what_a_host_found_is_kept_for_the_one_who_asked(bench: Bench) -> None:
 
     finding = Finding(FindingKind.LEASE, "migrator-x", Fate.DUE, "why", "default", JOB, NOW)
     examination = Examination((finding,), (Check("criu", Level.FINE, "4.2"),), NOW)
-    bench.referee.record("alpha", "exam-1", pack_examination(examination))
+    bench.referee.record("alpha", "exam-1", EXAMINATION.pack(examination))
     bench.referee.record("alpha", "exam-1", {"late": "second answer"})
     with bench.database.transaction(write=False) as tx:
         assert tx.examinations.find("exam-2") is None
-        assert unpack_examination(tx.examinations.find("exam-1") or {}) == examination
+        assert EXAMINATION.unpack(tx.examinations.find("exam-1") or {}) == examination
     later = Referee(bench.database, bench, now=lambda: NOW + timedelta(hours=2))
-    later.record("alpha", "exam-2", pack_examination(examination))
+    later.record("alpha", "exam-2", EXAMINATION.pack(examination))
     with bench.database.transaction(write=False) as tx:
         assert tx.examinations.find("exam-1") is None
