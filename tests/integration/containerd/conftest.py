@@ -31,7 +31,7 @@ from migrator.lab.recipes import shell_image
 from migrator.lab.service import Service
 
 IMAGE = "migrator.local/counter:1"
-COUNT = ["/bin/sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /count; sleep 0.02; done"]
+COUNT = ["/bin/sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /c && mv /c /count; sleep 0.02; done"]
 NAMESPACES = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "network")]
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CAPABILITIES = ["CAP_KILL", "CAP_DAC_OVERRIDE", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID"]
@@ -122,10 +122,10 @@ class Workshop:
         return (Path(f"/proc/{task.pid}/root") / path.lstrip("/")).read_text()
 
     def count(self, task: Task) -> int:
-        """What the counting program has reached; the file may be caught between truncation and write."""
+        """What the counting program has reached, once it has written something."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            with suppress(FileNotFoundError, ValueError):
+            with suppress(FileNotFoundError, ValueError):  # a program may write in place: empty for a moment
                 return int(self.read(task, "count"))
             time.sleep(0.001)
         raise AssertionError("no count was ever written")
