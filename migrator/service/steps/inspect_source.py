@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from migrator.containerd import (
@@ -22,10 +21,11 @@ from migrator.errors import InternalError, NotFound, PreconditionFailed
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
+from migrator.service.preflight.checks import examine_source, refuse_failures
+from migrator.service.preflight.subject import Subject
 from migrator.service.steps.room import check_content_room
 from migrator.service.steps.work import check_room
 
-RUNC = "io.containerd.runc.v2"
 MEASURES = 20
 """How often changed files are measured until no file vanishes meanwhile."""
 
@@ -46,7 +46,8 @@ class InspectSource(HostStep):
         runtime = host.runtime(act.request.namespace)
         container = find_container(runtime, act.request)
         task = _running_task(runtime, container)
-        _refuse_what_cannot_move(container, task)
+        subject = Subject(host, act.request, runtime, container, task, container.spec_json())
+        refuse_failures(examine_source(subject))
         criu = find_criu(host.settings.criu_path)
         host.objects.probe()
         snapshots = runtime.snapshots(container.snapshotter)
@@ -147,55 +148,4 @@ def _running_task(runtime: ContainerdClient, container: Container) -> Task:
         f"container '{container.id}' is not running (its task is {state.value if task else 'absent'})",
         code="task_not_running",
         remedy=f"start it first: ctr tasks start --detach {container.id}",
-    )
-
-
-def _refuse_what_cannot_move(container: Container, task: Task) -> None:
-    spec = container.spec_json()
-    if container.runtime_name != RUNC:
-        raise _refusal(container, "unsupported_runtime", f"uses the runtime {container.runtime_name}", f"use {RUNC}")
-    if "io.cri-containerd.kind" in container.labels:
-        raise _refusal(container, "cri_container", "belongs to Kubernetes", "move it by its pod's own means")
-    if task.stdio().terminal:
-        raise _refusal(container, "terminal", "has a terminal", "start it without --tty")
-    binds = [mount["destination"] for mount in spec.get("mounts", []) if _is_bind(mount)]
-    if binds:
-        found = ", ".join(binds)
-        raise _refusal(container, "bind_mounts", f"has bind mounts ({found})", "start it without them")
-    _refuse_foreign_namespaces(container, spec)
-    _refuse_odd_destinations(container, spec, Path(f"/proc/{task.pid}/root"))
-
-
-def _refuse_foreign_namespaces(container: Container, spec: dict[str, Any]) -> None:
-    for namespace in spec.get("linux", {}).get("namespaces", []):
-        if namespace.get("path"):
-            fault = f"joins a {namespace['type']} namespace made by somebody else ({namespace['path']})"
-            raise _refusal(container, "joined_namespace", fault, "start it with namespaces of its own")
-    kinds = {namespace["type"] for namespace in spec.get("linux", {}).get("namespaces", [])}
-    if "pid" not in kinds:
-        raise _refusal(container, "host_pid_namespace", "shares the host's pids", "give it a pid namespace of its own")
-
-
-def _refuse_odd_destinations(container: Container, spec: dict[str, Any], root: Path) -> None:
-    """CVE-2026-119101: below runc 1.3.7 a restore follows such destinations out of the container."""
-    for mount in spec.get("mounts", []):
-        destination = str(mount["destination"])
-        linked = any((root / part.relative_to("/")).is_symlink() for part in _ways(destination))
-        if linked or any(sign in destination for sign in "[]:\n"):
-            fault = f"has a mount destination that is a link or holds one of []: ({destination})"
-            raise _refusal(container, "odd_mount_destination", fault, "mount it at a plain path")
-
-
-def _ways(destination: str) -> list[Path]:
-    path = Path("/") / destination
-    return [part for part in (path, *path.parents) if part != Path("/")]
-
-
-def _is_bind(mount: dict[str, Any]) -> bool:
-    return mount.get("type") == "bind" or bool({"bind", "rbind"} & set(mount.get("options", [])))
-
-
-def _refusal(container: Container, code: str, fault: str, remedy: str) -> PreconditionFailed:
-    return PreconditionFailed(
-        f"container '{container.id}' {fault} and cannot be checkpointed", code=code, remedy=remedy
     )

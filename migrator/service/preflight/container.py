@@ -1,0 +1,67 @@
+"""How the container was made: its runtime, its owner, its terminal, its namespaces and its mounts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from migrator.models.preflight import Finding
+from migrator.service.preflight.subject import Subject
+
+RUNC = "io.containerd.runc.v2"
+
+
+def check_runtime(subject: Subject) -> Iterator[Finding]:
+    """Only runc's shim can be told where the images are; a container of Kubernetes belongs to its pod."""
+    runtime = subject.container.runtime_name
+    if runtime != RUNC:
+        yield subject.refusal("runtime", "unsupported_runtime", f"uses the runtime {runtime}", f"use {RUNC}")
+    if "io.cri-containerd.kind" in subject.container.labels:
+        remedy = "move it by its pod's own means"
+        yield subject.refusal("runtime", "cri_container", "belongs to Kubernetes", remedy)
+
+
+def check_terminal(subject: Subject) -> Iterator[Finding]:
+    """The other end of a terminal is a process outside."""
+    if subject.task.stdio().terminal:
+        yield subject.refusal("terminal", "terminal", "has a terminal", "start it without --tty")
+
+
+def check_binds(subject: Subject) -> Iterator[Finding]:
+    """What a bind mount shows lies outside of the container."""
+    binds = [mount["destination"] for mount in subject.spec.get("mounts", []) if _is_bind(mount)]
+    if binds:
+        found = ", ".join(binds)
+        yield subject.refusal("mounts", "bind_mounts", f"has bind mounts ({found})", "start it without them")
+
+
+def check_namespaces(subject: Subject) -> Iterator[Finding]:
+    """A namespace that somebody else made cannot be remade from the images."""
+    namespaces = subject.spec.get("linux", {}).get("namespaces", [])
+    for namespace in namespaces:
+        if namespace.get("path"):
+            fault = f"joins a {namespace['type']} namespace made by somebody else ({namespace['path']})"
+            yield subject.refusal("namespaces", "joined_namespace", fault, "start it with namespaces of its own")
+    if "pid" not in {namespace["type"] for namespace in namespaces}:
+        remedy = "give it a pid namespace of its own"
+        yield subject.refusal("namespaces", "host_pid_namespace", "shares the host's pids", remedy)
+
+
+def check_destinations(subject: Subject) -> Iterator[Finding]:
+    """CVE-2026-119101: below runc 1.3.7 a restore follows such destinations out of the container."""
+    for mount in subject.spec.get("mounts", []):
+        destination = str(mount["destination"])
+        linked = any((subject.root / part.relative_to("/")).is_symlink() for part in _ways(destination))
+        if linked or any(sign in destination for sign in "[]:\n"):
+            fault = f"has a mount destination that is a link or holds one of []: ({destination})"
+            yield subject.refusal("mounts", "odd_mount_destination", fault, "mount it at a plain path")
+
+
+def _ways(destination: str) -> list[Path]:
+    path = Path("/") / destination
+    return [part for part in (path, *path.parents) if part != Path("/")]
+
+
+def _is_bind(mount: dict[str, Any]) -> bool:
+    return mount.get("type") == "bind" or bool({"bind", "rbind"} & set(mount.get("options", [])))
