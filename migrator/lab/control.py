@@ -142,14 +142,18 @@ def object_store(secrets: LabSecrets) -> ServiceSpec:
     )
 
 
+STARTUP_PACKET = "\0\0\0\x17\0\x03\0\0user\0migrator\0\0"
+"""Length, protocol 3.0, parameters (PostgreSQL's documentation, "Message Formats", StartupMessage)."""
+
+
 def postgresql(secrets: LabSecrets) -> ServiceSpec:
     """Describe PostgreSQL, which makes its cluster at the first start."""
     script = POSTGRESQL_SCRIPT.format(state=STATE_DIR, address=ADDRESS, subnet=f"{ADDRESS}/24")
     return ServiceSpec(
         name="postgresql",
         argv=("sh", "-c", script),
-        # The cluster is initialised with the server down: it listens when the database exists.
-        probes=(Probe(address=(ADDRESS, POSTGRESQL_PORT)),),
+        # It listens before it has recovered, and then refuses; ready is who asks for a password.
+        probes=(Probe(address=(ADDRESS, POSTGRESQL_PORT), send=STARTUP_PACKET, expect="SCRAM-SHA-256"),),
         deadline_s=60.0,
         files={"/run/lab-postgresql/password": secrets.database_password},
         directories=(f"{STATE_DIR}/postgresql",),

@@ -106,8 +106,7 @@ class HostAgent:
         if command.action is StepAction.RUN:
             return step.run(self._host, act)
         if command.action is StepAction.UNDO:
-            step.undo(self._host, act)
-            return {}
+            return step.undo(self._host, act)
         seen = step.observe(self._host, act)
         if seen == "unknown":
             raise OutcomeUnknown(f"step {command.step} of job {command.job_id} cannot be observed")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from migrator.errors import NotFound
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.session import Database
-from migrator.models.values import Checkpoint, Facts, Job
+from migrator.models.values import Facts, Job
+from migrator.service.catalogue import enter_checkpoint
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.oci import FactAnnotation
 
@@ -73,24 +71,8 @@ class Settle(ControlStep):
         """Keep or discard."""
         if job.request.kind is JobKind.MIGRATION and not job.request.keep_checkpoint:
             return self._discard(job)
-        facts = job.facts
-        checkpoint = Checkpoint(
-            id=str(job.checkpoint_id),
-            workload_id=str(job.workload_id),
-            job_id=job.id,
-            host=str(job.request.source_host),
-            namespace=job.request.namespace,
-            container=str(job.request.container),
-            image=str(facts["image"]["name"]),
-            index_digest=str(facts["index_digest"]),
-            size_bytes=int(facts["checkpoint_bytes"]),
-            created_at=datetime.fromisoformat(str(facts["claimed_at"])),
-        )
         with self._database.transaction() as tx:
-            try:
-                tx.checkpoints.get(checkpoint.id)
-            except NotFound:
-                tx.checkpoints.add(checkpoint)
+            enter_checkpoint(tx, job)
         return {}
 
     def _discard(self, job: Job) -> Facts:

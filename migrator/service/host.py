@@ -82,8 +82,14 @@ class HostStep:
         """Perform the act and say what the steps after it need to know."""
         raise NotImplementedError
 
-    def undo(self, host: Host, act: Act) -> None:
-        """Take back whatever `run` did, even half of it; nothing to take back is success."""
+    def undo(self, host: Host, act: Act) -> Facts:
+        """Take back whatever `run` did, even half of it; nothing to take back is success.
+
+        Returns:
+            What the undos after it, and the job's end, need to know.
+        """
+        del host, act
+        return {}
 
     def observe(self, host: Host, act: Act) -> str:
         """Say what is true on the host: `done`, `absent` or `unknown`."""

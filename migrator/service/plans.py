@@ -81,8 +81,8 @@ CHECKPOINT = (
     Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
     Line("thaw", SOURCE, Phase.DUMPING, NOTHING, 20),
     Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 600),
-    Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
     Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
+    Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
 RESTORE = (

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     STOP = "stop"
     REBOOT = "reboot"
     KILL_GUARD = "kill-guard"
+    KILL_TASK = "kill-task"
     CUT = "cut"
     LOSE = "lose"
     DUPLICATE = "duplicate"
@@ -88,6 +89,7 @@ EVERYWHERE = (
     *(Fault(Kind.STOP, who, for_s) for who in (*HOSTS, CONTROL) for for_s in (6.0, 0.6, 40.0)),
     *(Fault(Kind.REBOOT, host, 15.0) for host in HOSTS),
     *(Fault(Kind.KILL_GUARD, host) for host in HOSTS),
+    *(Fault(Kind.KILL_TASK, host) for host in HOSTS),
     *(Fault(Kind.CUT, pair, 8.0) for pair in PAIRS),
     Fault(Kind.STORE_AWAY, for_s=8.0),
     *(Fault(Kind.DISK_FULL, host, 12.0) for host in HOSTS),

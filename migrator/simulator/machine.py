@@ -98,7 +98,8 @@ class Machine:
     worker: Worker | None = None
     boot: int = 0
     up: bool = True
-    rebooted: bool = False
+    tasks_lost: bool = False
+    """A reboot, or the death of its shim, took tasks from this machine."""
     guard_killed: bool = False
     worker_gone_at_s: float | None = None
     disk_full_until_s: float = 0.0
@@ -324,10 +325,15 @@ class Machine:
         self.stop_worker()
         for guard in self.guard_processes.values():
             guard.alive = False
-        self.world.rules.rebooted(self)
-        self.guard_processes, self.tasks, self.guards, self.memory_images = {}, {}, {}, {}
-        self.boot, self.up, self.rebooted = self.boot + 1, False, True
+        self.kill_tasks()
+        self.guard_processes, self.guards, self.memory_images = {}, {}, {}
+        self.boot, self.up = self.boot + 1, False
         self.world.heal_after(for_s, self._come_up)
+
+    def kill_tasks(self) -> None:
+        """Lose every task, as when its shim dies and takes it along; the containers stay."""
+        self.world.rules.tasks_lost(self)
+        self.tasks, self.tasks_lost = {}, True
 
     def stop_worker(self) -> None:
         """Kill the worker: its memory and its acts are gone."""

@@ -3,8 +3,9 @@
 1. At most one copy of a program runs, at any instant; and none runs on from an older moment than it had reached,
    unless a reboot destroyed the younger one. (Two futures of one program are as bad as two copies.)
 2. There is always a recoverable copy: a task that runs or is frozen, or a sealed checkpoint whose blobs are all there.
-   A reboot destroys running and frozen tasks by its nature; from then on a container's record and rw snapshot on a disk
-   count too: containerd starts it again from there.
+   A reboot, or the death of its shim, destroys a task by its nature; from then on a container's record and rw snapshot
+   on a disk count too: containerd starts it again from there. Not so if what was destroyed stood still and had been
+   sealed: then its checkpoint must stay.
 3. A frozen source with an armed guard runs again within the freeze budget, and within 5 s after its worker died. While
    CRIU works on a task nobody can resume it: that time does not count. No source is frozen without a guard, unless the
    guard was killed. After the promise the source waits for the verdict.
@@ -61,7 +62,9 @@ class Program:
     lived_s: float = 0.0
     """The latest moment of its life that it has reached."""
     destroyed: bool = False
-    """A reboot took its latest moments."""
+    """A reboot, or the death of its shim, took its latest moments."""
+    only_sealed: bool = False
+    """What was destroyed stood still and had been sealed: no moment was lost, as long as the checkpoint stays."""
 
 
 class Rules:
@@ -84,17 +87,18 @@ class Rules:
                 self.broken(1, f"two copies of {task.memory.program} run, the second on {machine.name}")
         if task.memory.lived_s < program.lived_s - 1e-6 and not program.destroyed:
             self.broken(1, f"{task.memory.program} runs on {machine.name} from an older moment than it had reached")
-        program.lived_s, program.destroyed = task.memory.lived_s, False
+        program.lived_s, program.destroyed, program.only_sealed = task.memory.lived_s, False, False
 
     def after_run(self, memory: Memory) -> None:
         """A task that ran was frozen or ended."""
         self.programs[memory.program].lived_s = memory.lived_s
 
-    def rebooted(self, machine: Machine) -> None:
+    def tasks_lost(self, machine: Machine) -> None:
         """A machine loses its tasks."""
         for task in machine.tasks.values():
             program = self.programs.setdefault(task.memory.program, Program(task.memory.lived_s))
             program.destroyed = True
+            program.only_sealed = task.state is TaskState.FROZEN and task.memory in self._sealed()
 
     def effect(self, machine: Machine, act: Act, what: str) -> None:
         """Rule 4: a step changes something on a host."""
@@ -173,18 +177,19 @@ class Rules:
             self.broken(3, f"{job.id} sweeps ({sweeping.name}) while its source is still frozen")
 
     def _check_recoverable(self, program: str) -> None:
-        if program in self._sealed() or self._on_disk(program):
+        sealed = {memory.program for memory in self._sealed()}
+        if program in sealed or (self._on_disk(program) and not self.programs[program].only_sealed):
             return
         self.broken(2, f"there is no recoverable copy of {program}")
 
-    def _sealed(self) -> set[str]:
-        """The programs of which a whole checkpoint is in the store."""
+    def _sealed(self) -> set[Memory]:
+        """The moments of programs of which a whole checkpoint is in the store."""
         objects = self._world.store.objects()
         found = set()
         for key, data in objects.items():
             if layout.parse_index_key(key) and not self._missing(data, objects):
                 found |= {
-                    Memory.from_bytes(objects[blob]).program
+                    Memory.from_bytes(objects[blob])
                     for blob in self._named(data)
                     if objects[blob].count(b"|") == 2 and objects[blob].startswith(MARKER.encode())
                 }
@@ -193,7 +198,7 @@ class Rules:
     def _on_disk(self, program: str) -> bool:
         for machine in self._world.machines.values():
             record = machine.containers.get(program)
-            if machine.rebooted and record is not None and record.snapshot_key in machine.snapshots:
+            if machine.tasks_lost and record is not None and record.snapshot_key in machine.snapshots:
                 return True
         return False
 
@@ -242,14 +247,14 @@ class Rules:
         """Whether the documents send this case to an operator."""
         ended = next(step for step in job.steps if step.name == "prove" or step is job.steps[-1])
         lost = ended.name == "prove" and ended.status is StepStatus.FAILED
-        return self._world.operator_allowed or (lost and self._world.machines[str(ended.host)].rebooted)
+        return self._world.operator_allowed or (lost and self._world.machines[str(ended.host)].tasks_lost)
 
     def _check_source_runs(self, job: Job) -> None:
         host, name = str(job.request.source_host), str(job.request.container)
         machine = self._world.machines[host]
         task = machine.tasks.get(name)
         moved = any(name in other.containers for other in self._world.machines.values() if other is not machine)
-        if task is None and not machine.rebooted and not moved:
+        if task is None and not machine.tasks_lost and not moved:
             self.broken(7, f"{job.id} is {job.phase.value} and its source is gone")
         if task is not None and task.state is not TaskState.RUNNING:
             self.broken(7, f"{job.id} is {job.phase.value} and its source is {task.state.value}")

@@ -14,6 +14,7 @@ from migrator.errors import AlreadyExists, IntegrityError, InternalError, NotFou
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
 from migrator.models.values import Facts
+from migrator.service.catalogue import LAST_COPY, SOURCE_GONE
 from migrator.service.guards import Guards
 from migrator.service.host import Act
 from migrator.simulator import programs
@@ -158,7 +159,8 @@ class Freeze(SimulatedStep):
         yield from resume(here, act)
         yield "forget the verdict"
         here.verdicts.forget(act.command.job_id)
-        return {}
+        yield "look whether it lives"
+        return {SOURCE_GONE: str(act.request.container) not in here.machine.tasks}
 
 
 class Thaw(SimulatedStep):
@@ -240,13 +242,24 @@ class Upload(SimulatedStep):
         return {"index_digest": digest, "checkpoint_bytes": size_bytes}
 
     def undo(self, here: Here, act: Act) -> Acts:
-        """Take it out again."""
+        """Take it out again, unless it is the last copy."""
         yield "take the checkpoint out"
+        if act.facts.get(SOURCE_GONE) and (kept := self._last_copy(here, act)):
+            return kept
         parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
         here.checkpoints.remove(act.command.workload_id, str(act.command.checkpoint_id), candidates=parts)
         for part in parts:
             here.checkpoints.abort_uploads(part.digest)
         return {}
+
+    def _last_copy(self, here: Here, act: Act) -> Facts | None:
+        workload_id, checkpoint_id = act.command.workload_id, str(act.command.checkpoint_id)
+        try:
+            index = here.checkpoints.read_index_bytes(workload_id, checkpoint_id)
+            digest = here.checkpoints.seal(workload_id, checkpoint_id, index)
+        except (NotFound, ResourceBusy):
+            return None
+        return {LAST_COPY: True, "index_digest": digest, "checkpoint_bytes": len(index)}
 
     def _bytes(self, here: Here, act: Act, part: Descriptor) -> bytes:
         found = (

@@ -138,7 +138,7 @@ class Worker(Actor):
             host=self.name,
             ok=failure is None,
             duration_s=0.0,
-            facts={} if command.action is StepAction.UNDO else facts,
+            facts=facts,
             failure=failure,
         )
         self._ledger.conclude(command, outcome)

@@ -272,6 +272,8 @@ class World:
                 self.machines[fault.who].reboot(fault.for_s)
             case Kind.KILL_GUARD:
                 self._kill_guards(self.machines[fault.who])
+            case Kind.KILL_TASK:
+                self.machines[fault.who].kill_tasks()
             case Kind.CUT:
                 self._cut(fault)
             case Kind.LOSE | Kind.DUPLICATE | Kind.DELAY:

@@ -8,7 +8,7 @@ from migrator.lab.demo_witness import downtime_s
 from tests.acceptance.cluster import Cluster
 from tests.workloads import WORKLOADS, Running
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.timeout(300)]
 
 ATTEMPTS = 8
 """Other work on the machine lengthens a freeze; it never shortens one."""

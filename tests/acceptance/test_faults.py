@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +136,29 @@ def test_the_same_key_makes_one_job(cluster: Cluster, ticker: Running) -> None:
     assert first["id"] == second["id"]
     assert cluster.wait_for_job(first["id"])["state"] == "succeeded"
     WORKLOADS["ticker"].check(before, Running(cluster["beta"], "demo"))
+
+
+def test_a_program_that_dies_while_it_is_frozen_is_brought_back_from_its_checkpoint(
+    cluster: Cluster, ticker: Running, keeps_checkpoints: None
+) -> None:
+    before, shim = ticker.state(), parent_of(ticker.pid)
+    target = cluster["beta"].host.service("worker")
+    job_id = str(cluster.done("migrate", str(ticker), "beta")["id"])
+    cluster.wait_frozen(ticker)
+    target.signal(signal.SIGSTOP)  # nothing is fetched, so nothing is promised
+    try:
+        cluster.wait_for_step(job_id, "upload", "done")
+        os.kill(shim, signal.SIGKILL)
+    finally:
+        target.signal(signal.SIGCONT)
+    job = cluster.wait_for_job(job_id)
+    assert (job["state"], job["failure"]["code"]) == ("failed", "source_gone"), job
+    assert job["checkpoint_id"] in job["failure"]["remedy"]
+    assert job["checkpoint_id"] in [row["id"] for row in cluster.done("checkpoints", "list")]
+    assert cluster.finish("restore", job["checkpoint_id"], "beta")["state"] == "succeeded"
+    WORKLOADS["ticker"].check(before, Running(cluster["beta"], "demo"))
+
+
+def parent_of(pid: int) -> int:
+    """The shim of a container's first process (proc(5), field 4 of stat)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -250,6 +250,10 @@ def blobs_before_index(patch: Patch) -> None:
     patch.setattr(CheckpointStore, "remove", remove)
 
 
+def last_copy_removed(patch: Patch) -> None:
+    patch.setattr(Upload, "_last_copy", lambda *_: None)
+
+
 @dataclass(frozen=True)
 class Mutant:
     protection: str
@@ -277,6 +281,7 @@ MUTANTS = (
     Mutant("blobs first, index last", index_first, singles, (5,)),
     Mutant("a seal looks at every blob", seal_unseen, lambda: singles(Kind.STORE_KEEPS_LESS), (5,)),
     Mutant("a removal takes the index first", blobs_before_index, singles, (5,)),
+    Mutant("the last copy of a lost program stays", last_copy_removed, lambda: singles(Kind.KILL_TASK), (2,)),
 )
 
 

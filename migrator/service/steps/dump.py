@@ -67,10 +67,11 @@ class Dump(HostStep):
         check_still_frozen(host, act, task)
         return {"parts": [part.to_oci() for part in parts if part], "stdio": asdict(task.stdio())}
 
-    def undo(self, host: Host, act: Act) -> None:
+    def undo(self, host: Host, act: Act) -> Facts:
         """Give up the lease, so that containerd collects the parts, and remove CRIU's files."""
         drop_lease(host.runtime(act.request.namespace), act.lease_id)
         remove_work_directory(host, act)
+        return {}
 
 
 def describe_images(directory: Path) -> Descriptor:

@@ -47,10 +47,11 @@ class Fetch(HostStep):
             memory.result()
         return {"downloaded_bytes": fetching.total_bytes}
 
-    def undo(self, host: Host, act: Act) -> None:
+    def undo(self, host: Host, act: Act) -> Facts:
         """Drop CRIU's files and the snapshot that may hold half of the files; the lease goes with `prepare`."""
         remove_work_directory(host, act)
         drop_snapshot(host.runtime(act.request.namespace), act)
+        return {}
 
 
 class _Fetching:

@@ -11,6 +11,8 @@ from migrator.containerd import ProcessState, Task, try_to_thaw
 from migrator.criu.network_lock import find_lock, remove_lock
 from migrator.errors import InternalError, NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.values import Facts, StepAction
+from migrator.service.catalogue import SOURCE_GONE
+from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.work import end_job_criu
 
@@ -52,13 +54,17 @@ class Freeze(HostStep):
             )
         return {"pause_s": time.monotonic() - begun}
 
-    def undo(self, host: Host, act: Act) -> None:
+    def undo(self, host: Host, act: Act) -> Facts:
         """Let the task run again; one that is gone, or that this job never froze, needs nothing.
 
         The controller may have left a verdict for the guard: it is taken back in any case.
+
+        Returns:
+            `source_gone`: whether the program is no more, so that what was sealed of it is its last copy.
         """
         resume(host, act)
         host.verdicts.forget(act.command.job_id)
+        return {SOURCE_GONE: not _lives(host, act)}
 
 
 class Thaw(HostStep):
@@ -137,6 +143,17 @@ def resume(host: Host, act: Act) -> None:
     if task is not None and act.command.action is StepAction.UNDO:
         _unlock_network(task)
     host.guards.release(act.command.job_id)
+
+
+def _lives(host: Host, act: Act) -> bool:
+    """Whether the program that was inspected, and not a later one of that name, is still there."""
+    try:
+        task = host.runtime(act.request.namespace).task(str(act.request.container))
+        if task.status().state is ProcessState.STOPPED:
+            return False
+    except NotFound:
+        return False
+    return bool(started_ticks(task.pid) == act.facts["source_started"])
 
 
 def _unlock_network(task: Task) -> None:

@@ -50,11 +50,12 @@ class Prepare(HostStep):
         _make_snapshot(leased, act)
         return {"image_downloaded_bytes": fetched_bytes}
 
-    def undo(self, host: Host, act: Act) -> None:
+    def undo(self, host: Host, act: Act) -> Facts:
         """Drop the snapshot and the lease; the base image stays for the next one if it has a name."""
         runtime = host.runtime(act.request.namespace)
         drop_snapshot(runtime, act)
         drop_lease(runtime, act.lease_id)
+        return {}
 
 
 def ensure_lease(runtime: ContainerdClient, lease_id: str) -> None:

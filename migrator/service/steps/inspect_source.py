@@ -19,6 +19,7 @@ from migrator.containerd import (
 from migrator.criu.program import find_criu
 from migrator.errors import InternalError, NotFound, PreconditionFailed
 from migrator.models.values import Facts
+from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
 from migrator.service.preflight.checks import examine_source, refuse_failures
@@ -71,6 +72,7 @@ class InspectSource(HostStep):
             "source_criu": criu.version,
             "source_containerd": runtime.version().version,
             "source_created_at": str(container.created_at),
+            "source_started": started_ticks(task.pid),
         }
 
 

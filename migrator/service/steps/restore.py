@@ -71,20 +71,21 @@ class Restore(HostStep):
             raise explain_failure("restore", container.id, error, log) from error
         return {"pid": task.pid}
 
-    def undo(self, host: Host, act: Act) -> None:
+    def undo(self, host: Host, act: Act) -> Facts:
         """Remove the restored task and container, if they are this job's."""
         runtime = host.runtime(act.request.namespace)
         name = restored_name(act)
         try:
             container = runtime.containers.get(name)
         except NotFound:
-            return
+            return {}
         if container.labels.get(JOB_LABEL) != act.command.job_id:
-            return
+            return {}
         end_task(runtime, name)
         end_remains(container, runtime.namespace)
         delete_container(runtime, name)
         remove_work_directory(host, act)
+        return {}
 
     def observe(self, host: Host, act: Act) -> str:
         """Tell whether this job's container runs here."""

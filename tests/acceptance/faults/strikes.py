@@ -287,7 +287,7 @@ bucket, part, how = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
 listed = s3.list_objects_v2(Bucket=bucket, Prefix="checkpoints/")["Contents"]
-(key,) = [found["Key"] for found in listed]
+key = max(listed, key=lambda found: found["LastModified"])["Key"]
 if part != "index":
     index = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
     (digest,) = [m["digest"] for m in index["manifests"] if part in m.get("annotations", {}).values()]
@@ -300,7 +300,7 @@ else:
     s3.put_object(Bucket=bucket, Key=key, Body=bytes(data[: len(data) // 2] if how == "cut" else data))
 print("done", flush=True)
 """
-"""The store holds one checkpoint, of the job under way."""
+"""The newest checkpoint in the store is that of the job under way."""
 
 
 def damaged(part: str, how: str) -> Strike:

@@ -1,0 +1,64 @@
+"""How a sealed checkpoint comes into the catalogue: because somebody wants it, or because it is all that is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from migrator.errors import NotFound, WorkloadFailed
+from migrator.models.phase import Phase
+from migrator.models.session import Transaction
+from migrator.models.values import Checkpoint, Job
+
+SOURCE_GONE = "source_gone"
+"""Fact of a rollback: the program that was frozen does not live any more."""
+LAST_COPY = "last_copy"
+"""Fact of a rollback: the checkpoint stays in the store, whole, because of that."""
+
+
+def enter_checkpoint(tx: Transaction, job: Job) -> None:
+    """Put a job's checkpoint into the catalogue, once."""
+    facts = job.facts
+    checkpoint = Checkpoint(
+        id=str(job.checkpoint_id),
+        workload_id=str(job.workload_id),
+        job_id=job.id,
+        host=str(job.request.source_host),
+        namespace=job.request.namespace,
+        container=str(job.request.container),
+        image=str(facts["image"]["name"]),
+        index_digest=str(facts["index_digest"]),
+        size_bytes=int(facts["checkpoint_bytes"]),
+        created_at=datetime.fromisoformat(str(facts["claimed_at"])),
+    )
+    try:
+        tx.checkpoints.get(checkpoint.id)
+    except NotFound:
+        tx.checkpoints.add(checkpoint)
+
+
+def keep_last_copy(tx: Transaction, job: Job) -> Job:
+    """The end of a rollback whose program was lost on the way: say so, and what is left of it."""
+    facts = job.facts
+    if job.phase not in (Phase.FAILED, Phase.CANCELLED) or not facts.get(SOURCE_GONE):
+        return job
+    kept = bool(facts.get(LAST_COPY))
+    if kept:
+        enter_checkpoint(tx, job)
+    return replace(job, phase=Phase.FAILED, failure=_tell(job, kept=kept).to_dict())
+
+
+def _tell(job: Job, *, kept: bool) -> WorkloadFailed:
+    request, first = job.request, (job.failure or {}).get("message")
+    state = f"its checkpoint {job.checkpoint_id} is kept" if kept else "it was not sealed yet"
+    remedy = (
+        f"bring it back: migrator restore {job.checkpoint_id} HOST"
+        if kept
+        else f"its files are still there; start it from them: ctr tasks start --detach {request.container}"
+    )
+    return WorkloadFailed(
+        f"container '{request.container}' does not run any more; {state}" + (f" (after: {first})" if first else ""),
+        code=SOURCE_GONE,
+        host=request.source_host,
+        remedy=remedy,
+    )
