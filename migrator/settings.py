@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     guard_patience_s: float = Field(3.0, gt=0, le=5.0)
     """How long a pause guard lets a frozen task wait after its worker died."""
     heartbeat_s: float = Field(1.0, gt=0)
+    sight_s: float = Field(5.0, gt=0)
+    """How often a worker tells what it sees on its host."""
     host_silent_s: float = Field(4.0, gt=0)
     """A host without a heartbeat for this long counts as without a live worker."""
     freezes_per_host: int = Field(2, ge=1)

@@ -29,7 +29,8 @@ from migrator.service.housekeeping.health import check_health
 from migrator.service.housekeeping.housekeeper import Housekeeper
 from migrator.service.housekeeping.referee import Referee
 from migrator.service.housekeeping.store import StoreKeeper
-from migrator.service.inspection import view_containers
+from migrator.service.inspection import look
+from migrator.service.stand_ins import stand_ins
 from migrator.service.steps import HOST_STEPS
 from migrator.settings import Settings
 from migrator.storage import open_store
@@ -76,6 +77,7 @@ def run_controller(settings: Settings) -> int:
         database,
         line,
         control_steps(database, checkpoints),
+        stand_ins(checkpoints),
         host_silent_s=settings.host_silent_s,
         let_run=Verdicts(objects).let_run,
         freezes_per_host=settings.freezes_per_host,
@@ -94,18 +96,22 @@ def run_host_worker(settings: Settings, name: str) -> int:
     app = build_app(settings.broker_url.get_secret_value())
     line = control.ControllerLine(app)
     here = build_host(settings, name)
+
+    def show() -> None:
+        line.show(name, look(here))
+
     housekeeper = Housekeeper(here, line, lambda: check_health(here))
     host.register(
         app,
         HostAgent(here, HOST_STEPS, line.report, line.report_progress),
         housekeeper,
-        look=lambda: view_containers(name, here.containerd),
-        show=lambda views: line.show_containers(name, views),
+        show,
     )
     facts = host_facts(settings, here.containerd)
     began = time.monotonic()
     tickers = [
         Ticker("heartbeat", settings.heartbeat_s, lambda: line.beat(name, facts, time.monotonic() - began)),
+        Ticker("sight", settings.sight_s, show),
         Ticker("housekeeping", HOST_SWEEP_S, housekeeper.ask),
     ]
     return run_worker(

@@ -163,6 +163,13 @@ class HostServicer(services.HostServiceServicer):
             return pb.ExamineHostsResponse(hosts=[examination_message(host) for host in hosts])
         raise AssertionError
 
+    def RemoveHost(self, request: pb.RemoveHostRequest, context: grpc.ServicerContext) -> pb.RemoveHostResponse:  # noqa: N802
+        """See the proto."""
+        with told_to(context):
+            jobs = self._plane.remove_host(request.host, request.actor)
+            return pb.RemoveHostResponse(jobs=[job.id for job in jobs])
+        raise AssertionError
+
 
 class CheckpointServicer(services.CheckpointServiceServicer):
     """The catalogue."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,3 +45,11 @@ def tell(failure: dict[str, Any]) -> None:
     typer.secho(f"Error: {failure['message']}{place}", err=True, fg="red")
     if failure.get("remedy"):
         typer.echo(f"  → {failure['remedy']}", err=True)
+
+
+def who() -> str:
+    """Who asks, as far as this machine can tell."""
+    import getpass
+    import socket
+
+    return f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"

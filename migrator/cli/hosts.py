@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from migrator.cli.arguments import ApiAddress, AsJson
-from migrator.cli.asking import asking, limit, show, tell
-from migrator.errors import KINDS
+from migrator.cli.asking import asking, limit, show, tell, who
+from migrator.errors import KINDS, InvalidRequest
 
 hosts_app = typer.Typer(help="Hosts with a worker.", no_args_is_help=True)
 containers_app = typer.Typer(help="What runs where.", no_args_is_help=True)
@@ -23,6 +23,32 @@ def list_hosts(as_json: AsJson = False, api: ApiAddress = None) -> None:
     with asking(api) as (server, messages):
         answer = server.hosts.ListHosts(messages.ListHostsRequest(), timeout=limit())
     show([host_data(host) for host in answer.hosts], as_json, render.hosts)
+
+
+@hosts_app.command("remove")
+def remove_host(
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Its name.")],
+    gone: Annotated[bool, typer.Option("--gone", help="It is switched off or destroyed; nothing of it runs.")] = False,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Say that a host is gone for good: jobs no longer wait for it, and what it had sealed is kept."""
+    if not gone:
+        raise InvalidRequest(
+            f"whatever is frozen on host '{host}' could run again if the machine comes back",
+            code="not_gone",
+            remedy=f"switch it off for good, then say so: migrator hosts remove {host} --gone",
+        )
+    with asking(api) as (server, messages):
+        request = messages.RemoveHostRequest(host=host, actor=who())
+        jobs = list(server.hosts.RemoveHost(request, timeout=limit()).jobs)
+    show({"host": host, "jobs": jobs}, as_json, _tell_removed)
+
+
+def _tell_removed(data: dict[str, Any]) -> None:
+    typer.echo(f"host {data['host']} is removed")
+    for job in data["jobs"]:
+        typer.echo(f"job {job} goes on without it: migrator jobs show {job}")
 
 
 @containers_app.command("list")

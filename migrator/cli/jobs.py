@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
 from migrator.cli.arguments import ApiAddress, AsJson, state_number
-from migrator.cli.asking import asking, limit, show
+from migrator.cli.asking import asking, limit, show, who
 from migrator.cli.following import conclude, follow, going_on
 
 jobs_app = typer.Typer(help="Migrations, checkpoints and restores.", no_args_is_help=True)
@@ -84,11 +83,3 @@ def resolve_job(
         request = messages.ResolveJobRequest(id=job, keep=number and number.number, actor=who(), reason=reason)
         answer = server.jobs.ResolveJob(request, timeout=limit())
     show(job_data(answer.job), as_json, lambda data: typer.echo(f"job {data['id']} goes on: the {keep} is kept"))
-
-
-def who() -> str:
-    """Who asks, as far as this machine can tell."""
-    import getpass
-    import socket
-
-    return f"{os.environ.get('SUDO_USER') or getpass.getuser()}@{socket.gethostname()}"

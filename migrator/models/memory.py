@@ -327,13 +327,13 @@ class MemoryWorkloads(WorkloadRepository):
             raise name_taken(workload)
         self._rows.put(WORKLOADS, workload.id, workload)
 
-    def commit(self, workload_id: str, *, epoch: int, owner_host: str) -> Workload:
+    def commit(self, workload_id: str, *, epoch: int, owner_host: str, next_epoch: int | None = None) -> Workload:
         """See `WorkloadRepository.commit`."""
         self._rows.lock((WORKLOADS, workload_id))
         current = self.get(workload_id)
         if current.epoch != epoch:
             raise commit_lost(current, epoch)
-        moved = replace(current, owner_host=owner_host, epoch=epoch + 1)
+        moved = replace(current, owner_host=owner_host, epoch=next_epoch or epoch + 1)
         self._rows.lock((WORKLOADS, _name(moved)))
         holder = self.find(*_name(moved))
         if holder is not None and holder.id != workload_id:

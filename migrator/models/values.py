@@ -142,6 +142,16 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """What a host sees of itself: it tells so every few seconds, and when it is asked."""
+
+    containers: list[ContainerView]
+    """All that there are; what is not among them is absent."""
+    epochs: dict[str, int]
+    """The highest epoch it has seen of each workload that it remembers."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerView:
     """A container as its host saw it at one moment."""
 

@@ -51,13 +51,14 @@ class WorkloadRepository:
             raise workload_exists(workload)
         raise name_taken(workload)
 
-    def commit(self, workload_id: str, *, epoch: int, owner_host: str) -> Workload:
-        """Move the ownership: one compare-and-set on the epoch, which it raises by one.
+    def commit(self, workload_id: str, *, epoch: int, owner_host: str, next_epoch: int | None = None) -> Workload:
+        """Move the ownership: one compare-and-set on the epoch, which it raises.
 
         Args:
             workload_id: What moves.
             epoch: The epoch that the caller believes to be the workload's.
             owner_host: Who owns it from now on.
+            next_epoch: What it is raised to; one higher if not given.
 
         Raises:
             PreconditionFailed: `commit_lost`, the epoch is another one by now; `owner_taken`, the new owner has another
@@ -67,7 +68,7 @@ class WorkloadRepository:
         change = (
             update(WorkloadRow)
             .where(WorkloadRow.id == workload_id, WorkloadRow.epoch == epoch)
-            .values(owner_host=owner_host, epoch=WorkloadRow.epoch + 1)
+            .values(owner_host=owner_host, epoch=next_epoch or epoch + 1)
         )
         try:
             moved = write(self._session, change)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from migrator.errors import NotFound, WorkloadFailed
+from migrator.errors import NotFound, ResourceBusy, WorkloadFailed
 from migrator.models.phase import Phase
+from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.session import Transaction
-from migrator.models.values import Checkpoint, Job
+from migrator.models.values import Checkpoint, Facts, Job
+from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.oci import parse_index
 
 SOURCE_GONE = "source_gone"
 """Fact of a rollback: the program that was frozen does not live any more."""
@@ -35,6 +38,25 @@ def enter_checkpoint(tx: Transaction, job: Job) -> None:
         tx.checkpoints.get(checkpoint.id)
     except NotFound:
         tx.checkpoints.add(checkpoint)
+
+
+def last_copy(checkpoints: CheckpointStore, workload_id: str, checkpoint_id: str, image_bytes: int) -> Facts | None:
+    """What the catalogue must know of a checkpoint that was sealed and is still whole; None if there is none.
+
+    Args:
+        checkpoints: Where it would be.
+        workload_id: Its workload.
+        checkpoint_id: Its id.
+        image_bytes: The size of the base image, which counts with it.
+    """
+    try:
+        index = checkpoints.read_index_bytes(workload_id, checkpoint_id)
+        digest = checkpoints.seal(workload_id, checkpoint_id, index)  # looks at every blob once more
+    except (NotFound, ResourceBusy):
+        return None
+    own = [part for part in parse_index(index).parts if part.annotations.get(ROLE_ANNOTATION) != Role.IMAGE]
+    size_bytes = sum(part.size_bytes for part in own) + image_bytes
+    return {LAST_COPY: True, "index_digest": digest, "checkpoint_bytes": size_bytes}
 
 
 def keep_last_copy(tx: Transaction, job: Job) -> Job:

@@ -28,13 +28,13 @@ from migrator.models.values import (
     Resolution,
 )
 from migrator.service import engine
-from migrator.service.conductor import utc_now
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.identifiers import new_id
 from migrator.service.measures import measure
 from migrator.service.plans import steps_for
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
+from migrator.service.rounds import utc_now
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
 
@@ -173,6 +173,26 @@ class ControlPlane:
         """List all hosts that ever had a worker."""
         with self._database.transaction(write=False) as tx:
             return [HostView(host=host, alive=self._alive(host)) for host in tx.hosts.list()]
+
+    def remove_host(self, name: str, actor: str) -> list[Job]:
+        """Take an operator's word that a host is gone for good; return the jobs that no longer wait for it.
+
+        Raises:
+            NotFound: `host_not_found`.
+            PreconditionFailed: `host_alive`, its worker was heard of just now.
+        """
+        with self._database.transaction() as tx:
+            if self._alive(tx.hosts.get(name)):
+                raise PreconditionFailed(
+                    f"host '{name}' is alive: its worker was heard of just now",
+                    code="host_alive",
+                    host=name,
+                    remedy="switch the machine off first; what is frozen there could run again",
+                )
+            tx.hosts.forget(name)
+            jobs = [job for job in tx.jobs.unfinished() if name in (job.request.source_host, job.request.target_host)]
+        log.info("host removed", host=name, actor=actor, jobs=[job.id for job in jobs])
+        return jobs
 
     def list_containers(self, host: str | None) -> ContainerListing:
         """Ask one host or all to look now, and list what they saw.

@@ -6,9 +6,11 @@ be lost between the two, and there is nothing to observe.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
-from migrator.errors import NotFound, ResourceBusy
+from migrator.errors import NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.session import Transaction
 from migrator.models.values import Facts, Job, Workload
 from migrator.service.identifiers import new_id
@@ -116,6 +118,22 @@ def shut_out(tx: Transaction, job: Job) -> Job:
         return job
     raised = tx.workloads.commit(workload.id, epoch=job.epoch, owner_host=workload.owner_host)
     return replace(job, epoch=raised.epoch)
+
+
+def catch_up(tx: Transaction, epochs: Mapping[str, int]) -> list[Workload]:
+    """Raise workloads to the epochs that a host has seen of them, and return those that were raised.
+
+    Hosts know higher ones only if the database was put back to an earlier state: without this they would refuse all
+    that it says. What a job works on is left alone until it has ended.
+    """
+    raised = []
+    for workload_id, epoch in epochs.items():
+        with suppress(NotFound, PreconditionFailed):  # gone, or decided about just now
+            known = tx.workloads.get(workload_id)
+            if known.epoch < epoch and tx.jobs.active_for_workload(workload_id) is None:
+                owner = known.owner_host
+                raised.append(tx.workloads.commit(workload_id, epoch=known.epoch, owner_host=owner, next_epoch=epoch))
+    return raised
 
 
 DECISIONS: dict[str, Decision] = {decision.name: decision for decision in (Claim(), Commit(), Adopt())}

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from migrator.containerd import Container, ContainerdClient, Task
 from migrator.errors import MigratorError, NotFound
-from migrator.models.values import ContainerView
+from migrator.models.values import ContainerView, Sight
+from migrator.service.host import Host
+
+
+def look(host: Host) -> Sight:
+    """See what a host has, and which epochs it has seen."""
+    epochs = {workload: host.fence.highest(workload) for workload, _ in host.fence.seen()}
+    return Sight(containers=view_containers(host.name, host.containerd), epochs=epochs)
 
 
 def view_containers(host: str, client: ContainerdClient) -> list[ContainerView]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 
 from migrator.models.housekeeping import Clearance, Examination, Question
-from migrator.models.values import ContainerView, Outcome, StepCommand
+from migrator.models.values import Outcome, Sight, StepCommand
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Form(Generic[T]):
 
 COMMAND: Form[StepCommand] = Form(TypeAdapter(StepCommand))
 OUTCOME: Form[Outcome] = Form(TypeAdapter(Outcome))
-VIEWS: Form[list[ContainerView]] = Form(TypeAdapter(list[ContainerView]))
+SIGHT: Form[Sight] = Form(TypeAdapter(Sight))
 QUESTION: Form[Question] = Form(TypeAdapter(Question))
 CLEARANCE: Form[Clearance] = Form(TypeAdapter(Clearance))
 EXAMINATION: Form[Examination] = Form(TypeAdapter(Examination))

@@ -43,8 +43,10 @@ class Broker:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is on its way."""
-        return not self.in_flight and not any(self._waiting.values())
+        """Whether nothing is on its way to anybody who may still take it."""
+        machines = self._world.machines
+        waiting = [queue for queue, messages in self._waiting.items() if messages]
+        return not self.in_flight and all(queue in machines and machines[queue].destroyed for queue in waiting)
 
     def send(self, sender: str, queue: str, name: str, body: StepCommand | Outcome | str) -> None:
         """Put a message into a queue.

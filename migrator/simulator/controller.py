@@ -9,6 +9,7 @@ from migrator.errors import MigratorError
 from migrator.models.values import Facts, Outcome, StepCommand
 from migrator.service.conductor import Conductor
 from migrator.service.control_steps import control_steps
+from migrator.service.stand_ins import stand_ins
 from migrator.simulator.actor import Actor
 from migrator.simulator.faults import CONTROL
 
@@ -30,6 +31,7 @@ class Controller(Actor):
             world.database,
             self,
             control_steps(world.database, world.checkpoints),
+            stand_ins(world.checkpoints),
             host_silent_s=SILENT_S,
             let_run=world.verdicts.let_run,
             now=self.now,

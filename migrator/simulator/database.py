@@ -48,10 +48,10 @@ class SimulatedWorkloads(MemoryWorkloads):
         super().__init__(rows)
         self._world = world
 
-    def commit(self, workload_id: str, *, epoch: int, owner_host: str) -> Workload:
+    def commit(self, workload_id: str, *, epoch: int, owner_host: str, next_epoch: int | None = None) -> Workload:
         """See `WorkloadRepository.commit`."""
         self._world.point(Place.SAVE, f"commit to {owner_host}", waits=True)
-        return super().commit(workload_id, epoch=epoch, owner_host=owner_host)
+        return super().commit(workload_id, epoch=epoch, owner_host=owner_host, next_epoch=next_epoch)
 
 
 class SimulatedJobs(MemoryJobs):

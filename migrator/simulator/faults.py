@@ -35,6 +35,7 @@ class Kind(StrEnum):
     CRASH = "crash"
     STOP = "stop"
     REBOOT = "reboot"
+    DESTROY = "destroy"
     KILL_GUARD = "kill-guard"
     KILL_TASK = "kill-task"
     CUT = "cut"
@@ -88,6 +89,7 @@ EVERYWHERE = (
     *(Fault(Kind.CRASH, who, for_s) for who in (*HOSTS, CONTROL) for for_s in (0.3, 6.0)),
     *(Fault(Kind.STOP, who, for_s) for who in (*HOSTS, CONTROL) for for_s in (6.0, 0.6, 40.0)),
     *(Fault(Kind.REBOOT, host, 15.0) for host in HOSTS),
+    *(Fault(Kind.DESTROY, host, 15.0) for host in HOSTS),
     *(Fault(Kind.KILL_GUARD, host) for host in HOSTS),
     *(Fault(Kind.KILL_TASK, host) for host in HOSTS),
     *(Fault(Kind.CUT, pair, 8.0) for pair in PAIRS),

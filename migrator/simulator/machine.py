@@ -98,6 +98,8 @@ class Machine:
     worker: Worker | None = None
     boot: int = 0
     up: bool = True
+    destroyed: bool = False
+    """It will never come back."""
     tasks_lost: bool = False
     """A reboot, or the death of its shim, took tasks from this machine."""
     guard_killed: bool = False
@@ -322,13 +324,22 @@ class Machine:
 
     def reboot(self, for_s: float) -> None:
         """Lose everything but the disk; come back later."""
+        if not self.destroyed:
+            self._go_down()
+            self.world.heal_after(for_s, self._come_up)
+
+    def destroy(self) -> None:
+        """Lose everything, for good."""
+        self.destroyed = True
+        self._go_down()
+
+    def _go_down(self) -> None:
         self.stop_worker()
         for guard in self.guard_processes.values():
             guard.alive = False
         self.kill_tasks()
         self.guard_processes, self.guards, self.memory_images = {}, {}, {}
         self.boot, self.up = self.boot + 1, False
-        self.world.heal_after(for_s, self._come_up)
 
     def kill_tasks(self) -> None:
         """Lose every task, as when its shim dies and takes it along; the containers stay."""
@@ -349,7 +360,7 @@ class Machine:
             self.worker.begin()
 
     def _come_up(self) -> None:
-        self.up = True
+        self.up = not self.destroyed
         self.start_worker()
 
     def _in_this_boot(self, call: Callable[[], None]) -> Callable[[], None]:

@@ -231,7 +231,8 @@ class Rules:
                 self.read(repr(table))
         if not stopped:
             for machine in self._world.machines.values():
-                self._check_clean(machine)
+                if not machine.destroyed:
+                    self._check_clean(machine)
             self._check_store_clean()
             self._check_owners()
 

@@ -14,7 +14,7 @@ from migrator.errors import AlreadyExists, IntegrityError, InternalError, NotFou
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
 from migrator.models.values import Facts
-from migrator.service.catalogue import LAST_COPY, SOURCE_GONE
+from migrator.service.catalogue import SOURCE_GONE, last_copy
 from migrator.service.guards import Guards
 from migrator.service.host import Act
 from migrator.simulator import programs
@@ -244,22 +244,16 @@ class Upload(SimulatedStep):
     def undo(self, here: Here, act: Act) -> Acts:
         """Take it out again, unless it is the last copy."""
         yield "take the checkpoint out"
-        if act.facts.get(SOURCE_GONE) and (kept := self._last_copy(here, act)):
-            return kept
+        workload_id, checkpoint_id = act.command.workload_id, str(act.command.checkpoint_id)
+        if act.facts.get(SOURCE_GONE):
+            kept = last_copy(here.checkpoints, workload_id, checkpoint_id, int(act.facts["image_bytes"]))
+            if kept is not None:
+                return kept
         parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
-        here.checkpoints.remove(act.command.workload_id, str(act.command.checkpoint_id), candidates=parts)
+        here.checkpoints.remove(workload_id, checkpoint_id, candidates=parts)
         for part in parts:
             here.checkpoints.abort_uploads(part.digest)
         return {}
-
-    def _last_copy(self, here: Here, act: Act) -> Facts | None:
-        workload_id, checkpoint_id = act.command.workload_id, str(act.command.checkpoint_id)
-        try:
-            index = here.checkpoints.read_index_bytes(workload_id, checkpoint_id)
-            digest = here.checkpoints.seal(workload_id, checkpoint_id, index)
-        except (NotFound, ResourceBusy):
-            return None
-        return {LAST_COPY: True, "index_digest": digest, "checkpoint_bytes": len(index)}
 
     def _bytes(self, here: Here, act: Act, part: Descriptor) -> bytes:
         found = (

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from migrator.errors import MigratorError, OutcomeUnknown, Unavailable
+from migrator.models.memory import HOSTS as HOST_ROWS
 from migrator.models.memory import JOBS
 from migrator.models.values import Job, JobRequest, Outcome, StepAction, StepCommand
 from migrator.service import identifiers
@@ -30,6 +31,8 @@ CLOCK_HEALS_S = 20.0
 LONGEST_S = 3 * 3600.0
 """A run that has not come to rest after so much virtual time never will."""
 SETTLING_S = 3.0
+OPERATOR_S = 10.0
+"""An operator looks again whether a host that was destroyed is off the list."""
 CALLS_LIMIT = 400_000
 
 Schedule = Mapping[int, Sequence[Fault]]
@@ -130,7 +133,8 @@ class World:
     def _at_rest(self) -> bool:
         if self._unhealed or not self.broker.quiet or not all(job.phase.terminal for job in self.jobs()):
             return False
-        if any(machine.worker is None or machine.worker.busy for machine in self.machines.values()):
+        standing = [machine for machine in self.machines.values() if not machine.destroyed]
+        if any(machine.worker is None or machine.worker.busy for machine in standing):
             return False
         if any(machine.guard_processes for machine in self.machines.values()) and not self._stopped():
             return False
@@ -270,6 +274,9 @@ class World:
                 self._hit_process(fault)
             case Kind.REBOOT:
                 self.machines[fault.who].reboot(fault.for_s)
+            case Kind.DESTROY:
+                self.machines[fault.who].destroy()
+                self.heal_after(fault.for_s, lambda: self._remove_host(fault.who))
             case Kind.KILL_GUARD:
                 self._kill_guards(self.machines[fault.who])
             case Kind.KILL_TASK:
@@ -349,6 +356,21 @@ class World:
             self._clock_ahead_s += by_s
         else:
             self.machines[who].clock_ahead_s += by_s
+
+    def _remove_host(self, name: str) -> None:
+        """An operator removes a host that was destroyed, again and again until that is taken."""
+        self.run_as(self.server, lambda: self._try_to_remove(name))
+        if not self._removed(name):
+            self.heal_after(OPERATOR_S, lambda: self._remove_host(name))
+
+    def _removed(self, name: str) -> bool:
+        return name not in self.database.tables[HOST_ROWS]
+
+    def _try_to_remove(self, name: str) -> None:
+        try:
+            self.plane.remove_host(name, "operator")
+        except MigratorError as error:
+            self.tell("the host is not removed", str(error))
 
     def _cancel(self) -> None:
         for job in self.jobs():

@@ -8,17 +8,17 @@ from typing import Any
 from celery import Celery
 
 from migrator.models.housekeeping import Clearance, Examination, Question
-from migrator.models.values import ContainerView, Facts, Outcome, StepCommand
+from migrator.models.values import Facts, Outcome, Sight, StepCommand
 from migrator.service.conductor import Conductor
 from migrator.service.housekeeping.referee import Referee
-from migrator.service.messages import CLEARANCE, COMMAND, EXAMINATION, OUTCOME, QUESTION, VIEWS
+from migrator.service.messages import CLEARANCE, COMMAND, EXAMINATION, OUTCOME, QUESTION, SIGHT
 from migrator.tasks.app import CONTROL_QUEUE, host_queue, send
 
 ADVANCE = "control.advance"
 RECEIVE = "control.receive"
 RECORD_PROGRESS = "control.record_progress"
 RECORD_HEARTBEAT = "control.record_heartbeat"
-RECORD_CONTAINERS = "control.record_containers"
+RECORD_SIGHT = "control.record_sight"
 JUDGE = "control.judge"
 RECORD_EXAMINATION = "control.record_examination"
 EXPIRES_S = 30.0
@@ -33,8 +33,8 @@ def register(app: Celery, conductor: Conductor, referee: Referee) -> None:
     def receive(outcome: dict[str, Any]) -> None:
         conductor.receive(OUTCOME.unpack(outcome))
 
-    def record_containers(host: str, views: list[dict[str, Any]]) -> None:
-        conductor.record_containers(host, VIEWS.unpack(views))
+    def record_sight(host: str, sight: dict[str, Any]) -> None:
+        conductor.record_sight(host, SIGHT.unpack(sight))
 
     def judge(host: str, token: str, question: dict[str, Any], sweep: bool) -> None:
         referee.judge(host, token, QUESTION.unpack(question), sweep=sweep)
@@ -44,7 +44,7 @@ def register(app: Celery, conductor: Conductor, referee: Referee) -> None:
         RECEIVE: receive,
         RECORD_PROGRESS: conductor.record_progress,
         RECORD_HEARTBEAT: conductor.record_heartbeat,
-        RECORD_CONTAINERS: record_containers,
+        RECORD_SIGHT: record_sight,
         JUDGE: judge,
         RECORD_EXAMINATION: referee.record,
     }
@@ -71,9 +71,9 @@ class ControllerLine:
         """Say that the worker lives, and for how long it has been listening."""
         send(self._app, RECORD_HEARTBEAT, CONTROL_QUEUE, host, facts, up_s, expires_s=EXPIRES_S)
 
-    def show_containers(self, host: str, views: list[ContainerView]) -> None:
-        """Send what runs on the host."""
-        send(self._app, RECORD_CONTAINERS, CONTROL_QUEUE, host, VIEWS.pack(views), expires_s=EXPIRES_S)
+    def show(self, host: str, sight: Sight) -> None:
+        """Send what the host sees."""
+        send(self._app, RECORD_SIGHT, CONTROL_QUEUE, host, SIGHT.pack(sight), expires_s=EXPIRES_S)
 
     def ask_clearance(self, host: str, token: str, question: Question, *, sweep: bool) -> None:
         """Ask which of the things that a host came across nobody needs any more."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from celery import Celery
 
-from migrator.models.values import ContainerView
 from migrator.service.agent import HostAgent
 from migrator.service.housekeeping.housekeeper import Housekeeper
 from migrator.service.messages import CLEARANCE, COMMAND
@@ -22,16 +21,12 @@ def register(
     app: Celery,
     agent: HostAgent,
     housekeeper: Housekeeper,
-    look: Callable[[], list[ContainerView]],
-    show: Callable[[list[ContainerView]], None],
+    show: Callable[[], None],
 ) -> None:
     """Give agent and housekeeper what arrives in the host's queue."""
 
     def perform(command: dict[str, Any]) -> None:
         agent.perform(COMMAND.unpack(command))
-
-    def answer() -> None:
-        show(look())
 
     def examine(token: str, sweep: bool) -> None:
         housekeeper.ask(token, sweep=sweep)
@@ -40,6 +35,6 @@ def register(
         housekeeper.conclude(token, CLEARANCE.unpack(clearance), sweep=sweep)
 
     app.task(name=PERFORM)(perform)
-    app.task(name=LOOK)(answer)
+    app.task(name=LOOK)(show)
     app.task(name=EXAMINE)(examine)
     app.task(name=CONCLUDE)(conclude)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -431,3 +433,40 @@ def test_a_worker_sweeps_when_it_starts(cluster: Cluster, alpha: Machine, failed
     while failed_job in alpha.ctr("leases", "ls") or alpha.run("ls", "/run/migrator/criu", check=False):
         assert time.monotonic() < deadline, "nothing was swept"
         time.sleep(0.5)
+
+
+# ---- a machine that is gone
+
+
+def test_what_a_removed_host_had_sealed_is_brought_back(
+    cluster: Cluster, alpha: Machine, ticker: Running, keeps_checkpoints: None
+) -> None:
+    before, shim = ticker.state(), int(Path(f"/proc/{ticker.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    target = cluster["beta"].host.service("worker")
+    job_id = str(cluster.done("migrate", str(ticker), "beta")["id"])
+    cluster.wait_frozen(ticker)
+    target.signal(signal.SIGSTOP)  # nothing is fetched, so nothing is promised
+    try:
+        cluster.wait_for_step(job_id, "upload", "done")
+        cluster.kill("alpha", "worker")
+        os.kill(shim, signal.SIGKILL)
+    finally:
+        target.signal(signal.SIGCONT)
+    try:
+        assert cluster.cli("hosts", "remove", "alpha").code == 2
+        wait_silent(cluster, "alpha")
+        assert cluster.done("hosts", "remove", "alpha", "--gone")["jobs"] == [job_id]
+        job = cluster.wait_for_job(job_id)
+        assert (job["state"], job["failure"]["code"]) == ("failed", "source_gone"), job
+        assert cluster.finish("restore", job["checkpoint_id"], "beta")["state"] == "succeeded"
+        WORKLOADS["ticker"].check(before, Running(cluster["beta"], "demo"))
+    finally:
+        cluster.restart("alpha", "worker")  # the machine is installed anew
+        tidy(alpha, job_id)
+
+
+def wait_silent(cluster: Cluster, name: str) -> None:
+    deadline = time.monotonic() + 30
+    while any(host["alive"] for host in cluster.done("hosts", "list") if host["name"] == name):
+        assert time.monotonic() < deadline, f"{name} does not fall silent"
+        time.sleep(0.2)

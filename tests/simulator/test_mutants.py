@@ -14,13 +14,14 @@ from migrator.errors import MigratorError
 from migrator.models.memory import MemoryJobs, MemoryWorkloads
 from migrator.models.phase import JobKind
 from migrator.models.values import Job, Step, Workload
-from migrator.service import conductor, decisions, engine
-from migrator.service.conductor import Conductor
+from migrator.service import decisions, engine, rounds
+from migrator.service.chase import Chase
 from migrator.service.fence import Fence
 from migrator.service.guards import Guards
 from migrator.service.ledger import Ledger, key_of
 from migrator.service.pause_guard import PauseGuard
 from migrator.service.plans import PLANS
+from migrator.service.rounds import Rounds
 from migrator.simulator.faults import Fault, Kind, Place
 from migrator.simulator.runs import (
     Run,
@@ -102,7 +103,7 @@ def no_fence(patch: Patch) -> None:
 
 
 def no_epoch_at_the_turn(patch: Patch) -> None:
-    patch.setattr(conductor, "shut_out", lambda _tx, job: job)
+    patch.setattr(rounds, "shut_out", lambda _tx, job: job)
 
 
 def blind_guard(patch: Patch) -> None:
@@ -145,13 +146,13 @@ def nothing_compares(patch: Patch) -> None:
 
 def refusal_of_another_decision(patch: Patch) -> None:
     """What the simulator found in an earlier version: the loser of a race turned the winner's job back."""
-    real = Conductor._refuse
+    real = Rounds._refuse
 
-    def refuse(self: Conductor, refusal: Any, change: Any, job: Job) -> Job | None:
+    def refuse(self: Rounds, refusal: Any, change: Any, job: Job) -> Job | None:
         refusal.version = job.version
         return real(self, refusal, change, job)
 
-    patch.setattr(Conductor, "_refuse", refuse)
+    patch.setattr(Rounds, "_refuse", refuse)
 
 
 def no_claim(patch: Patch) -> None:
@@ -167,7 +168,7 @@ def no_claim(patch: Patch) -> None:
 
 
 def look_without_epoch(patch: Patch) -> None:
-    patch.setattr(Conductor, "_ask", Conductor._resend)
+    patch.setattr(Chase, "_ask", lambda self, *asked: self._rounds.resend(*asked))
 
 
 def source_first(patch: Patch) -> None:
@@ -251,7 +252,7 @@ def blobs_before_index(patch: Patch) -> None:
 
 
 def last_copy_removed(patch: Patch) -> None:
-    patch.setattr(Upload, "_last_copy", lambda *_: None)
+    patch.setattr("migrator.simulator.steps.last_copy", lambda *_: None)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from migrator.errors import IntegrityError, NotFound
 from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Database
 from migrator.models.values import Job
-from migrator.service.conductor import utc_now
 from migrator.service.housekeeping.referee import is_over
 from migrator.service.identifiers import find_job
+from migrator.service.rounds import utc_now
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore, SealedCheckpoint
 from migrator.storage.oci import FactAnnotation

@@ -13,15 +13,14 @@ from pathlib import Path
 from migrator.containerd import ContainerdClient, compress_layer, index_annotations
 from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
 from migrator.criu.images import pack_images
-from migrator.errors import NotFound, ResourceBusy
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.values import Facts
-from migrator.service.catalogue import LAST_COPY, SOURCE_GONE
+from migrator.service.catalogue import SOURCE_GONE, last_copy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.work import image_directory
-from migrator.storage.oci import FactAnnotation, parse_index, with_role
+from migrator.storage.oci import FactAnnotation, with_role
 
 PARALLEL_BLOBS = 3
 WORTH_WAITING_BYTES = 1 << 20
@@ -54,11 +53,14 @@ class Upload(HostStep):
 
         A sealed one stays if its program is no more: it is the last copy, and the job's end tells of it.
         """
-        if act.facts.get(SOURCE_GONE) and (kept := _last_copy(host, act)):
-            return kept
+        workload_id, checkpoint_id = act.command.workload_id, str(act.command.checkpoint_id)
+        if act.facts.get(SOURCE_GONE):
+            kept = last_copy(host.checkpoints, workload_id, checkpoint_id, int(act.facts["image_bytes"]))
+            if kept is not None:
+                return kept
         parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
         parts += [packed for part in parts for packed in _packed_forms(host.runtime(act.request.namespace), part)]
-        host.checkpoints.remove(act.command.workload_id, str(act.command.checkpoint_id), candidates=parts)
+        host.checkpoints.remove(workload_id, checkpoint_id, candidates=parts)
         for part in parts:
             host.checkpoints.abort_uploads(part.digest)
         return {}
@@ -78,19 +80,6 @@ class _Progress:
             self._done_bytes += size_bytes
             done_bytes = self._done_bytes
         self._act.progress(done_bytes, self._total_bytes)
-
-
-def _last_copy(host: Host, act: Act) -> Facts | None:
-    """What the catalogue must know of a checkpoint that was sealed and is still whole; None if there is none."""
-    workload_id, checkpoint_id = act.command.workload_id, str(act.command.checkpoint_id)
-    try:
-        index = host.checkpoints.read_index_bytes(workload_id, checkpoint_id)
-        digest = host.checkpoints.seal(workload_id, checkpoint_id, index)  # looks at every blob once more
-    except (NotFound, ResourceBusy):
-        return None
-    own = [part for part in parse_index(index).parts if part.annotations.get(ROLE_ANNOTATION) != Role.IMAGE]
-    size_bytes = sum(part.size_bytes for part in own) + int(act.facts["image_bytes"])
-    return {LAST_COPY: True, "index_digest": digest, "checkpoint_bytes": size_bytes}
 
 
 def _portable(runtime: ContainerdClient, part: Descriptor, act: Act) -> Descriptor:

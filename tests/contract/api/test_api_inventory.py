@@ -7,6 +7,7 @@ import json
 import tarfile
 import time
 
+import grpc
 import pytest
 
 from migrator.api import server
@@ -39,6 +40,21 @@ def test_hosts_are_listed_with_what_they_told(api: ServedApi) -> None:
 def test_there_may_be_no_hosts(api: ServedApi) -> None:
     assert not api.hosts.ListHosts(pb.ListHostsRequest(), timeout=CALL_S).hosts
     assert containers(api) == pb.ListContainersResponse()
+
+
+def test_a_host_that_is_gone_is_removed(two_hosts: ServedApi) -> None:
+    job = two_hosts.migrate()
+    two_hosts.beat("beta", age_s=60)
+    answer = two_hosts.hosts.RemoveHost(pb.RemoveHostRequest(host="beta", actor="me"), timeout=CALL_S)
+    assert list(answer.jobs) == [job.id]
+    assert [host.name for host in two_hosts.hosts.ListHosts(pb.ListHostsRequest(), timeout=CALL_S).hosts] == ["alpha"]
+
+
+def test_a_host_that_lives_is_not_removed(two_hosts: ServedApi) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        two_hosts.hosts.RemoveHost(pb.RemoveHostRequest(host="beta"), timeout=CALL_S)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert len(two_hosts.hosts.ListHosts(pb.ListHostsRequest(), timeout=CALL_S).hosts) == 2
 
 
 # ---- containers

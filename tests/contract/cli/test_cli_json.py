@@ -59,6 +59,13 @@ def test_hosts_list(cli: Cli) -> None:
     assert documented("host") <= set(answer.data[0]) | {"memory_bytes", "migrator"}
 
 
+def test_hosts_remove(api: ServedApi, cli: Cli, job_id: str) -> None:
+    api.beat("beta", age_s=60)
+    assert cli("hosts", "remove", "beta", "--json").code == 2, "nobody removes a host by a slip"
+    assert cli("hosts", "remove", "beta", "--gone", "--json").data == {"host": "beta", "jobs": [job_id]}
+    assert cli("hosts", "remove", "alpha", "--gone").code == 5
+
+
 def test_containers_list(api: ServedApi, cli: Cli) -> None:
     api.show(ContainerView("alpha", "default", "web", "running", "local/web:1", 42, 80, {"tier": "front"}))
     answer = cli("containers", "list", "alpha", "--json")

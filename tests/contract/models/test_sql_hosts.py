@@ -120,6 +120,12 @@ class TestWorkloads:
             assert tx.workloads.find("beta", "default", "web") == moved
             assert tx.workloads.find("alpha", "default", "web") is None
 
+    def test_commit_may_raise_the_epoch_further(self, database: Database) -> None:
+        with database.transaction() as tx:
+            assert tx.workloads.commit("web-1", epoch=1, owner_host="alpha", next_epoch=9).epoch == 9
+        with database.transaction(write=False) as tx:
+            assert tx.workloads.get("web-1").epoch == 9
+
     @pytest.mark.parametrize("epoch", [0, 2])
     def test_commit_under_another_epoch_changes_nothing(self, database: Database, epoch: int) -> None:
         with (

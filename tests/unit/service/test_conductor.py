@@ -12,8 +12,10 @@ import pytest
 from migrator.errors import InternalError, Unavailable, WorkloadFailed
 from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Database
-from migrator.models.values import Facts, Job, JobRequest, Outcome, StepAction, StepCommand, StepStatus
-from migrator.service.conductor import RESEND_S, Conductor
+from migrator.models.values import Facts, Job, JobRequest, Outcome, Sight, StepAction, StepCommand, StepStatus
+from migrator.service.catalogue import SOURCE_GONE
+from migrator.service.chase import RESEND_S
+from migrator.service.conductor import Conductor
 from migrator.service.control_steps import ControlStep
 from migrator.service.plans import steps_for
 
@@ -25,6 +27,11 @@ class Settle(ControlStep):
 
     def run(self, job: Job) -> Facts:
         return {}
+
+
+class LostProgram(ControlStep):
+    def undo(self, job: Job) -> Facts:
+        return {SOURCE_GONE: True}
 
 
 @dataclass
@@ -47,6 +54,7 @@ class Bench:
             self.database,
             self,
             {"settle": Settle()},
+            {"freeze": LostProgram()},
             host_silent_s=SILENT_S,
             let_run=self.verdicts.append,
             now=lambda: self.now,
@@ -59,6 +67,10 @@ class Bench:
 
     def beat(self, host: str, boot: str = "first", up_s: float = 1000.0) -> None:
         self.conductor.record_heartbeat(host, {"boot_id": boot}, up_s)
+
+    def remove(self, host: str) -> None:
+        with self.database.transaction() as tx:
+            tx.hosts.forget(host)
 
     def start(self, container: str = "c", key: str = "j") -> str:
         request = JobRequest(
@@ -323,6 +335,52 @@ def test_about_a_restore_nobody_guesses(bench: Bench) -> None:
     assert restore.attempt == 1
 
 
+def test_a_database_from_a_backup_learns_the_epochs_that_hosts_have_seen(bench: Bench) -> None:
+    bench.start()
+    bench.answer(bench.run_to("release-target"))
+    workload, (owner, epoch) = str(bench.job().workload_id), bench.owner()
+    bench.conductor.record_sight("beta", Sight([], {workload: epoch + 5, "another": 7}))
+    assert bench.owner() == (owner, epoch + 5)
+    bench.conductor.record_sight("beta", Sight([], {workload: epoch}))
+    assert bench.owner() == (owner, epoch + 5)
+
+
+def test_what_a_job_works_on_is_not_raised_by_what_a_host_has_seen(bench: Bench) -> None:
+    bench.start()
+    bench.run_to("dump")
+    before = bench.owner()
+    bench.conductor.record_sight("alpha", Sight([], {str(bench.job().workload_id): before[1] + 5}))
+    assert bench.owner() == before
+
+
+def test_a_removed_target_keeps_no_source_frozen(bench: Bench) -> None:
+    bench.start()
+    bench.run_to("fetch")
+    bench.remove("beta")
+    bench.wait(1, beating=("alpha",))
+    assert (bench.sent[-1].step, bench.sent[-1].action) == ("freeze", StepAction.UNDO)
+    bench.answer(bench.sent[-1])
+    for step in ("upload", "dump"):
+        bench.wait(1, beating=("alpha",))
+        assert bench.sent[-1].step == step
+        bench.answer(bench.sent[-1])
+    bench.wait(1, beating=("alpha",))
+    assert bench.job().phase is Phase.FAILED
+
+
+def test_a_removed_source_is_answered_for(bench: Bench) -> None:
+    bench.start()
+    fetch = bench.run_to("fetch")
+    bench.remove("alpha")
+    bench.answer(fetch)
+    for _ in range(8):
+        bench.wait(1, beating=("beta",))
+        if bench.sent[-1].step in ("fetch", "prepare"):
+            bench.answer(bench.sent[-1])
+    job = bench.job()
+    assert (job.phase, (job.failure or {})["code"]) == (Phase.FAILED, "source_gone")
+
+
 def test_a_controller_that_has_just_begun_blames_nobody_for_silence(bench: Bench) -> None:
     bench.start()
     bench.run_to("dump")
@@ -335,14 +393,14 @@ def test_a_controller_that_has_just_begun_blames_nobody_for_silence(bench: Bench
 def test_one_bad_row_keeps_no_other_job_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.start()
     bench.start(container="d", key="k")
-    regular = bench.conductor._look_after
+    regular = bench.conductor._chase.look_after
 
     def look_after(job: Job, hosts: object) -> None:
         if job.id == "j":
             raise IndexError
         regular(job, hosts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bench.conductor, "_look_after", look_after)
+    monkeypatch.setattr(bench.conductor._chase, "look_after", look_after)
     sent = len(bench.sent)
     bench.wait(RESEND_S + 1)
     assert {command.job_id for command in bench.sent[sent:]} == {"k"}

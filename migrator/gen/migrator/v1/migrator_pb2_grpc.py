@@ -345,6 +345,11 @@ class HostServiceStub:
                 request_serializer=migrator_dot_v1_dot_migrator__pb2.ExamineHostsRequest.SerializeToString,
                 response_deserializer=migrator_dot_v1_dot_migrator__pb2.ExamineHostsResponse.FromString,
                 _registered_method=True)
+        self.RemoveHost = channel.unary_unary(
+                '/migrator.v1.HostService/RemoveHost',
+                request_serializer=migrator_dot_v1_dot_migrator__pb2.RemoveHostRequest.SerializeToString,
+                response_deserializer=migrator_dot_v1_dot_migrator__pb2.RemoveHostResponse.FromString,
+                _registered_method=True)
 
 
 class HostServiceServicer:
@@ -371,6 +376,13 @@ class HostServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RemoveHost(self, request, context):
+        """Takes an operator's word that a host is gone for good: jobs no longer wait for it. Refused while its worker lives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -388,6 +400,11 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.ExamineHosts,
                     request_deserializer=migrator_dot_v1_dot_migrator__pb2.ExamineHostsRequest.FromString,
                     response_serializer=migrator_dot_v1_dot_migrator__pb2.ExamineHostsResponse.SerializeToString,
+            ),
+            'RemoveHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveHost,
+                    request_deserializer=migrator_dot_v1_dot_migrator__pb2.RemoveHostRequest.FromString,
+                    response_serializer=migrator_dot_v1_dot_migrator__pb2.RemoveHostResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -472,6 +489,33 @@ class HostService:
             '/migrator.v1.HostService/ExamineHosts',
             migrator_dot_v1_dot_migrator__pb2.ExamineHostsRequest.SerializeToString,
             migrator_dot_v1_dot_migrator__pb2.ExamineHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/migrator.v1.HostService/RemoveHost',
+            migrator_dot_v1_dot_migrator__pb2.RemoveHostRequest.SerializeToString,
+            migrator_dot_v1_dot_migrator__pb2.RemoveHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -129,6 +129,8 @@ class HostServiceStub:
     """Asks the hosts to look now."""
     ExamineHosts: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.ExamineHostsRequest, _migrator_pb2.ExamineHostsResponse]
     """Asks the hosts how they are and what lies about on them, and lets them remove what nobody needs."""
+    RemoveHost: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.RemoveHostRequest, _migrator_pb2.RemoveHostResponse]
+    """Takes an operator's word that a host is gone for good: jobs no longer wait for it. Refused while its worker lives."""
 
 @_typing.type_check_only
 class HostServiceAsyncStub(HostServiceStub):
@@ -140,6 +142,8 @@ class HostServiceAsyncStub(HostServiceStub):
     """Asks the hosts to look now."""
     ExamineHosts: _aio.UnaryUnaryMultiCallable[_migrator_pb2.ExamineHostsRequest, _migrator_pb2.ExamineHostsResponse]  # type: ignore[assignment]
     """Asks the hosts how they are and what lies about on them, and lets them remove what nobody needs."""
+    RemoveHost: _aio.UnaryUnaryMultiCallable[_migrator_pb2.RemoveHostRequest, _migrator_pb2.RemoveHostResponse]  # type: ignore[assignment]
+    """Takes an operator's word that a host is gone for good: jobs no longer wait for it. Refused while its worker lives."""
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hosts and what runs on them."""
@@ -166,6 +170,14 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_migrator_pb2.ExamineHostsResponse, _abc.Awaitable[_migrator_pb2.ExamineHostsResponse]]:
         """Asks the hosts how they are and what lies about on them, and lets them remove what nobody needs."""
+
+    @_abc_1.abstractmethod
+    def RemoveHost(
+        self,
+        request: _migrator_pb2.RemoveHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_migrator_pb2.RemoveHostResponse, _abc.Awaitable[_migrator_pb2.RemoveHostResponse]]:
+        """Takes an operator's word that a host is gone for good: jobs no longer wait for it. Refused while its worker lives."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

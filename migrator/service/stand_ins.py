@@ -1,0 +1,75 @@
+"""What the controller answers for a host that was removed: it will never come back, nor what it held."""
+
+from __future__ import annotations
+
+from migrator.errors import WorkloadFailed
+from migrator.models.descriptors import Descriptor
+from migrator.models.values import Facts, Job
+from migrator.service.catalogue import SOURCE_GONE, last_copy
+from migrator.service.control_steps import ControlStep
+from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.verdicts import Verdicts
+
+
+class NoAct(ControlStep):
+    """Of most steps nothing is left: done and undone are the same."""
+
+    def run(self, job: Job) -> Facts:
+        """Nothing to do."""
+        del job
+        return {}
+
+
+class LostSource(ControlStep):
+    """The frozen program went with its host."""
+
+    def __init__(self, verdicts: Verdicts):
+        self._verdicts = verdicts
+
+    def undo(self, job: Job) -> Facts:
+        """Nobody asks for the verdict any more."""
+        self._verdicts.forget(job.id)
+        return {SOURCE_GONE: True}
+
+
+class LostUpload(ControlStep):
+    """What the host had sent is all that is left of its program."""
+
+    def __init__(self, checkpoints: CheckpointStore):
+        self._checkpoints = checkpoints
+
+    def undo(self, job: Job) -> Facts:
+        """Keep what was sealed; take out what was not."""
+        workload_id, checkpoint_id = str(job.workload_id), str(job.checkpoint_id)
+        kept = last_copy(self._checkpoints, workload_id, checkpoint_id, int(job.facts.get("image_bytes", 0)))
+        if kept is None:
+            parts = [Descriptor.from_oci(part) for part in job.facts.get("parts", [])]
+            self._checkpoints.remove(workload_id, checkpoint_id, candidates=parts)
+            for part in parts:
+                self._checkpoints.abort_uploads(part.digest)
+        return {SOURCE_GONE: True, **(kept or {})}
+
+
+class LostTarget(ControlStep):
+    """Nobody has seen the restored program run, and nobody will."""
+
+    def run(self, job: Job) -> Facts:
+        """Leave it to an operator: it may have run for a moment.
+
+        Raises:
+            WorkloadFailed: `host_removed`.
+        """
+        raise WorkloadFailed(
+            f"what was restored on host '{job.request.target_host}' was lost with it before anybody saw it run",
+            code="host_removed",
+            host=job.request.target_host,
+        )
+
+
+def stand_ins(checkpoints: CheckpointStore) -> dict[str, ControlStep]:
+    """Those that have something to say, by step name; `NoAct` stands in for all others."""
+    return {
+        "freeze": LostSource(Verdicts(checkpoints.objects)),
+        "upload": LostUpload(checkpoints),
+        "prove": LostTarget(),
+    }
