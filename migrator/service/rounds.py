@@ -194,14 +194,15 @@ class Rounds:
             raise _Refused(before, claim, StepAction.RUN, error) from error
 
     def _refuse(self, refusal: _Refused, change: Change, job: Job) -> Job | None:
-        """The job after a decision was refused; all that its transaction had done is undone.
+        """The job after a change, and after the decision that followed from it was refused.
 
         If another controller moved the job meanwhile, it may be its decision that ours collided with: begin anew.
         """
-        if job.version != refusal.version:
-            return change(job)
+        changed = change(job)
+        if changed is None or job.version != refusal.version:
+            return changed
         now = self._now()
-        job = engine.begin(job, job.steps[refusal.step.position], refusal.action, now)
+        job = engine.begin(changed, job.steps[refusal.step.position], refusal.action, now)
         step = job.steps[refusal.step.position]
         return engine.conclude(job, outcome_of(job, step, refusal.action, failure=refusal.error), now)
 

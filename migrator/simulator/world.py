@@ -128,6 +128,7 @@ class World:
                 quiet_since_s = self.loop.now_s
             elif self.loop.now_s - quiet_since_s > SETTLING_S:
                 break
+        self._schedule = {}  # whoever looks now is no part of the world
         self.rules.check_end()
 
     def _at_rest(self) -> bool:

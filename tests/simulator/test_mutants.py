@@ -123,9 +123,9 @@ def source_that_ran_is_given_away(patch: Patch) -> None:
 def commit_without_compare(patch: Patch) -> None:
     real = MemoryWorkloads.commit
 
-    def commit(self: MemoryWorkloads, workload_id: str, *, epoch: int, owner_host: str) -> Workload:
+    def commit(self: MemoryWorkloads, workload_id: str, *, epoch: int, **wanted: Any) -> Workload:
         del epoch
-        return real(self, workload_id, epoch=self.get(workload_id).epoch, owner_host=owner_host)
+        return real(self, workload_id, epoch=self.get(workload_id).epoch, **wanted)
 
     patch.setattr(MemoryWorkloads, "commit", commit)
 

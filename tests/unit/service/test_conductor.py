@@ -192,6 +192,7 @@ def test_a_commit_that_is_refused_ends_with_the_source_running(bench: Bench) -> 
         tx.workloads.commit(workload.id, epoch=workload.epoch, owner_host="alpha")
     bench.answer(promise)
     assert (bench.job().failure or {})["code"] == "commit_lost"
+    assert {step.status for step in bench.job().steps if step.name == "promise"} == {StepStatus.DONE}
     assert bench.job().phase is Phase.ROLLING_BACK
     assert (bench.sent[-1].step, bench.sent[-1].action) == ("freeze", StepAction.UNDO)
 
