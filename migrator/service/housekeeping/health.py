@@ -13,7 +13,7 @@ from migrator.criu.program import check_kernel, find_criu, parse_version
 from migrator.errors import MigratorError
 from migrator.models.housekeeping import Check, Level
 from migrator.service.host import Host
-from migrator.service.steps.work import free_memory_bytes
+from migrator.service.room import free_memory_bytes
 
 ANSWER_S = 5.0
 SCARCE_BYTES = 256 << 20
