@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FILES = ("/etc/criu/default.conf", "/etc/criu/runc.conf")
@@ -21,10 +21,13 @@ def find_options(files: Sequence[str] = FILES) -> str:
 
 
 def read_options(files: Sequence[str] = FILES) -> dict[str, str]:
-    """Return every option with its value, empty for one that has none; a later file outranks an earlier one."""
-    lines = [line for place in _places(files) for line in _lines(Path(place))]
-    pairs = (re.split(r"[\s=]+", line, maxsplit=1) for line in lines)
-    return {name.lstrip("-"): (value[0] if value else "") for name, *value in pairs}
+    """Return every option with its last value, empty for one that has none; a later file outranks an earlier one."""
+    return dict(_options(files))
+
+
+def searched_directories(files: Sequence[str] = FILES) -> tuple[str, ...]:
+    """Return where CRIU searches for watched files, beside the directories that it always searches."""
+    return tuple(value for name, value in _options(files) if name == "irmap-scan-path")
 
 
 def ghost_limit_bytes(files: Sequence[str] = FILES) -> int:
@@ -36,6 +39,12 @@ def ghost_limit_bytes(files: Sequence[str] = FILES) -> int:
 def _places(files: Sequence[str]) -> list[str]:
     home = os.environ.get("HOME")
     return [files[0], *([f"{home}/.criu/default.conf"] if home else []), *files[1:]]
+
+
+def _options(files: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for line in (line for place in _places(files) for line in _lines(Path(place))):
+        name, *value = re.split(r"[\s=]+", line, maxsplit=1)
+        yield name.lstrip("-"), value[0] if value else ""
 
 
 def _lines(file: Path) -> list[str]:

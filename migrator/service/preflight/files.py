@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from migrator.criu.configuration import ghost_limit_bytes
+from migrator.criu.configuration import ghost_limit_bytes, searched_directories
 from migrator.models.preflight import Finding
 from migrator.service.preflight.processes import DELETED, OpenFile
 from migrator.service.preflight.subject import Subject
@@ -94,7 +94,11 @@ def check_deleted(subject: Subject) -> Iterator[Finding]:
 def check_watches(subject: Subject) -> Iterator[Finding]:
     """CRIU finds what is watched by a file handle, which an overlay does not open, or by searching some directories."""
     overlays = _devices_of(subject, WITHOUT_HANDLES)
-    hinted = {inode for place in HINTED for inode in _inodes_below(subject.root / place.lstrip("/"))}
+    hinted = {
+        inode
+        for place in (*HINTED, *searched_directories())
+        for inode in _inodes_below(subject.root / place.lstrip("/"))
+    }
     for process in subject.processes:
         for watch in {watch for file in process.files for watch in file.watches}:
             if watch.device in overlays and watch.inode not in hinted:

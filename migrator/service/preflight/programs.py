@@ -12,8 +12,16 @@ from migrator.service.preflight.subject import Subject
 
 STUCK_S = 0.5
 """A disk answers sooner; what sleeps longer than this may sleep for ever."""
-ONE_FOR_ALL = {"pid": "pid", "net": "network", "ipc": "IPC", "uts": "UTS", "user": "user", "time": "time"}
-"""Namespaces of which CRIU dumps one for a whole container; only mount and cgroup namespaces may be nested."""
+ONE_FOR_ALL = {
+    "pid": "pid",
+    "net": "network",
+    "ipc": "IPC",
+    "uts": "UTS",
+    "user": "user",
+    "time": "time",
+    "cgroup": "cgroup",
+}
+"""Namespaces of which CRIU dumps one for a whole container; of networks because runc lets it leave out their inside."""
 
 
 def check_sleep(subject: Subject) -> Iterator[Finding]:
@@ -52,7 +60,7 @@ def check_shared_memory(subject: Subject) -> Iterator[Finding]:
 
 
 def check_executed(subject: Subject) -> Iterator[Finding]:
-    """CRIU dumps the first process and its offspring; what was brought in from outside is neither."""
+    """CRIU dumps the first process and its offspring; what was brought in from outside it loses without a word."""
     known = {process.pid for process in subject.processes}
     for process in subject.processes:
         if process.pid != subject.task.pid and process.parent not in known:

@@ -9,15 +9,16 @@ from pathlib import Path
 from migrator.models.preflight import Finding, Grade
 from migrator.service.preflight.subject import Subject
 
-KNOWN_TO_CRIU = frozenset({"TCP", "UDP", "UDP-Lite", "UDPLITE", "RAW", "UNIX", "UNIX-STREAM", "NETLINK", "PACKET"})
+KNOWN_TO_CRIU = frozenset(
+    {"TCP", "UDP", "UDP-Lite", "UDPLITE", "RAW", "UNIX", "UNIX-STREAM", "NETLINK", "PACKET", "PING"}
+)
 REMEDIES = {
     "MPTCP": "let it use plain TCP; for Go programs set GODEBUG=multipathtcp=0",
-    "PING": "wait for the end of the ping",
 }
 
 
 def check_sockets(subject: Subject) -> Iterator[Finding]:
-    """CRIU knows TCP, UDP, raw, unix, netlink and packet sockets; not MPTCP, SCTP, vsock, Bluetooth and others."""
+    """CRIU knows TCP, UDP, ping, raw, unix, netlink and packet sockets; not MPTCP, SCTP, vsock and others."""
     for process in subject.processes:
         protocols = {file.protocol.removesuffix("v6") for file in process.files if file.protocol}
         for protocol in sorted(protocols - KNOWN_TO_CRIU):
