@@ -21,7 +21,7 @@ class Finding:
     """What one check saw."""
 
     check: str
-    """What was looked at, such as `mounts`; stable."""
+    """What was looked at, such as `sockets`: the name of the check, stable."""
     grade: Grade
     message: str
     """A sentence; of a failure, the one that the job fails with."""

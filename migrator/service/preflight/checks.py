@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 from migrator.errors import MigratorError
@@ -65,7 +66,7 @@ def examine(checks: Iterable[Callable[[T], Iterator[Finding]]], subject: T) -> I
             found = list(check(subject))
         except MigratorError as error:
             found = [failure(name, error)]
-        yield from found or [Finding(name, Grade.PASS, "")]
+        yield from (replace(finding, check=name) for finding in found or [Finding(name, Grade.PASS, "")])
 
 
 def conclude(findings: Iterable[Finding], act: Act) -> tuple[Finding, ...]:
@@ -85,7 +86,7 @@ def conclude(findings: Iterable[Finding], act: Act) -> tuple[Finding, ...]:
 
 
 def name_of(check: Callable[[T], Iterator[Finding]]) -> str:
-    """What a check is called where it has passed."""
+    """What all findings of a check are called."""
     return check.__name__.removeprefix("check_").replace("_", "-")
 
 

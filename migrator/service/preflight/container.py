@@ -34,7 +34,7 @@ def check_binds(subject: Subject) -> Iterator[Finding]:
     binds = [mount["destination"] for mount in subject.spec.get("mounts", []) if _is_bind(mount)]
     if binds:
         found = ", ".join(binds)
-        yield subject.refusal("mounts", "bind_mounts", f"has bind mounts ({found})", "start it without them")
+        yield subject.refusal("binds", "bind_mounts", f"has bind mounts ({found})", "start it without them")
 
 
 def check_namespaces(subject: Subject) -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def check_destinations(subject: Subject) -> Iterator[Finding]:
         linked = any((subject.root / part.relative_to("/")).is_symlink() for part in _ways(destination))
         if linked or any(sign in destination for sign in "[]:\n"):
             fault = f"has a mount destination that is a link or holds one of []: ({destination})"
-            yield subject.refusal("mounts", "odd_mount_destination", fault, "mount it at a plain path")
+            yield subject.refusal("destinations", "odd_mount_destination", fault, "mount it at a plain path")
 
 
 def check_room(subject: Subject) -> Iterator[Finding]:

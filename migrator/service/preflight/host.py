@@ -12,27 +12,10 @@ from migrator.service.host import Host
 from migrator.service.preflight.arrival import Arrival
 from migrator.service.preflight.subject import Subject
 
-CONTRADICTS = frozenset(
-    [
-        "images-dir",
-        "work-dir",
-        "root",
-        "lazy-pages",
-        "page-server",
-        "address",
-        "port",
-        "stream",
-        "leave-stopped",
-        "prev-images-dir",
-        "shell-job",
-        "restore-detached",
-        "restore-sibling",
-        "pidfile",
-        "tree",
-        "log-file",
-        "log-pid",
-    ]
-)
+CONTRADICTS = frozenset({
+    "images-dir", "work-dir", "root", "lazy-pages", "page-server", "address", "port", "stream", "leave-stopped",
+    "prev-images-dir", "shell-job", "restore-detached", "restore-sibling", "pidfile", "tree", "log-file", "log-pid",
+})  # fmt: skip
 """Options about where images and logs lie, which processes are meant, and what becomes of them."""
 HARMLESS = frozenset(["ghost-limit", "irmap-scan-path", "verbosity", "v0", "v1", "v2", "v3", "v4", "timeout"])
 
