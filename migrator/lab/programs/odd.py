@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""A program that does one odd thing, named by its argument, and counts.
+"""A program that does odd things, named by its argument with commas between them, and counts.
 
-`ok` in /state/state.json says whether the odd thing still works. What Python has no name for goes by ctypes.
+`ok` in /state/state.json says whether all of them still work. What Python has no name for goes by ctypes.
 """
 
 from __future__ import annotations
@@ -31,11 +31,6 @@ def checked(result: int) -> int:
     return result
 
 
-def nothing() -> Check:
-    """Nothing odd at all."""
-    return lambda: True
-
-
 def io_uring() -> Check:
     """A ring for asynchronous I/O."""
     ring = checked(LIBC.syscall(IO_URING_SETUP, 8, ctypes.create_string_buffer(120)))
@@ -62,7 +57,7 @@ def plain_devices() -> Check:
 
 def deleted(size_bytes: int) -> Check:
     """A file that is open and has no name any more."""
-    path = Path("/state/deleted")
+    path = Path(f"/state/deleted-{size_bytes}")
     content = os.urandom(1024) * (size_bytes // 1024)
     path.write_bytes(content)
     held = path.open("r+b")
@@ -157,7 +152,6 @@ def shared() -> Check:
 
 
 ODDITIES: dict[str, Callable[[], Check]] = {
-    "nothing": nothing,
     "io_uring": io_uring,
     "userfaultfd": userfaultfd,
     "device": device,
@@ -179,18 +173,19 @@ ODDITIES: dict[str, Callable[[], Check]] = {
 
 def main() -> None:
     """Do it and count."""
-    oddity = sys.argv[1] if len(sys.argv) > 1 else "nothing"
+    oddities = sys.argv[1].split(",") if len(sys.argv) > 1 else []
     nonce, counter = os.urandom(8).hex(), 0
     STATE.parent.mkdir(exist_ok=True)
     try:
-        check = ODDITIES[oddity]()
+        checks = {oddity: ODDITIES[oddity]() for oddity in oddities}
     except OSError as error:
         STATE.write_text(json.dumps({"nonce": nonce, "counter": 0, "ok": False, "fault": str(error)}))
         raise
     while True:
         counter += 1
         draft = STATE.with_suffix(".new")
-        draft.write_text(json.dumps({"nonce": nonce, "counter": counter, "ok": check()}))
+        broken = [oddity for oddity, check in checks.items() if not check()]
+        draft.write_text(json.dumps({"nonce": nonce, "counter": counter, "ok": not broken, "broken": broken}))
         draft.rename(STATE)
         time.sleep(0.01)
 

@@ -16,6 +16,9 @@ from migrator.service.preflight.subject import Subject
 
 T = TypeVar("T")
 
+ALIKE = 5
+"""A program of a thousand processes may have a thousand of what cannot be dumped."""
+
 SOURCE_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     container.check_runtime,
     container.check_terminal,
@@ -66,7 +69,15 @@ def examine(checks: Iterable[Callable[[T], Iterator[Finding]]], subject: T) -> I
             found = list(check(subject))
         except MigratorError as error:
             found = [failure(name, error)]
-        yield from (replace(finding, check=name) for finding in found or [Finding(name, Grade.PASS, "")])
+        yield from (replace(finding, check=name) for finding in _shortened(found))
+
+
+def _shortened(found: list[Finding]) -> list[Finding]:
+    """A pass where there is nothing to tell; of a great many that are alike, a few."""
+    if len(found) <= ALIKE:
+        return found or [Finding("", Grade.PASS, "")]
+    more = replace(found[ALIKE], message=f"and {len(found) - ALIKE} more like these")
+    return [*found[:ALIKE], more]
 
 
 def conclude(findings: Iterable[Finding], act: Act) -> tuple[Finding, ...]:

@@ -6,11 +6,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 from migrator.criu.configuration import ghost_limit_bytes, searched_directories
 from migrator.models.preflight import Finding
-from migrator.service.preflight.processes import DELETED, OpenFile
+from migrator.service.preflight.processes import DELETED, OpenFile, Process, Watch
 from migrator.service.preflight.subject import Subject
 
 UNKNOWN_TO_CRIU = {
@@ -37,8 +38,9 @@ PTY_SLAVES = range(136, 144)
 PTY_MASTER = os.makedev(5, 2)
 WITHOUT_HANDLES = "overlay"
 """A file system that opens no file by its handle, which is how CRIU finds what is watched."""
-HINTED = ("/etc", "/var/spool", "/var/log", "/lib/udev")
-"""What CRIU finds there by searching: directories and files below these (criu/irmap.c)."""
+SEARCHED = ("/etc", "/var/spool", "/var/log", "/lib/udev", "/usr/lib/udev")
+"""What CRIU finds without a handle: directories and files below these (criu/irmap.c)."""
+SEARCH_LIMIT = 50_000
 
 
 def check_anonymous(subject: Subject) -> Iterator[Finding]:
@@ -93,20 +95,15 @@ def check_deleted(subject: Subject) -> Iterator[Finding]:
 
 def check_watches(subject: Subject) -> Iterator[Finding]:
     """CRIU finds what is watched by a file handle, which an overlay does not open, or by searching some directories."""
-    overlays = _devices_of(subject, WITHOUT_HANDLES)
-    hinted = {
-        inode
-        for place in (*HINTED, *searched_directories())
-        for inode in _inodes_below(subject.root / place.lstrip("/"))
-    }
-    for process in subject.processes:
-        for watch in {watch for file in process.files for watch in file.watches}:
-            if watch.device in overlays and watch.inode not in hinted:
-                fault = f"watches files of its image by {watch.kind} ({process}, inode {watch.inode})"
-                remedy = (
-                    "watch a tmpfs or a volume instead, or add irmap-scan-path to /etc/criu/runc.conf on the source"
-                )
-                yield subject.refusal("watches", "watch_on_overlay", fault, remedy)
+    watched = [(process, watch) for process in subject.processes for watch in _watches(process)]
+    overlays = _devices_of(subject, WITHOUT_HANDLES) if watched else frozenset()
+    doubtful = [(process, watch) for process, watch in watched if watch.device in overlays]
+    found = _found_by_search(subject) if doubtful else frozenset()
+    for process, watch in doubtful:
+        if watch.inode not in found:
+            fault = f"watches files of its image by {watch.kind} ({process}, inode {watch.inode})"
+            remedy = "watch a tmpfs or a volume instead, or add irmap-scan-path to /etc/criu/runc.conf on the source"
+            yield subject.refusal("watches", "watch_on_overlay", fault, remedy)
 
 
 def anonymous_kind(target: str) -> str:
@@ -151,7 +148,22 @@ def _devices_of(subject: Subject, kind: str) -> frozenset[int]:
     return frozenset(found)
 
 
+def _watches(process: Process) -> frozenset[Watch]:
+    return frozenset(watch for file in process.files for watch in file.watches)
+
+
+def _found_by_search(subject: Subject) -> frozenset[int]:
+    """The inodes that CRIU finds by searching. A link would lead out of the container and is not followed."""
+    tops = (subject.root / place.lstrip("/") for place in (*SEARCHED, *searched_directories()))
+    plain = (top for top in tops if not any(part.is_symlink() for part in _below(subject.root, top)))
+    return frozenset(islice((inode for top in plain for inode in _inodes_below(top)), SEARCH_LIMIT))
+
+
+def _below(root: Path, path: Path) -> list[Path]:
+    return [part for part in (path, *path.parents) if part != root and root in part.parents]
+
+
 def _inodes_below(top: Path) -> Iterator[int]:
-    for path in (top, *top.rglob("*")):
+    for path in chain((top,), top.rglob("*")):
         with suppress(OSError):
             yield path.lstat().st_ino

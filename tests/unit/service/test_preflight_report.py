@@ -65,6 +65,15 @@ def test_every_check_gives_something_under_its_own_name() -> None:
     assert found[3].remedy == "make room"
 
 
+def test_of_a_great_many_findings_a_few_are_told() -> None:
+    def check_crowd(_: None) -> Iterator[Finding]:
+        yield from (replace(FAILURE, message=f"process {number} is bad") for number in range(1000))
+
+    found = list(examine((check_crowd,), None))
+    assert [finding.message for finding in found[4:]] == ["process 4 is bad", "and 995 more like these"]
+    assert {finding.code for finding in found} == {"bad"}
+
+
 def test_a_preflight_keeps_all_findings() -> None:
     checks = (check_broken, check_well, check_odd_things, check_bad)
     assert len(conclude(examine(checks, None), act(JobKind.PREFLIGHT))) == 4

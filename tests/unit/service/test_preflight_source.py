@@ -122,6 +122,19 @@ def test_a_watch_on_an_overlay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert [codes(files.check_watches, process) for process in watching] == [["watch_on_overlay"], [], []]
 
 
+def test_a_link_does_not_lead_the_search_out_of_the_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "log").mkdir(parents=True)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/var").symlink_to(outside)
+    monkeypatch.setattr(files, "_devices_of", lambda *_: {OVERLAY})
+    monkeypatch.setattr(Subject, "root", tmp_path / "root")
+    watch = Watch((outside / "log").stat().st_ino, OVERLAY, "inotify")
+    assert codes(files.check_watches, holding(OpenFile(3, "anon_inode:inotify", watches=(watch,)))) == [
+        "watch_on_overlay"
+    ]
+
+
 def test_a_thread_that_nothing_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "_stays_asleep", lambda pid, thread: thread == 12)
     assert codes(programs.check_sleep, replace(INIT, stuck_threads=(11, 12))) == ["uninterruptible_sleep"]
