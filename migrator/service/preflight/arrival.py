@@ -8,11 +8,11 @@ from pathlib import Path
 
 from migrator.containerd import ContainerdClient
 from migrator.errors import AlreadyExists, NotFound, ResourceExhausted
-from migrator.models.preflight import Finding
+from migrator.models.preflight import Finding, Grade
 from migrator.models.values import Facts, JobRequest
 from migrator.service.host import Act, Host
 from migrator.service.preflight.traits import Traits
-from migrator.service.room import check_content_room, check_image_room
+from migrator.service.room import ROOM, check_content_room, check_image_room, free_memory_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,33 @@ def check_name(arrival: Arrival) -> Iterator[Finding]:
         code="snapshot_exists",
         remedy=f"remove it there: ctr -n {namespace} snapshots rm {key}",
     )
+
+
+def check_memory(arrival: Arrival) -> Iterator[Finding]:
+    """The program needs its memory here, and its images lie beside it in memory until it runs."""
+    images_bytes = int(arrival.facts["memory_bytes"])
+    yield from compare_memory(int(arrival.facts.get("anonymous_bytes", 0)), images_bytes, free_memory_bytes())
+
+
+def compare_memory(own_bytes: int, resident_bytes: int, free_bytes: int) -> Iterator[Finding]:
+    """Refuse what certainly does not fit, and warn of what may not.
+
+    Args:
+        own_bytes: What the program needs at least: shared pages and files are not counted.
+        resident_bytes: The same with everything that several processes share counted for each.
+        free_bytes: What is available here.
+    """
+    amounts = f"{own_bytes / 1e6:.0f} MB of memory, and {free_bytes / 1e6:.0f} MB are available here"
+    remedy = "free memory there, or choose another target"
+    if own_bytes > free_bytes:
+        yield Finding(
+            "memory", Grade.FAIL, f"the container has {amounts}", "no_memory", remedy, ResourceExhausted.__name__
+        )
+    elif own_bytes + resident_bytes * ROOM > free_bytes:
+        fault = f"the container has {amounts}: with its images beside it that may not be enough"
+        yield Finding("memory", Grade.WARN, fault, "tight_memory", remedy)
+    else:
+        yield Finding("memory", Grade.PASS, f"{free_bytes / 1e6:.0f} MB available")
 
 
 def check_huge_pages(arrival: Arrival) -> Iterator[Finding]:

@@ -56,6 +56,7 @@ TARGET_CHECKS: tuple[Callable[[Arrival], Iterator[Finding]], ...] = (
     likeness.check_cgroups,
     likeness.check_criu_images,
     arrival.check_room,
+    arrival.check_memory,
     arrival.check_huge_pages,
     image.check_base_image,
 )

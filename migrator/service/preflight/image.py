@@ -22,11 +22,13 @@ def check_image(subject: Subject) -> Iterator[Finding]:
         PreconditionFailed: `image_moved`.
     """
     manifest = find_manifest(subject.runtime, subject.container)
-    lost = [blob for blob in image_blobs(subject.runtime, manifest) if not _can_be_had(subject, blob)]
+    blobs = image_blobs(subject.runtime, manifest)
+    lost = [blob for blob in blobs if not _can_be_had(subject, blob)]
     if lost:
         size_bytes = sum(blob.size_bytes for blob in lost)
-        amount = f"{len(lost)} blobs ({size_bytes / 1e6:.1f} MB)"
-        fault = f"{amount} of image '{subject.container.image}' are neither on this host nor in the object store"
+        amount = f"{len(lost)} of {len(blobs)}, {size_bytes / 1e6:.1f} MB"
+        place = "neither on this host nor in the object store"
+        fault = f"blobs of image '{subject.container.image}' are {place} ({amount})"
         remedy = "pull the image again: containerd has discarded its layers"
         yield Finding("image", Grade.FAIL, fault, "content_not_found", remedy, NotFound.__name__)
 

@@ -59,6 +59,8 @@ class Process:
     """In how many pid namespaces it has a number: 2 for a process right in the container."""
     stuck_threads: tuple[int, ...] = ()
     """Threads in a sleep that nothing ends but what they wait for."""
+    anonymous_bytes: int = 0
+    """Memory of its own, of no file (proc(5), RssAnon)."""
     huge_bytes: int = 0
     namespaces: tuple[tuple[str, int], ...] = ()
     """Kind and inode number."""
@@ -85,7 +87,8 @@ def _read(place: Path) -> Process | None:
             tracer=int(status.get("TracerPid", 0)),
             depth=len(status.get("NSpid", "0 0").split()),
             stuck_threads=tuple(_sleeping_hard(place)),
-            huge_bytes=int(status.get("HugetlbPages", "0 kB").split()[0]) * 1024,
+            anonymous_bytes=_bytes(status, "RssAnon"),
+            huge_bytes=_bytes(status, "HugetlbPages"),
             namespaces=tuple(_namespaces(place)),
             files=tuple(_files(place)),
             mapped=_mapped(place),
@@ -96,6 +99,10 @@ def _read(place: Path) -> Process | None:
 
 def _fields(text: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def _bytes(status: dict[str, str], name: str) -> int:
+    return int(status.get(name, "0 kB").split()[0]) * 1024
 
 
 def _sleeping_hard(place: Path) -> Iterator[int]:

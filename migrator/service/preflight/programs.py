@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from migrator.models.preflight import Finding
@@ -26,11 +26,12 @@ ONE_FOR_ALL = {
 
 def check_sleep(subject: Subject) -> Iterator[Finding]:
     """Nothing freezes a thread that waits for a disk, a file server or a child after vfork: the freeze would fail."""
-    for process in subject.processes:
-        if stuck := [thread for thread in process.stuck_threads if _stays_asleep(process.pid, thread)]:
-            fault = f"has a thread in uninterruptible sleep ({process}, thread {stuck[0]})"
-            remedy = f"see what it waits for (cat /proc/{process.pid}/task/{stuck[0]}/stack), then try again"
-            yield subject.refusal("sleep", "uninterruptible_sleep", fault, remedy)
+    suspects = {thread: process for process in subject.processes for thread in process.stuck_threads}
+    for thread in still_asleep(suspects):
+        process = suspects[thread]
+        fault = f"has a thread in uninterruptible sleep ({process}, thread {thread})"
+        remedy = f"see what it waits for (cat /proc/{thread}/stack), then try again"
+        yield subject.refusal("sleep", "uninterruptible_sleep", fault, remedy)
 
 
 def check_tracing(subject: Subject) -> Iterator[Finding]:
@@ -82,12 +83,16 @@ def _own(process: Process | None, kind: str) -> int | None:
     return dict(process.namespaces).get(kind) if process else None
 
 
-def _stays_asleep(pid: int, thread: int, proc: Path = PROC) -> bool:
-    """Whether a thread neither wakes nor goes to sleep anew for a while."""
-    place = proc / str(pid) / "task" / str(thread)
+def still_asleep(threads: Collection[int], wait_s: float = STUCK_S, proc: Path = PROC) -> list[int]:
+    """Say which of these threads neither wake nor go to sleep anew for a while; none of none, at once."""
+    before = {thread: _state(proc / str(thread)) for thread in threads}
+    if before:
+        time.sleep(wait_s)
+    return [thread for thread, was in before.items() if was[0] == "D" and _state(proc / str(thread)) == was]
+
+
+def _state(thread: Path) -> tuple[str, str]:
     try:
-        before = thread_state(place)
-        time.sleep(STUCK_S)
-        return before[0] == "D" and thread_state(place) == before
+        return thread_state(thread)
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return "", ""

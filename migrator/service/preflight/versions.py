@@ -80,6 +80,11 @@ KNOWN_BAD = (
 )
 
 
+def known_faults(program: str, version: str) -> list[KnownBad]:
+    """What is known against a version of a program."""
+    return [entry for entry in KNOWN_BAD if entry.program == program and entry.concerns(version)]
+
+
 def check_versions(place: Subject | Arrival) -> Iterator[Finding]:
     """CRIU, runc and containerd against the table of faults."""
     if place.traits:
@@ -92,7 +97,7 @@ def judge_versions(traits: Traits) -> Iterator[Finding]:
     if not traits.runc:
         remedy = "install runc where the worker's PATH finds it"
         yield Finding("versions", Grade.FAIL, "runc was not found", "runc_missing", remedy)
-    bad = [entry for entry in KNOWN_BAD if entry.concerns(versions[entry.program])]
+    bad = [entry for program, version in versions.items() for entry in known_faults(program, version)]
     for entry in bad:
         fault = f"{entry.program} {versions[entry.program]} {entry.fault}"
         yield Finding("versions", entry.grade, fault, entry.code, entry.remedy)

@@ -52,6 +52,7 @@ class InspectSource(HostStep):
             "estimate_bytes": subject.memory_bytes + subject.changed_bytes,
             "memory_bytes": subject.memory_bytes,
             "rw_bytes": subject.changed_bytes,
+            "anonymous_bytes": sum(process.anonymous_bytes for process in subject.processes),
             "huge_bytes": sum(process.huge_bytes for process in subject.processes),
             "source_criu": traits.criu,
             "source_containerd": traits.containerd,

@@ -9,7 +9,7 @@ import pytest
 
 from migrator.criu.configuration import GHOST_LIMIT_BYTES, ghost_limit_bytes, read_options, searched_directories
 from migrator.models.preflight import Finding, Grade
-from migrator.service.preflight.arrival import free_huge_bytes
+from migrator.service.preflight.arrival import compare_memory, free_huge_bytes
 from migrator.service.preflight.host import judge_options
 from migrator.service.preflight.likeness import compare_cgroups, compare_criu, compare_kernels, compare_processors
 from migrator.service.preflight.traits import Traits, find_cgroups, read_cpu_flags
@@ -126,6 +126,19 @@ def test_configuration_files_are_read_as_criu_reads_them(tmp_path: Path, monkeyp
     assert read_options(both) == {"ghost-limit": "3k", "tcp-close": "", "irmap-scan-path": "/b"}
     assert ghost_limit_bytes(both) == 3 << 10
     assert searched_directories(both) == ("/a", "/b")
+
+
+@pytest.mark.parametrize(
+    ("own", "resident", "found"),
+    [
+        (100, 100, [(Grade.PASS, "")]),
+        (400, 700, [(Grade.WARN, "tight_memory")]),
+        (1001, 1001, [(Grade.FAIL, "no_memory")]),
+        (100, 5000, [(Grade.WARN, "tight_memory")]),
+    ],
+)
+def test_memory(own: int, resident: int, found: list[tuple[Grade, str]]) -> None:
+    assert graded(list(compare_memory(own, resident, 1000))) == found
 
 
 def test_huge_pages() -> None:

@@ -136,9 +136,30 @@ def test_a_link_does_not_lead_the_search_out_of_the_container(monkeypatch: pytes
 
 
 def test_a_thread_that_nothing_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "_stays_asleep", lambda pid, thread: thread == 12)
+    monkeypatch.setattr(programs, "still_asleep", lambda threads: [thread for thread in threads if thread == 12])
     assert codes(programs.check_sleep, replace(INIT, stuck_threads=(11, 12))) == ["uninterruptible_sleep"]
     assert codes(programs.check_sleep, replace(INIT, stuck_threads=(11,))) == [], "it was only waiting for a disk"
+
+
+def states(proc: Path, **threads: tuple[str, int]) -> None:
+    for name, (state, sleeps) in threads.items():
+        place = proc / name.strip("t")
+        place.mkdir(exist_ok=True)
+        (place / "status").write_text(f"State:\t{state} (…)\nvoluntary_ctxt_switches:\t{sleeps}\n")
+
+
+def test_one_and_the_same_sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pass_time(_: float) -> None:
+        states(tmp_path, t1=("D", 7), t2=("D", 8), t3=("S", 7))
+
+    states(tmp_path, t1=("D", 7), t2=("D", 7), t3=("D", 7))
+    monkeypatch.setattr(programs.time, "sleep", pass_time)
+    assert programs.still_asleep([1, 2, 3, 4], proc=tmp_path) == [1], "2 slept anew, 3 woke, 4 has ended"
+
+
+def test_nobody_waits_for_threads_that_are_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs.time, "sleep", lambda _: pytest.fail("waited"))
+    assert programs.still_asleep([]) == []
 
 
 def test_who_traces_probes_or_came_from_outside() -> None:
