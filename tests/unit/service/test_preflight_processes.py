@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,11 +44,9 @@ def test_a_process_as_it_is() -> None:
 
 
 def test_a_process_that_has_ended_is_left_out() -> None:
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert read_processes([child, os.getpid()]) == read_processes([os.getpid()])
+    with subprocess.Popen(["true"]) as child:
+        child.wait()
+    assert [process.pid for process in read_processes([child.pid, os.getpid()])] == [os.getpid()]
 
 
 def test_a_deleted_file() -> None:
