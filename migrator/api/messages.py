@@ -11,6 +11,7 @@ from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.models.housekeeping import Finding, HostExamination
 from migrator.models.phase import JobKind, JobState
+from migrator.models.preflight import Forecast, HostFinding
 from migrator.models.values import (
     Checkpoint,
     CheckpointDetail,
@@ -24,6 +25,7 @@ from migrator.models.values import (
     Resolution,
     Step,
 )
+from migrator.service.preflight.report import preflight_of
 
 KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
 KEEPS = {keep: pb.Keep.Value(f"KEEP_{keep.name}") for keep in Keep}
@@ -65,7 +67,7 @@ def states_from(numbers: Iterable[int]) -> frozenset[JobState]:
 
 def job_message(job: Job, measures: Measures) -> pb.Job:
     """Write a job."""
-    request = job.request
+    request, preflight = job.request, preflight_of(job)
     return pb.Job(
         id=job.id,
         kind=KINDS[request.kind],
@@ -85,6 +87,33 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         steps=[_step_message(step) for step in job.steps],
         measures=_measures_message(measures),
         resolutions=[_resolution_message(resolution) for resolution in job.resolutions],
+        findings=[_preflight_finding_message(found) for found in preflight.findings],
+        forecast=_forecast_message(preflight.forecast),
+    )
+
+
+def _preflight_finding_message(found: HostFinding) -> pb.PreflightFinding:
+    finding = found.finding
+    return pb.PreflightFinding(
+        host=found.host,
+        check=finding.check,
+        grade=finding.grade.value,
+        message=finding.message,
+        code=finding.code,
+        remedy=finding.remedy,
+    )
+
+
+def _forecast_message(forecast: Forecast | None) -> pb.Forecast | None:
+    if forecast is None:
+        return None
+    return pb.Forecast(
+        steps=[pb.Step(name=step.name, host=step.host or "", phase=step.phase.value) for step in forecast.steps],
+        checkpoint_bytes=forecast.checkpoint_bytes,
+        image_upload_bytes=forecast.image_upload_bytes,
+        image_download_bytes=forecast.image_download_bytes,
+        freeze_ms=forecast.freeze_ms,
+        basis=forecast.basis,
     )
 
 

@@ -73,7 +73,9 @@ class JobServicer(services.JobServiceServicer):
             wanted = request_from(request)
             if wanted is None:
                 raise InvalidRequest(
-                    "a job needs a kind", code="incomplete_request", remedy="say migration, checkpoint or restore"
+                    "a job needs a kind",
+                    code="incomplete_request",
+                    remedy="say migration, checkpoint, restore or preflight",
                 )
             return pb.CreateJobResponse(
                 job=self._write(self._plane.create_job(wanted, request.idempotency_key or None))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from migrator.cli.asking import asking, limit, tell
+from migrator.cli.asking import asking, limit, show, tell
 from migrator.errors import KINDS, TransientError
 
 if TYPE_CHECKING:
@@ -26,6 +26,23 @@ def run_job(request: dict[str, Any], api: str | None, *, as_json: bool, wait: bo
     with going_on(job.id), asking(api) as (server, messages):
         job = follow(server, messages, job.id, shown=watch and not as_json, until_accepted=not (wait or watch))
     conclude(job, as_json)
+
+
+def ask_preflight(request: dict[str, Any], api: str | None, *, as_json: bool) -> None:
+    """Ask whether a migration would go well, and show what every check saw; ends with 1 when one failed."""
+    from migrator.cli import render
+    from migrator.cli.plain import job_data
+
+    request = request | {"kind": "JOB_KIND_PREFLIGHT"}
+    with asking(api) as (server, messages):
+        job = server.jobs.CreateJob(messages.CreateJobRequest(**request), timeout=limit()).job
+        job = follow(server, messages, job.id, shown=False)
+    data = job_data(job)
+    if data["state"] != "succeeded":
+        conclude(job, as_json)
+    show(data, as_json, render.preflight)
+    if any(found["grade"] == "fail" for found in data["findings"]):
+        raise typer.Exit(1)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`migrator migrate` and `migrator restore`."""
+"""`migrator migrate`, `migrator preflight` and `migrator restore`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from migrator.cli.arguments import ApiAddress, AsJson, Key, Reference, Wait, Watch, check_namespace, split_reference
-from migrator.cli.following import run_job
+from migrator.cli.following import ask_preflight, run_job
 
 
 def migrate(
@@ -15,6 +15,7 @@ def migrate(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The host it moves to.")],
     namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
     keep_checkpoint: Annotated[bool, typer.Option("--keep-checkpoint", help="Keep the checkpoint afterwards.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen; touch nothing.")] = False,
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -32,7 +33,23 @@ def migrate(
         "keep_checkpoint": keep_checkpoint,
         "idempotency_key": idempotency_key or "",
     }
-    run_job(request, api, as_json=as_json, wait=wait, watch=watch)
+    if dry_run:
+        ask_preflight(request, api, as_json=as_json)
+    else:
+        run_job(request, api, as_json=as_json, wait=wait, watch=watch)
+
+
+def preflight(
+    container: Reference,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The host it would move to.")],
+    namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Ask whether a container could move. Touches nothing; ends with 1 when a check fails."""
+    host, name = split_reference(container)
+    request = {"source": host, "container": name, "target": target, "namespace": check_namespace(namespace)}
+    ask_preflight(request, api, as_json=as_json)
 
 
 def restore(

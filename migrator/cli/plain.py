@@ -33,7 +33,20 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "measures": {name: _optional(job.measures, name) for name in MEASURES},
         "steps": [_step_data(step) for step in job.steps],
         "resolutions": [_resolution_data(resolution) for resolution in job.resolutions],
+        "findings": [finding_data(finding) for finding in job.findings],
+        "forecast": _forecast_data(job.forecast) if job.HasField("forecast") else None,
     }
+
+
+def finding_data(finding: pb.PreflightFinding) -> dict[str, Any]:
+    """What one check of preflight saw."""
+    return {name: getattr(finding, name) or None for name in ("host", "check", "grade", "message", "code", "remedy")}
+
+
+def _forecast_data(forecast: pb.Forecast) -> dict[str, Any]:
+    names = ("checkpoint_bytes", "image_upload_bytes", "image_download_bytes", "freeze_ms", "basis")
+    steps = [{"name": step.name, "host": step.host or None, "phase": step.phase} for step in forecast.steps]
+    return {"steps": steps, **{name: getattr(forecast, name) for name in names}}
 
 
 def _resolution_data(resolution: pb.Resolution) -> dict[str, Any]:

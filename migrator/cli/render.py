@@ -16,6 +16,7 @@ LEVELS = {
     "fine": "green", "doubtful": "yellow", "wrong": "red",
     "kept": "cyan", "foreign": "dim", "due": "yellow", "removed": "green", "failed": "red",
 }  # fmt: skip
+GRADES = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 FOLDED = ("CONTAINER", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL")
 """Columns that may be longer than a terminal is wide: they go on in the next line, so that nothing is cut off."""
 RIGHT = ("MS", "SIZE", "MEMORY")
@@ -70,9 +71,51 @@ def job(row: dict[str, Any]) -> None:
     for resolution in row["resolutions"]:
         reason = f": {resolution['reason']}" if resolution["reason"] else ""
         console.print(Text(f"{resolution['actor']} decided to keep the {resolution['keep']}{reason}", "yellow"))
+    _print_preflight(console, row["findings"])
+    if row["forecast"]:
+        _print_forecast(console, row["forecast"])
     if row["failure"]:
         console.print(Text(row["failure"]["message"], "red"))
         console.print(f"  → {row['failure']['remedy']}" if row["failure"]["remedy"] else "")
+
+
+def preflight(row: dict[str, Any]) -> None:
+    """What every check saw, host by host, and what the migration would be like."""
+    console = _console()
+    title = f"  {row['source']}/{row['container']} → {row['target']}, container in namespace {row['namespace']}"
+    console.print(Text.assemble(("preflight", "bold"), title))
+    _print_preflight(console, row["findings"])
+    if row["forecast"]:
+        _print_forecast(console, row["forecast"])
+    counts = {grade: sum(found["grade"] == grade for found in row["findings"]) for grade in GRADES}
+    verdict = ("it would be refused", "red") if counts["fail"] else ("it can move", "green")
+    told = ", ".join(f"{count} {grade}" for grade, count in counts.items() if count)
+    console.print(Text.assemble(verdict, f": {told}"))
+
+
+def _print_preflight(console: Console, findings: Rows) -> None:
+    for host in dict.fromkeys(found["host"] for found in findings):
+        console.print(Text(host, "bold"))
+        table = Table(box=None, padding=(0, 1, 0, 1), show_header=False)
+        for found in (found for found in findings if found["host"] == host):
+            mark, colour = GRADES[found["grade"]]
+            table.add_row(Text(mark, colour), found["check"], Text(found["message"] or "", overflow="fold"))
+            if found["remedy"]:
+                table.add_row("", "", Text(f"→ {found['remedy']}", overflow="fold"))
+        console.print(table)
+
+
+def _print_forecast(console: Console, forecast: dict[str, Any]) -> None:
+    console.print(Text("it would", "bold"))
+    for step in forecast["steps"]:
+        console.print(f"   {step['phase']:<12}{step['name']:<16}{step['host'] or 'control'}")
+    console.print(Text("and move", "bold"))
+    console.print(f"   checkpoint        {size(forecast['checkpoint_bytes'])} of memory and changed files")
+    image = (
+        f"{size(forecast['image_upload_bytes'])} to the store, {size(forecast['image_download_bytes'])} to the target"
+    )
+    console.print(f"   base image        {image}, before the freeze")
+    console.print(f"   frozen for about  {forecast['freeze_ms']:.0f} ms, by {forecast['basis']}", soft_wrap=True)
 
 
 def verdict(row: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ class JobKind(StrEnum):
     MIGRATION = "migration"
     CHECKPOINT = "checkpoint"
     RESTORE = "restore"
+    PREFLIGHT = "preflight"
+    """The question whether a migration would go well: it looks, and touches nothing."""
 
 
 class JobState(StrEnum):

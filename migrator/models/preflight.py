@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+
+from migrator.models.values import Facts, Step
 
 
 class Grade(StrEnum):
@@ -19,10 +21,53 @@ class Finding:
     """What one check saw."""
 
     check: str
-    """What was looked at, such as `mounts`; stable."""
+    """What was looked at, such as `sockets`: the name of the check, stable."""
     grade: Grade
     message: str
     """A sentence; of a failure, the one that the job fails with."""
     code: str = ""
     """The code of the error that a failure becomes."""
     remedy: str = ""
+    kind: str = "PreconditionFailed"
+    """The kind of the error that a failure becomes; see `errors`."""
+
+    def to_facts(self) -> Facts:
+        """Return the JSON form that travels among a step's facts."""
+        return asdict(self)
+
+    @staticmethod
+    def from_facts(facts: Facts) -> Finding:
+        """Read what `to_facts` wrote."""
+        return Finding(**(facts | {"grade": Grade(facts["grade"])}))
+
+
+@dataclass(frozen=True, slots=True)
+class HostFinding:
+    """A finding and the host on which it was made."""
+
+    host: str
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a migration would do, move and take."""
+
+    steps: tuple[Step, ...]
+    checkpoint_bytes: int
+    """Memory and changed files: they move while the program stands still."""
+    image_upload_bytes: int
+    """What the object store lacks of the base image: it moves before the freeze."""
+    image_download_bytes: int
+    """What the target lacks of it."""
+    freeze_ms: float
+    basis: str
+    """What the freeze time was predicted from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """All that preflight found, in order; a forecast where nothing but a preflight was asked for."""
+
+    findings: tuple[HostFinding, ...] = ()
+    forecast: Forecast | None = None

@@ -36,8 +36,9 @@ class StepAction(StrEnum):
 class JobRequest:
     """What somebody asked for.
 
-    A migration needs `source_host`, `container` and `target_host`; a checkpoint `source_host` and `container`; a
-    restore `checkpoint_id` and `target_host`, and may give `new_name`.
+    A migration needs `source_host`, `container` and `target_host`; a preflight asks about a migration and has all that
+    the migration would have. A checkpoint needs `source_host` and `container`; a restore `checkpoint_id` and
+    `target_host`, and may give `new_name`.
     """
 
     kind: JobKind

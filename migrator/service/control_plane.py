@@ -43,7 +43,12 @@ LOOK_S = 3.0
 """How long a host may take to say what it sees."""
 log = structlog.get_logger()
 
-KIND_PREFIX = {JobKind.MIGRATION: "mig", JobKind.CHECKPOINT: "chk", JobKind.RESTORE: "res"}
+KIND_PREFIX = {
+    JobKind.MIGRATION: "mig",
+    JobKind.CHECKPOINT: "chk",
+    JobKind.RESTORE: "res",
+    JobKind.PREFLIGHT: "pre",
+}
 
 
 class Bell(Protocol):
@@ -275,7 +280,7 @@ class ControlPlane:
             updated_at=now,
             idempotency_key=idempotency_key,
             workload_id=new_id(request.new_name or "restored") if request.kind is JobKind.RESTORE else None,
-            checkpoint_id=request.checkpoint_id or new_id("ck"),
+            checkpoint_id=request.checkpoint_id or (new_id("ck") if request.kind is not JobKind.PREFLIGHT else None),
             steps=steps_for(request),
         )
 

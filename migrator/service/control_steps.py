@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from migrator.models.descriptors import Descriptor
-from migrator.models.phase import JobKind
+from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import Role
 from migrator.models.session import Database
 from migrator.models.values import Facts, Job
 from migrator.service.catalogue import enter_checkpoint
+from migrator.service.preflight.forecast import RECENT_JOBS, predict
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.oci import FactAnnotation
 
@@ -53,6 +54,12 @@ class ReadCheckpoint(ControlStep):
             "source_criu": index.fact(FactAnnotation.CRIU),
             "checkpoint_workload": known.workload_id,
             "index_digest": known.index_digest,
+            "source_traits": {
+                "architecture": index.annotations.get(FactAnnotation.ARCHITECTURE, ""),
+                "kernel": index.annotations.get(FactAnnotation.KERNEL, ""),
+                "cpu_flags": index.annotations.get(FactAnnotation.CPU_FLAGS, ""),
+                "criu": index.fact(FactAnnotation.CRIU),
+            },
             "memory_bytes": index.part(Role.MEMORY).size_bytes,
             "estimate_bytes": sum(part.size_bytes for part in index.parts),
         }
@@ -81,7 +88,26 @@ class Settle(ControlStep):
         return {"discarded": True}
 
 
+class Predict(ControlStep):
+    """Say what the migration would move and how long it would freeze the container, by what others took."""
+
+    name = "predict"
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def run(self, job: Job) -> Facts:
+        """Return the forecast in numbers."""
+        with self._database.transaction(write=False) as tx:
+            past = tx.jobs.list(phases=frozenset({Phase.SUCCEEDED}), limit=RECENT_JOBS)
+        return predict(job, past)
+
+
 def control_steps(database: Database, checkpoints: CheckpointStore) -> dict[str, ControlStep]:
     """All of them by name."""
-    steps: list[ControlStep] = [ReadCheckpoint(database, checkpoints), Settle(database, checkpoints)]
+    steps: list[ControlStep] = [
+        ReadCheckpoint(database, checkpoints),
+        Settle(database, checkpoints),
+        Predict(database),
+    ]
     return {step.name: step for step in steps}

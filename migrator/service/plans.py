@@ -1,4 +1,4 @@
-"""The three plans. Read them from top to bottom: that is what happens.
+"""The plans. Read them from top to bottom: that is what happens.
 
 Every line is one idempotent act on one host. `rollback` says what its undo is for:
 
@@ -96,7 +96,18 @@ RESTORE = (
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
-PLANS = {JobKind.MIGRATION: MIGRATION, JobKind.CHECKPOINT: CHECKPOINT, JobKind.RESTORE: RESTORE}
+PREFLIGHT = (
+    Line("inspect-source", SOURCE, Phase.PREFLIGHT, NOTHING, 30),
+    Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 30),
+    Line("predict", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
+)
+
+PLANS = {
+    JobKind.MIGRATION: MIGRATION,
+    JobKind.CHECKPOINT: CHECKPOINT,
+    JobKind.RESTORE: RESTORE,
+    JobKind.PREFLIGHT: PREFLIGHT,
+}
 
 SECONDS_PER_GIB = 60.0
 """What one GiB of memory may add to a time limit: a slow store (20 MiB/s) still finishes."""

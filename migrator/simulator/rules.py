@@ -145,7 +145,7 @@ class Rules:
                 self._check_rollback(job)
             if job.phase is Phase.SUCCEEDED and job.id not in self._succeeded:
                 self._succeeded.add(job.id)
-                if job.request.kind is not JobKind.CHECKPOINT and job.id not in self._proofs:
+                if job.request.kind in (JobKind.MIGRATION, JobKind.RESTORE) and job.id not in self._proofs:
                     self.broken(9, f"{job.id} succeeded and nobody has seen its container run")
 
     def _check_frozen(self, machine: Machine, name: str, task: Task) -> None:

@@ -27,6 +27,7 @@ CHECKPOINT = JobRequest(JobKind.CHECKPOINT, source_host="alpha", container=CONTA
 OLD = "ck-old"
 """A checkpoint that was sealed before the run begins, of a program that runs nowhere."""
 RESTORE = JobRequest(JobKind.RESTORE, checkpoint_id=OLD, target_host="beta", new_name="copy")
+PREFLIGHT = JobRequest(JobKind.PREFLIGHT, source_host="alpha", container=CONTAINER, target_host="beta")
 SUBMIT_S = 1.2
 
 
@@ -50,8 +51,9 @@ SCENARIOS = {
     "rivals": Scenario((MIGRATE, MIGRATE)),
     "migration-and-checkpoint": Scenario((MIGRATE, CHECKPOINT)),
     "migration-and-restore": Scenario((MIGRATE, RESTORE)),
+    "preflight": Scenario((PREFLIGHT,)),
 }
-WEIGHTS = {"migration": 8, "checkpoint": 3, "restore": 3, "again": 3}
+WEIGHTS = {"migration": 8, "checkpoint": 3, "restore": 3, "again": 3, "preflight": 0}
 """How often a scenario is drawn; the others once."""
 
 

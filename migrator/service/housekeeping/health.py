@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from migrator.criu.configuration import find_options
-from migrator.criu.program import check_kernel, find_criu, parse_version
+from migrator.criu.program import check_kernel, find_criu
 from migrator.errors import MigratorError
 from migrator.models.housekeeping import Check, Level
+from migrator.models.preflight import Grade
 from migrator.service.host import Host
-from migrator.service.steps.work import free_memory_bytes
+from migrator.service.preflight.traits import read_runc_version
+from migrator.service.preflight.versions import known_faults
+from migrator.service.room import free_memory_bytes
 
-ANSWER_S = 5.0
 SCARCE_BYTES = 256 << 20
 """Less than this is hardly enough for one container."""
-OLDEST_CONTAINERD = (1, 7)
-OLDEST_RUNC = (1, 1)
-SAFE_RUNC = {(1, 3): (1, 3, 7), (1, 4): (1, 4, 4), (1, 5): (1, 5, 3)}
-"""CVE-2026-119101: older ones follow odd mount destinations at a restore. Preflight refuses such containers."""
 PROGRAMS = {
     "ip": "install iproute2: the loopback interface of a restored container is brought up with it",
     "nsenter": "install util-linux: the network of a container is entered with it",
@@ -55,24 +51,25 @@ def _made(check: Callable[[Host], Check], host: Host) -> Check:
 
 
 def _containerd(host: Host) -> Check:
-    version = host.containerd.version().version
-    if parse_version(version) < OLDEST_CONTAINERD:
-        return Check("containerd", Level.WRONG, version, "install containerd 1.7 or newer")
-    return Check("containerd", Level.FINE, version)
+    return _judged("containerd", host.containerd.version().version)
 
 
 def _runc(host: Host) -> Check:
     del host
-    found = re.search(r"runc version (\S+)", _output("runc", "--version"))
-    if found is None:
+    version = read_runc_version()
+    if not version:
         return Check("runc", Level.WRONG, "not found", "install runc 1.1 or newer, where the worker's PATH finds it")
-    numbers = parse_version(found[1])
-    if numbers < OLDEST_RUNC:
-        return Check("runc", Level.WRONG, found[1], "install runc 1.1 or newer")
-    if numbers < SAFE_RUNC.get((numbers[0], numbers[1]), (1, 3, 7)):
-        remedy = "install runc 1.3.7, 1.4.4, 1.5.3 or newer (CVE-2026-119101); preflight refuses what it is about"
-        return Check("runc", Level.DOUBTFUL, found[1], remedy)
-    return Check("runc", Level.FINE, found[1])
+    return _judged("runc", version)
+
+
+def _judged(program: str, version: str) -> Check:
+    """The worst that is known of a version."""
+    faults = {entry.grade: entry for entry in known_faults(program, version)}
+    worst = faults.get(Grade.FAIL) or faults.get(Grade.WARN)
+    if worst is None:
+        return Check(program, Level.FINE, version)
+    level = Level.WRONG if worst.grade is Grade.FAIL else Level.DOUBTFUL
+    return Check(program, level, version, f"{worst.remedy} ({program} {worst.fault})")
 
 
 def _criu(host: Host) -> Check:
@@ -134,10 +131,3 @@ def _free_bytes(place: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
-
-
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""

@@ -1,35 +1,112 @@
-"""All checks on the source, in the order in which their failures are told."""
+"""All checks, in the order in which their failures are told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
 
-from migrator.errors import PreconditionFailed
+from migrator.errors import MigratorError
+from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding, Grade
-from migrator.service.preflight import container
-from migrator.service.preflight.subject import Check, Subject
+from migrator.service.host import Act
+from migrator.service.preflight import arrival, container, files, host, image, likeness, programs, sockets, versions
+from migrator.service.preflight.arrival import Arrival
+from migrator.service.preflight.subject import Subject
 
-SOURCE_CHECKS: tuple[Check, ...] = (
+T = TypeVar("T")
+
+ALIKE = 5
+"""A program of a thousand processes may have a thousand of what cannot be dumped."""
+
+SOURCE_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     container.check_runtime,
     container.check_terminal,
     container.check_binds,
     container.check_namespaces,
     container.check_destinations,
+    programs.check_executed,
+    programs.check_sleep,
+    programs.check_tracing,
+    programs.check_probes,
+    programs.check_nesting,
+    programs.check_shared_memory,
+    files.check_anonymous,
+    files.check_devices,
+    files.check_open_terminals,
+    files.check_deleted,
+    files.check_watches,
+    sockets.check_sockets,
+    sockets.check_netlink,
+    host.check_criu,
+    versions.check_versions,
+    host.check_configuration,
+    host.check_store,
+    image.check_image,
+    container.check_room,
+)
+TARGET_CHECKS: tuple[Callable[[Arrival], Iterator[Finding]], ...] = (
+    arrival.check_name,
+    host.check_criu,
+    versions.check_versions,
+    host.check_configuration,
+    host.check_store,
+    likeness.check_processor,
+    likeness.check_kernel,
+    likeness.check_cgroups,
+    likeness.check_criu_images,
+    arrival.check_room,
+    arrival.check_memory,
+    arrival.check_huge_pages,
+    image.check_base_image,
 )
 
 
-def examine_source(subject: Subject) -> Iterator[Finding]:
-    """Look at everything that could keep a container from being checkpointed."""
-    for check in SOURCE_CHECKS:
-        yield from check(subject)
+def examine(checks: Iterable[Callable[[T], Iterator[Finding]]], subject: T) -> Iterator[Finding]:
+    """Make every check; one that has nothing to tell has passed, and one that raises an error has failed."""
+    for check in checks:
+        name = name_of(check)
+        try:
+            found = list(check(subject))
+        except MigratorError as error:
+            found = [failure(name, error)]
+        yield from (replace(finding, check=name) for finding in _shortened(found))
 
 
-def refuse_failures(findings: Iterable[Finding]) -> None:
-    """Stop at the first failure.
+def _shortened(found: list[Finding]) -> list[Finding]:
+    """A pass where there is nothing to tell; of a great many that are alike, a few."""
+    if len(found) <= ALIKE:
+        return found or [Finding("", Grade.PASS, "")]
+    more = replace(found[ALIKE], message=f"and {len(found) - ALIKE} more like these")
+    return [*found[:ALIKE], more]
+
+
+def conclude(findings: Iterable[Finding], act: Act) -> tuple[Finding, ...]:
+    """Stop a job that acts at its first failure, and keep what it should know; a preflight keeps all.
 
     Raises:
-        PreconditionFailed: With that failure's code, message and remedy.
+        MigratorError: That failure.
     """
+    if act.request.kind is JobKind.PREFLIGHT:
+        return tuple(findings)
+    kept: list[Finding] = []
     for finding in findings:
         if finding.grade is Grade.FAIL:
-            raise PreconditionFailed(finding.message, code=finding.code, remedy=finding.remedy)
+            raise error_of(finding)
+        kept += [finding] if finding.grade is Grade.WARN else []
+    return tuple(kept)
+
+
+def name_of(check: Callable[[T], Iterator[Finding]]) -> str:
+    """What all findings of a check are called."""
+    return check.__name__.removeprefix("check_").replace("_", "-")
+
+
+def failure(check: str, error: MigratorError) -> Finding:
+    """A finding that becomes this error."""
+    return Finding(check, Grade.FAIL, error.message, error.code, error.remedy or "", type(error).__name__)
+
+
+def error_of(finding: Finding) -> MigratorError:
+    """The error that a job fails with."""
+    return MigratorError.from_dict(finding.to_facts() | {"host": None})

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from migrator.models.preflight import Finding
+from migrator.models.preflight import Finding, Grade
 from migrator.service.preflight.subject import Subject
+from migrator.service.room import check_content_room, check_image_room
 
 RUNC = "io.containerd.runc.v2"
 
@@ -33,7 +34,7 @@ def check_binds(subject: Subject) -> Iterator[Finding]:
     binds = [mount["destination"] for mount in subject.spec.get("mounts", []) if _is_bind(mount)]
     if binds:
         found = ", ".join(binds)
-        yield subject.refusal("mounts", "bind_mounts", f"has bind mounts ({found})", "start it without them")
+        yield subject.refusal("binds", "bind_mounts", f"has bind mounts ({found})", "start it without them")
 
 
 def check_namespaces(subject: Subject) -> Iterator[Finding]:
@@ -55,7 +56,19 @@ def check_destinations(subject: Subject) -> Iterator[Finding]:
         linked = any((subject.root / part.relative_to("/")).is_symlink() for part in _ways(destination))
         if linked or any(sign in destination for sign in "[]:\n"):
             fault = f"has a mount destination that is a link or holds one of []: ({destination})"
-            yield subject.refusal("mounts", "odd_mount_destination", fault, "mount it at a plain path")
+            yield subject.refusal("destinations", "odd_mount_destination", fault, "mount it at a plain path")
+
+
+def check_room(subject: Subject) -> Iterator[Finding]:
+    """The images must find room while they are uploaded, and so must the changed files.
+
+    Raises:
+        ResourceExhausted: `no_room`.
+    """
+    check_image_room(subject.host, subject.memory_bytes)
+    check_content_room(subject.runtime, subject.changed_bytes)
+    sizes = f"{subject.memory_bytes / 1e6:.1f} MB of memory and {subject.changed_bytes / 1e6:.1f} MB of changed files"
+    yield Finding("room", Grade.PASS, sizes)
 
 
 def _ways(destination: str) -> list[Path]:

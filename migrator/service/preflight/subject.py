@@ -11,6 +11,8 @@ from migrator.containerd import Container, ContainerdClient, Task
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import JobRequest
 from migrator.service.host import Host
+from migrator.service.preflight.processes import Process
+from migrator.service.preflight.traits import Traits
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,12 @@ class Subject:
     task: Task
     spec: dict[str, Any] = field(default_factory=dict)
     """The OCI runtime spec as the container was made with it."""
+    memory_bytes: int = 0
+    """Resident memory of all its processes."""
+    changed_bytes: int = 0
+    """Its changed files."""
+    processes: tuple[Process, ...] = ()
+    traits: Traits | None = None
 
     @property
     def root(self) -> Path:

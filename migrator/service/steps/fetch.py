@@ -14,8 +14,8 @@ from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.preflight.arrival import restored_snapshot_key
 from migrator.service.steps.image import drop_snapshot, ensure_lease
-from migrator.service.steps.inspect_target import restored_snapshot_key
 from migrator.service.steps.work import new_image_directory, remove_work_directory
 from migrator.storage.oci import CheckpointIndex, parse_index
 

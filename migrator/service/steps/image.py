@@ -6,9 +6,9 @@ from migrator.containerd import Container, ContainerdClient, Descriptor, Image, 
 from migrator.errors import AlreadyExists, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
-from migrator.service.steps.inspect_target import restored_snapshot_key
+from migrator.service.preflight.arrival import restored_snapshot_key
+from migrator.service.preflight.image import image_blobs
 from migrator.storage.checkpoints import CheckpointStore
-from migrator.storage.oci import DOCUMENT_LIMIT_BYTES, children
 
 
 class PublishImage(HostStep):
@@ -85,16 +85,6 @@ def drop_snapshot(runtime: ContainerdClient, act: Act) -> None:
             snapshots.remove(key)
     except NotFound:
         return
-
-
-def image_blobs(runtime: ContainerdClient, manifest: Descriptor) -> list[Descriptor]:
-    """List a manifest, its config and its layers; the manifest must be in the content store.
-
-    Raises:
-        NotFound: `content_not_found`.
-    """
-    data = runtime.content.read_all(manifest.digest, DOCUMENT_LIMIT_BYTES)
-    return [manifest, *children(manifest, data)]
 
 
 JOB_LABEL = "io.migrator.job"

@@ -2,78 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from migrator.containerd import (
-    Container,
-    ContainerdClient,
-    Descriptor,
-    ProcessState,
-    Snapshots,
-    Task,
-    chain_id,
-    read_manifest,
-    resolve_manifest,
-)
-from migrator.criu.program import find_criu
+from migrator.containerd import Container, ContainerdClient, ProcessState, Snapshots, Task
 from migrator.errors import InternalError, NotFound, PreconditionFailed
+from migrator.models.preflight import Finding, Grade
 from migrator.models.values import Facts
 from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
-from migrator.service.preflight.checks import examine_source, refuse_failures
+from migrator.service.preflight.checks import SOURCE_CHECKS, conclude, examine
+from migrator.service.preflight.host import criu_version
+from migrator.service.preflight.image import find_manifest, image_sizes
+from migrator.service.preflight.processes import read_processes
+from migrator.service.preflight.report import told
 from migrator.service.preflight.subject import Subject
-from migrator.service.steps.room import check_content_room
-from migrator.service.steps.work import check_room
+from migrator.service.preflight.traits import Traits, read_traits
 
 MEASURES = 20
 """How often changed files are measured until no file vanishes meanwhile."""
 
 
 class InspectSource(HostStep):
-    """Look at the container, its task, CRIU and the object store."""
+    """Look at the container, its task, its processes, CRIU and the object store."""
 
     name = "inspect-source"
 
     def run(self, host: Host, act: Act) -> Facts:
-        """Return what the steps after need: image, snapshot parent, sizes and versions.
+        """Return what the steps after need: image, snapshot parent, sizes and versions; and what the checks found.
 
         Raises:
             NotFound: No such namespace, container or image.
             PreconditionFailed: Not running, already paused, or something CRIU cannot carry over.
             ResourceExhausted: `no_room`, its memory would not fit where CRIU puts it.
         """
-        runtime = host.runtime(act.request.namespace)
-        container = find_container(runtime, act.request)
-        task = _running_task(runtime, container)
-        subject = Subject(host, act.request, runtime, container, task, container.spec_json())
-        refuse_failures(examine_source(subject))
-        criu = find_criu(host.settings.criu_path)
-        host.objects.probe()
-        snapshots = runtime.snapshots(container.snapshotter)
-        parent = snapshots.stat(container.snapshot_key).parent
-        manifest = _manifest_of(runtime, container, parent)
-        used_bytes = memory_bytes(task)
-        check_room(host, used_bytes)
-        rw_bytes = _measure(snapshots, container.snapshot_key)
-        check_content_room(runtime, rw_bytes)
+        subject, traits = _look(host, act)
+        findings = conclude(examine(SOURCE_CHECKS, subject), act)
+        container = subject.container
+        snapshot = subject.runtime.snapshots(container.snapshotter).stat(container.snapshot_key)
         return {
-            "image": {"name": container.image, "manifest": manifest.to_oci()},
+            **_image(subject, findings),
             "snapshot": {
                 "snapshotter": container.snapshotter,
                 "key": container.snapshot_key,
-                "parent": parent,
+                "parent": snapshot.parent,
             },
             "runtime": container.runtime_name,
-            "estimate_bytes": used_bytes + rw_bytes,
-            "memory_bytes": used_bytes,
-            "rw_bytes": rw_bytes,
-            "source_criu": criu.version,
-            "source_containerd": runtime.version().version,
+            "estimate_bytes": subject.memory_bytes + subject.changed_bytes,
+            "memory_bytes": subject.memory_bytes,
+            "rw_bytes": subject.changed_bytes,
+            "anonymous_bytes": sum(process.anonymous_bytes for process in subject.processes),
+            "huge_bytes": sum(process.huge_bytes for process in subject.processes),
+            "source_criu": traits.criu,
+            "source_containerd": traits.containerd,
+            "source_traits": traits.to_facts(),
             "source_created_at": str(container.created_at),
-            "source_started": started_ticks(task.pid),
+            "source_started": started_ticks(subject.task.pid),
+            **told(findings),
         }
+
+
+def _look(host: Host, act: Act) -> tuple[Subject, Traits]:
+    """Read all that the checks judge."""
+    runtime = host.runtime(act.request.namespace)
+    container = find_container(runtime, act.request)
+    task = _running_task(runtime, container)
+    traits = read_traits(runtime, criu_version(host))
+    subject = Subject(
+        host=host,
+        request=act.request,
+        runtime=runtime,
+        container=container,
+        task=task,
+        spec=container.spec_json(),
+        memory_bytes=memory_bytes(task),
+        changed_bytes=_measure(runtime.snapshots(container.snapshotter), container.snapshot_key),
+        processes=read_processes(process.pid for process in task.pids()),
+        traits=traits,
+    )
+    return subject, traits
+
+
+def _image(subject: Subject, findings: Iterable[Finding]) -> Facts:
+    """The image as the job needs it; a preflight whose check of the image failed has told why there is none."""
+    if any(finding.check == "image" and finding.grade is Grade.FAIL for finding in findings):
+        return {}
+    manifest = find_manifest(subject.runtime, subject.container)
+    image = {"name": subject.container.image, "manifest": manifest.to_oci()}
+    return {"image": image, **image_sizes(subject, manifest)}
 
 
 def find_container(runtime: ContainerdClient, request: Any) -> Container:
@@ -97,31 +115,6 @@ def find_container(runtime: ContainerdClient, request: Any) -> Container:
             code="container_not_found",
             remedy="see `migrator containers list` for what runs where",
         ) from error
-
-
-def _manifest_of(runtime: ContainerdClient, container: Container, parent: str) -> Descriptor:
-    """Return the manifest that the container was made from: a name may mean another image by now.
-
-    Raises:
-        NotFound: `image_not_found`.
-        PreconditionFailed: `image_moved`.
-    """
-    try:
-        image = runtime.images.get(container.image)
-    except NotFound as error:
-        raise NotFound(
-            f"container '{container.id}' was made from image '{container.image}', which has no name here any more",
-            code="image_not_found",
-            remedy="pull or import it again, or name it: ctr images tag",
-        ) from error
-    manifest = resolve_manifest(runtime, image.target)
-    if chain_id(read_manifest(runtime, manifest.digest).diff_ids) != parent:
-        raise PreconditionFailed(
-            f"the name '{container.image}' means another image now than when container '{container.id}' was made",
-            code="image_moved",
-            remedy="give the name back to the image it was made from: ctr images tag --force IMAGE NAME",
-        )
-    return manifest
 
 
 def _measure(snapshots: Snapshots, key: str) -> int:

@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-from migrator.containerd import ContainerdClient
-from migrator.criu.program import find_criu
-from migrator.errors import AlreadyExists, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
-from migrator.service.steps.room import check_content_room
-from migrator.service.steps.work import check_room
+from migrator.service.preflight.arrival import Arrival
+from migrator.service.preflight.checks import TARGET_CHECKS, conclude, examine
+from migrator.service.preflight.host import criu_version
+from migrator.service.preflight.image import missing_image_bytes
+from migrator.service.preflight.report import told
+from migrator.service.preflight.traits import read_traits
 
 
 class InspectTarget(HostStep):
-    """Look for a free name, CRIU and the object store."""
+    """Look for a free name, room, CRIU and the object store, and compare this host with the source."""
 
     name = "inspect-target"
 
     def run(self, host: Host, act: Act) -> Facts:
-        """Return the target's versions.
+        """Return the target's version of CRIU and what the checks found.
 
         Raises:
             AlreadyExists: `container_exists` or `snapshot_exists`, the name is taken here.
-            PreconditionFailed: No CRIU here, too old, or a snapshotter that this host lacks.
+            PreconditionFailed: No CRIU here, too old, a snapshotter that this host lacks, or another kind of host.
             ResourceExhausted: `no_room`, its memory would not fit where CRIU reads it from.
         """
         runtime = host.runtime(act.request.namespace)
-        _refuse_taken_name(runtime, restored_name(act), act)
-        criu = find_criu(host.settings.criu_path)
-        host.objects.probe()
-        check_room(host, int(act.facts["memory_bytes"]))
-        check_content_room(runtime, int(act.facts["estimate_bytes"]) - int(act.facts["memory_bytes"]))
-        return {"target_criu": criu.version}
-
-
-def restored_name(act: Act) -> str:
-    """The name that the container has after the restore."""
-    return act.request.new_name or act.request.container or str(act.facts["source_name"])
-
-
-def restored_snapshot_key(act: Act) -> str:
-    """The key of its rw snapshot after the restore."""
-    return act.request.new_name or str(act.facts["snapshot"]["key"])
-
-
-def _refuse_taken_name(runtime: ContainerdClient, name: str, act: Act) -> None:
-    if runtime.containers.list(f"id=={name}"):
-        raise AlreadyExists(
-            f"a container named '{name}' already exists in namespace '{act.request.namespace}'",
-            code="container_exists",
-            remedy="remove it there, choose another target, or restore under another name",
-        )
-    snapshotter = str(act.facts["snapshot"]["snapshotter"])
-    key = restored_snapshot_key(act)
-    try:
-        runtime.snapshots(snapshotter).stat(key)
-    except NotFound:
-        return
-    raise AlreadyExists(
-        f"a snapshot with the key '{key}' already exists in namespace '{act.request.namespace}'",
-        code="snapshot_exists",
-        remedy=f"remove it there: ctr -n {act.request.namespace} snapshots rm {key}",
-    )
+        traits = read_traits(runtime, criu_version(host))
+        arrival = Arrival(host, act.request, runtime, act.facts, traits)
+        findings = conclude(examine(TARGET_CHECKS, arrival), act)
+        return {"target_criu": traits.criu, **told(findings), **missing_image_bytes(arrival)}

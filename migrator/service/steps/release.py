@@ -8,8 +8,8 @@ from migrator.containerd import ContainerdClient
 from migrator.errors import NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.preflight.arrival import restored_name
 from migrator.service.steps.image import JOB_LABEL, drop_lease
-from migrator.service.steps.inspect_target import restored_name
 from migrator.service.steps.restore import delete_container, end_task
 from migrator.service.steps.work import remove_work_directory
 

@@ -28,9 +28,9 @@ from migrator.gen.containerd.services.containers.v1 import containers_pb2
 from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.preflight.arrival import restored_name, restored_snapshot_key
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
-from migrator.service.steps.inspect_target import restored_name, restored_snapshot_key
 from migrator.service.steps.restored_spec import renamed, with_loopback
 from migrator.service.steps.work import (
     image_directory,

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 from migrator.containerd import ContainerdClient, compress_layer, index_annotations
 from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
@@ -19,6 +18,7 @@ from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.values import Facts
 from migrator.service.catalogue import SOURCE_GONE, last_copy
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.preflight.traits import read_cpu_flags
 from migrator.service.steps.work import image_directory
 from migrator.storage.oci import FactAnnotation, with_role
 
@@ -120,7 +120,7 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         FactAnnotation.HOST: host.name,
         FactAnnotation.KERNEL: kernel.release,
         FactAnnotation.ARCHITECTURE: kernel.machine,
-        FactAnnotation.CPU_FLAGS: _cpu_flags(),
+        FactAnnotation.CPU_FLAGS: read_cpu_flags(),
         FactAnnotation.CONTAINERD: str(act.facts["source_containerd"]),
         FactAnnotation.CRIU: str(act.facts["source_criu"]),
         FactAnnotation.WORKLOAD: command.workload_id,
@@ -140,10 +140,3 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         "annotations": {**known, **{name.value: value for name, value in facts.items()}},
     }
     return json.dumps(index, sort_keys=True).encode()
-
-
-def _cpu_flags() -> str:
-    """What this machine's processors can do (proc(5), cpuinfo): the restored program may rely on all of it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    flags = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
-    return " ".join(sorted(next(flags, [])))

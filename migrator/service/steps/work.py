@@ -7,11 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from migrator.criu.leftovers import end_criu, ending_lost_criu, remove_tree
-from migrator.errors import ResourceExhausted
 from migrator.service.host import Act, Host
-
-ROOM = 1.25
-"""Images take the memory of the task and a little more; so much must be free for them to lie in memory."""
+from migrator.service.room import fits_in_memory
 
 
 def work_directory(host: Host, act: Act) -> Path:
@@ -28,29 +25,9 @@ def new_image_directory(host: Host, act: Act, size_bytes: int) -> Path:
     STATE_DIR.
     """
     remove_images(host, act)
-    place = _in_memory(host, act) if _fits_in_memory(host, size_bytes) else _on_disk(host, act)
+    place = _in_memory(host, act) if fits_in_memory(host, size_bytes) else _on_disk(host, act)
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     return place / "images"
-
-
-def check_room(host: Host, size_bytes: int) -> None:
-    """Make sure that images of a task of that size find room on this host, in memory or on disk.
-
-    Raises:
-        ResourceExhausted: `no_room`.
-    """
-    if _fits_in_memory(host, size_bytes):
-        return
-    place = host.settings.state_dir
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    free_bytes, needed_bytes = shutil.disk_usage(place).free, int(size_bytes * ROOM)
-    if needed_bytes > free_bytes:
-        raise ResourceExhausted(
-            f"the images of {size_bytes / 1e6:.0f} MB of memory need {needed_bytes / 1e6:.0f} MB, "
-            f"and {place} has {free_bytes / 1e6:.0f} MB",
-            code="no_room",
-            remedy=f"make room in {place}, or set MIGRATOR_STATE_DIR to a larger disk",
-        )
 
 
 def image_directory(host: Host, act: Act) -> Path:
@@ -82,21 +59,9 @@ def remove_work_directory(host: Host, act: Act) -> None:
     remove_tree(_in_memory(host, act))
 
 
-def _fits_in_memory(host: Host, size_bytes: int) -> bool:
-    place = host.settings.run_dir
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return size_bytes * ROOM <= min(shutil.disk_usage(place).free, free_memory_bytes())
-
-
 def _in_memory(host: Host, act: Act) -> Path:
     return host.settings.run_dir / "criu" / act.command.job_id
 
 
 def _on_disk(host: Host, act: Act) -> Path:
     return host.settings.state_dir / "criu" / act.command.job_id
-
-
-def free_memory_bytes() -> int:
-    """Read what can be had without swapping (proc(5), MemAvailable)."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -10,7 +10,7 @@ import pytest
 
 from migrator.containerd import ContainerdClient
 from migrator.errors import ResourceExhausted
-from migrator.service.steps.room import check_content_room
+from migrator.service.room import check_content_room
 
 HUGE = 1 << 60
 

@@ -10,6 +10,7 @@ import pytest
 
 from migrator.errors import ResourceExhausted
 from migrator.service.host import Act, Host
+from migrator.service.room import check_image_room
 from migrator.service.steps import work
 
 HUGE = 1 << 60
@@ -58,8 +59,8 @@ def test_nothing_is_left_of_a_job(host: Host, act: Act, tmp_path: Path) -> None:
 
 
 def test_what_fits_nowhere_is_said_before_the_freeze(host: Host) -> None:
-    work.check_room(host, 1000)
+    check_image_room(host, 1000)
     with pytest.raises(ResourceExhausted) as caught:
-        work.check_room(host, HUGE)
+        check_image_room(host, HUGE)
     assert caught.value.code == "no_room"
     assert str(host.settings.state_dir) in str(caught.value)

@@ -33,6 +33,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_MIGRATION: _JobKind.ValueType  # 1
     JOB_KIND_CHECKPOINT: _JobKind.ValueType  # 2
     JOB_KIND_RESTORE: _JobKind.ValueType  # 3
+    JOB_KIND_PREFLIGHT: _JobKind.ValueType  # 4
+    """Asks whether a migration would go well; looks and touches nothing."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper): ...
 
@@ -40,6 +42,8 @@ JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
 JOB_KIND_MIGRATION: JobKind.ValueType  # 1
 JOB_KIND_CHECKPOINT: JobKind.ValueType  # 2
 JOB_KIND_RESTORE: JobKind.ValueType  # 3
+JOB_KIND_PREFLIGHT: JobKind.ValueType  # 4
+"""Asks whether a migration would go well; looks and touches nothing."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobState:
@@ -296,6 +300,87 @@ class Resolution(_message.Message):
 Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
 
 @_typing.final
+class PreflightFinding(_message.Message):
+    """What one check of preflight saw on one host."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    GRADE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    check: _builtins.str
+    """What was looked at, such as mounts."""
+    grade: _builtins.str
+    """Pass, warn or fail, in lower case."""
+    message: _builtins.str
+    code: _builtins.str
+    """Stable; of a failure, the code that a migration would fail with."""
+    remedy: _builtins.str
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        check: _builtins.str = ...,
+        grade: _builtins.str = ...,
+        message: _builtins.str = ...,
+        code: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "code", b"code", "grade", b"grade", "host", b"host", "message", b"message", "remedy", b"remedy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreflightFinding: _TypeAlias = PreflightFinding  # noqa: Y015
+
+@_typing.final
+class Forecast(_message.Message):
+    """What a migration would do, move and take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_BYTES_FIELD_NUMBER: _builtins.int
+    IMAGE_UPLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    IMAGE_DOWNLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    FREEZE_MS_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    checkpoint_bytes: _builtins.int
+    """Memory and changed files, which move while the program stands still."""
+    image_upload_bytes: _builtins.int
+    """What the object store lacks of the base image, and what the target lacks of it."""
+    image_download_bytes: _builtins.int
+    freeze_ms: _builtins.float
+    basis: _builtins.str
+    """What the freeze time was predicted from."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """Only name, host and phase are set."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+        checkpoint_bytes: _builtins.int = ...,
+        image_upload_bytes: _builtins.int = ...,
+        image_download_bytes: _builtins.int = ...,
+        freeze_ms: _builtins.float = ...,
+        basis: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "checkpoint_bytes", b"checkpoint_bytes", "freeze_ms", b"freeze_ms", "image_download_bytes", b"image_download_bytes", "image_upload_bytes", b"image_upload_bytes", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Forecast: _TypeAlias = Forecast  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -317,6 +402,8 @@ class Job(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     MEASURES_FIELD_NUMBER: _builtins.int
     RESOLUTIONS_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     kind: Global___JobKind.ValueType
     state: Global___JobState.ValueType
@@ -344,6 +431,14 @@ class Job(_message.Message):
     def resolutions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resolution]:
         """Oldest first."""
 
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreflightFinding]:
+        """In a preflight all; in other jobs only what is no pass."""
+
+    @_builtins.property
+    def forecast(self) -> Global___Forecast:
+        """In a preflight that is done."""
+
     def __init__(
         self,
         *,
@@ -365,10 +460,12 @@ class Job(_message.Message):
         steps: _abc.Iterable[Global___Step] | None = ...,
         measures: Global___Measures | None = ...,
         resolutions: _abc.Iterable[Global___Resolution] | None = ...,
+        findings: _abc.Iterable[Global___PreflightFinding] | None = ...,
+        forecast: Global___Forecast | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "measures", b"measures", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "measures", b"measures", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "resolutions", b"resolutions", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "resolutions", b"resolutions", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Jobs: migrations, checkpoints and restores.
+    """Jobs: migrations, checkpoints, restores, and the question whether a migration would go well.
     """
 
     def __init__(self, channel):
@@ -68,7 +68,7 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Jobs: migrations, checkpoints and restores.
+    """Jobs: migrations, checkpoints, restores, and the question whether a migration would go well.
     """
 
     def CreateJob(self, request, context):
@@ -154,7 +154,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Jobs: migrations, checkpoints and restores.
+    """Jobs: migrations, checkpoints, restores, and the question whether a migration would go well.
     """
 
     @staticmethod

@@ -30,7 +30,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """Jobs: migrations, checkpoints and restores."""
+    """Jobs: migrations, checkpoints, restores, and the question whether a migration would go well."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -50,7 +50,7 @@ class JobServiceStub:
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """Jobs: migrations, checkpoints and restores."""
+    """Jobs: migrations, checkpoints, restores, and the question whether a migration would go well."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateJob: _aio.UnaryUnaryMultiCallable[_migrator_pb2.CreateJobRequest, _migrator_pb2.CreateJobResponse]  # type: ignore[assignment]
@@ -66,7 +66,7 @@ class JobServiceAsyncStub(JobServiceStub):
     """Decides about a job that waits for an operator; it then goes on by itself."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Jobs: migrations, checkpoints and restores."""
+    """Jobs: migrations, checkpoints, restores, and the question whether a migration would go well."""
 
     @_abc_1.abstractmethod
     def CreateJob(
