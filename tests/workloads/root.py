@@ -19,8 +19,8 @@ PROGRAMS = Recipe(
         "openssh-server",
         "postgresql",
         "python3",
+        "python3-websockets",
         "redis-server",
-        "sqlite3",
     ),
     python=(),
 )
