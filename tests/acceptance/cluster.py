@@ -173,7 +173,7 @@ class Cluster:
     def start(self, workload: Workload, host: str, name: str, namespace: str = "default") -> Running:
         """Start a container by containerd's own tool and bring it to the point where a move is worth something."""
         image = self.import_image(workload, host, namespace=namespace)
-        self[host].ctr("run", "--detach", "--null-io", image, name, namespace=namespace)
+        self[host].ctr("run", "--detach", "--null-io", *workload.run_options, image, name, namespace=namespace)
         container = Running(self[host], name, namespace)
         workload.started(container)
         return container

@@ -28,6 +28,7 @@ class Program(Workload):
         arguments: What it is given.
         packages: Debian packages besides Python.
         files: Further files of the image by their path in it.
+        run_options: What `ctr run` is told besides.
         name: The program's own name when not given.
     """
 
@@ -37,6 +38,7 @@ class Program(Workload):
         *arguments: str,
         packages: Sequence[str] = (),
         files: Mapping[str, bytes | Path] | None = None,
+        run_options: tuple[str, ...] = (),
         name: str | None = None,
     ):
         self.name = name or Path(program).stem
@@ -44,6 +46,7 @@ class Program(Workload):
         self.arguments = arguments
         self.packages = packages
         self.files = files or {}
+        self.run_options = run_options
 
     def image(self, root: Path) -> Path:
         ours = {f"/opt/{file}": PROGRAMS_DIR / file for file in (*SHARED, self.program)}
@@ -51,7 +54,7 @@ class Program(Workload):
             program_root(),
             IMAGES_DIR,
             name=f"migrator.local/{self.name}:1",
-            base=["python3"],
+            base=["dash", "python3"],
             packages=self.packages,
             without=LEFT_OUT,
             files={**ours, **self.files},

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.workloads.images import PROGRAMS_DIR, Program
 from tests.workloads.root import program_root
 
-JAVA = "/usr/bin/java"
+JAVA = "/usr/lib/jvm/java-21-openjdk-amd64/bin/java"
 COMPILER = "/usr/share/java/eclipse-jdt-core-compiler-batch.jar:/usr/share/java/eclipse-jdt-core.jar"
 SOURCE = PROGRAMS_DIR / "Server.java"
 

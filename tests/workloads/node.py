@@ -1,4 +1,4 @@
-"""A server in Node.js with eight connected clients."""
+"""A server in Node.js with eight connected clients, under containerd's seccomp profile, which keeps io_uring from it."""
 
 from tests.workloads.images import PROGRAMS_DIR, Program
 
@@ -8,4 +8,5 @@ WORKLOAD = Program(
     name="node",
     packages=["nodejs"],
     files={"/opt/node.js": PROGRAMS_DIR / "node.js"},
+    run_options=("--seccomp",),
 )

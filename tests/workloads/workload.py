@@ -80,6 +80,8 @@ class Workload(ABC):
     """A real program, and what must be true of it before and after a move."""
 
     name: str
+    run_options: tuple[str, ...] = ()
+    """What `ctr run` is told besides."""
 
     @abstractmethod
     def image(self, root: Path) -> Path:

@@ -50,8 +50,9 @@ def main() -> None:
     """Download for ever; an act is one MiB."""
     witness = Witness()
     write_file(witness.nonce)
+    Path("/var/lib/nginx").mkdir(parents=True, exist_ok=True)  # where it puts what it gets, by its makers' choice
     CONFIGURATION.write_text(TEXT.format(listen=line.ADDRESS if line.TCP else f"unix:{line.PATH}"))
-    start_server("/usr/sbin/nginx", "-c", str(CONFIGURATION))
+    start_server("/usr/sbin/nginx", "-e", "stderr", "-c", str(CONFIGURATION))
     line.connect().close()
     curl = download()
     witness.more["downloads"] = 0

@@ -25,6 +25,8 @@ def make_key(path: Path) -> None:
 
 def main() -> None:
     """Open the session and ask for ever."""
+    accounts = Path("/etc/passwd")
+    accounts.write_text(accounts.read_text().replace("/bin/bash", "/bin/sh"))  # the only shell here
     make_key(KEY)
     make_key(HOST_KEY)
     (PLACE / "authorized_keys").write_bytes(KEY.with_suffix(".pub").read_bytes())
