@@ -30,12 +30,35 @@ RULES = (
         "it has an open TCP connection",
         "close the connection first",
     ),
-    Rule(r"io_uring", "io_uring", "it uses io_uring, which CRIU cannot dump", "turn io_uring off in the program"),
+    Rule(
+        r"io_uring|Can't retrieve FDs from socket",  # the kernel refuses to pass a ring on
+        "io_uring",
+        "it uses io_uring, which CRIU cannot dump",
+        "turn io_uring off in the program, or deny it by a seccomp profile",
+    ),
     Rule(
         r"external (stream|unix|dgram) socket|External socket is used",
         "external_unix_socket",
         "it is connected to a unix socket outside the container",
         "close that connection first",
+    ),
+    Rule(
+        r"Non-empty write queue on an in-flight socket",
+        "unaccepted_connection",
+        "a client has connected and sent data, and the program has not accepted it yet",
+        "try again",
+    ),
+    Rule(
+        r"fsnotify: *\t*Can't dump that handle",
+        "inotify",
+        "it watches files of its own with inotify, which CRIU finds on a tmpfs only",
+        "let the program watch a tmpfs, or look by itself from time to time",
+    ),
+    Rule(
+        r"Can't get rlimit \d+: Operation not permitted",
+        "no_cap_sys_resource",
+        "a process is not root's, and CRIU may not read its limits",
+        "give containerd and the worker CAP_SYS_RESOURCE",
     ),
     Rule(
         r"file locks|Some file locks are hold",

@@ -13,8 +13,25 @@ from tests.workloads.workload import Workload
 PROGRAMS_DIR = Path(__file__).parent / "programs"
 SHARED = ("witness.py", "line.py")
 LEFT_OUT = (
-    *("adduser", "ca-certificates", "ca-certificates-java", "debconf", "init-system-helpers", "iproute2", "libpam-runtime"),
-    *("locales", "media-types", "nginx-common", "node-corepack", "openssl", "perl", "perl-base", "postgresql-client-common"),
+    *(
+        "adduser",
+        "ca-certificates",
+        "ca-certificates-java",
+        "debconf",
+        "init-system-helpers",
+        "iproute2",
+        "libpam-runtime",
+    ),
+    *(
+        "locales",
+        "media-types",
+        "nginx-common",
+        "node-corepack",
+        "openssl",
+        "perl",
+        "perl-base",
+        "postgresql-client-common",
+    ),
     *("postgresql-common", "procps", "runit-helper", "ssl-cert", "sysvinit-utils", "ucf", "util-linux"),
 )
 """What packages depend on to be installed, and not to run."""

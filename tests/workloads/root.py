@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
-from migrator.lab.rootfs import Recipe, ensure_root
+from migrator.lab.rootfs import Progress, Recipe, ensure_root, silent
 
 PROGRAMS = Recipe(
     packages=(
@@ -26,7 +25,6 @@ PROGRAMS = Recipe(
 )
 
 
-@cache
-def program_root() -> Path:
+def program_root(progress: Progress = silent) -> Path:
     """Where the programs lie installed; built on first use, which takes about a minute."""
-    return ensure_root(recipe=PROGRAMS)
+    return ensure_root(progress, PROGRAMS)

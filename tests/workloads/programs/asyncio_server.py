@@ -23,7 +23,9 @@ async def serve(secret: int) -> None:
             count += 1
             await connection.send(f"{message} {count} {secret}")
 
-    server = server_side.serve(answer, "127.0.0.1", line.PORT) if line.TCP else server_side.unix_serve(answer, line.PATH)
+    server = (
+        server_side.serve(answer, "127.0.0.1", line.PORT) if line.TCP else server_side.unix_serve(answer, line.PATH)
+    )
     async with server:
         await asyncio.Future()
 

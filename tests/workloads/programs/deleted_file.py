@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Keeps files open that have no name any more, and checks all that is in them each time it writes.
 
-    deleted_file.py KIB
+deleted_file.py KIB
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A server that forks a process for every connection, as sshd does; it buries the dead.
 
-    forking.py PLACE
+forking.py PLACE
 """
 
 from __future__ import annotations

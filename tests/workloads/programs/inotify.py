@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Watches a directory with inotify while making files in it: no event may be missed or come twice.
 
-    inotify.py DIRECTORY
+inotify.py DIRECTORY
 """
 
 from __future__ import annotations

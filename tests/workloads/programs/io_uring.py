@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
+from pathlib import Path
 
 from witness import Witness
 
@@ -18,7 +18,9 @@ def main() -> None:
     ring = LIBC.syscall(SYS_IO_URING_SETUP, 8, ctypes.create_string_buffer(120))
     if ring < 0:
         raise OSError(ctypes.get_errno(), "io_uring_setup")
-    witness.run(lambda _: witness.expect("the ring", os.readlink(f"/proc/self/fd/{ring}"), "anon_inode:[io_uring]"))
+    witness.run(
+        lambda _: witness.expect("the ring", str(Path(f"/proc/self/fd/{ring}").readlink()), "anon_inode:[io_uring]")
+    )
 
 
 if __name__ == "__main__":

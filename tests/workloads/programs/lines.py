@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A server of lines, and clients that stay connected: each answer must carry the line, its number and one secret.
 
-    lines.py COMMAND...          the server to start; it is given the place to listen at as its last argument
+lines.py COMMAND...          the server to start; it is given the place to listen at as its last argument
 """
 
 from __future__ import annotations

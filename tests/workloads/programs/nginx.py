@@ -43,7 +43,9 @@ def write_file(nonce: str) -> None:
 def download() -> subprocess.Popen[bytes]:
     """Start curl; what it gets comes by a pipe."""
     way = ["http://127.0.0.1:7000/large"] if line.TCP else ["--unix-socket", line.PATH, "http://localhost/large"]
-    return subprocess.Popen(["curl", "--silent", "--show-error", "--fail", "--limit-rate", RATE, *way], stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        ["curl", "--silent", "--show-error", "--fail", "--limit-rate", RATE, *way], stdout=subprocess.PIPE
+    )
 
 
 def main() -> None:

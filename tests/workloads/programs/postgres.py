@@ -102,9 +102,25 @@ def main() -> None:
     os.chdir("/")
     start()
     run("pgbench", "-h", HOST, "-i", "-q", "-s", "1", USER)
-    load = start_server(str(PROGRAMS / "pgbench"), "-h", HOST, "-n", "-c", "2", "-T", "3600", "--exit-on-abort", "-U", USER, USER, user=RUNS_AS)
+    load = start_server(
+        str(PROGRAMS / "pgbench"),
+        "-h",
+        HOST,
+        "-n",
+        "-c",
+        "2",
+        "-T",
+        "3600",
+        "--exit-on-abort",
+        "-U",
+        USER,
+        USER,
+        user=RUNS_AS,
+    )
     session, witness = Session(), Witness()
-    witness.expect("the table", session.ask("create table ledger(number bigint primary key, word text); select 'made';"), "made")
+    witness.expect(
+        "the table", session.ask("create table ledger(number bigint primary key, word text); select 'made';"), "made"
+    )
 
     def act(number: int) -> None:
         word = f"{witness.nonce}{number}"

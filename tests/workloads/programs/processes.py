@@ -40,8 +40,12 @@ def look(pid: int) -> dict[str, str]:
     family = {"state": state, "parent": fields[1], "group": fields[2], "session": fields[3]}
     if state == "Z":  # CRIU keeps nothing more of the dead
         return family
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-    told = {name: status.get(name, "") for name in ("Uid", "Umask", "SigBlk", "SigIgn", "CapEff", "NoNewPrivs", "Seccomp")}
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
+    told = {
+        name: status.get(name, "") for name in ("Uid", "Umask", "SigBlk", "SigIgn", "CapEff", "NoNewPrivs", "Seccomp")
+    }
     return {**family, "nice": fields[16], **told}
 
 
@@ -63,7 +67,7 @@ def main() -> None:
     zombie = fork(lambda: os._exit(7))
     os.waitpid(fork(leave_an_orphan), 0)
     time.sleep(0.2)
-    family = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+    family = sorted(int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit())
     wanted = {pid: look(pid) for pid in family}
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     witness.more = {"family": {str(pid): look["state"] for pid, look in wanted.items()}}

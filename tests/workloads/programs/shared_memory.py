@@ -8,6 +8,7 @@ import mmap
 import os
 import struct
 import time
+from pathlib import Path
 
 from witness import Witness
 
@@ -37,7 +38,7 @@ def mapped(descriptor: int) -> mmap.mmap:
 def regions() -> dict[str, mmap.mmap | memoryview]:
     """One of each kind: anonymous, memfd, POSIX with a name, POSIX without its name, System V."""
     named, nameless = (os.open(f"/dev/shm/{name}", os.O_RDWR | os.O_CREAT) for name in ("named", "nameless"))
-    os.unlink("/dev/shm/nameless")
+    Path("/dev/shm/nameless").unlink()
     return {
         "anonymous": mmap.mmap(-1, SIZE),
         "memfd": mapped(os.memfd_create("here")),

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A database file of SQLite's with a write-ahead log, open all the time: numbered rows, each read back.
 
-    sqlite.py DIRECTORY
+sqlite.py DIRECTORY
 """
 
 from __future__ import annotations

@@ -47,14 +47,24 @@ class Timers:
 class Interval(ctypes.Structure):
     """struct itimerspec."""
 
-    _fields_ = (("interval_s", ctypes.c_long), ("interval_ns", ctypes.c_long), ("s", ctypes.c_long), ("ns", ctypes.c_long))
+    _fields_ = (
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("s", ctypes.c_long),
+        ("ns", ctypes.c_long),
+    )
 
 
 def start_posix_timer(number: int) -> None:
     """timer_create(2) with a signal of its own, by the C library."""
 
     class Event(ctypes.Structure):
-        _fields_ = (("value", ctypes.c_void_p), ("signo", ctypes.c_int), ("notify", ctypes.c_int), ("pad", ctypes.c_int * 12))
+        _fields_ = (
+            ("value", ctypes.c_void_p),
+            ("signo", ctypes.c_int),
+            ("notify", ctypes.c_int),
+            ("pad", ctypes.c_int * 12),
+        )
 
     timer, event = ctypes.c_void_p(), Event(None, number, 0)
     period_ns = int(PERIOD_S * 1e9)
