@@ -56,11 +56,13 @@ class Recipe:
     packages: tuple[str, ...] = PACKAGES
     python: tuple[str, ...] = field(default_factory=requirements.host_requirements)
     version: int = RECIPE_VERSION
+    besides: tuple[str, ...] = ()
+    """Further suites, for packages that are written `NAME/SUITE`."""
 
     @property
     def digest(self) -> str:
         """Twelve hex digits that name this recipe."""
-        text = json.dumps([self.version, self.suite, self.packages, self.python])
+        text = json.dumps([self.version, self.suite, self.packages, self.python, *self.besides])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -134,7 +136,8 @@ def _bootstrap(root: Path, recipe: Recipe, progress: Progress) -> None:
         '--essential-hook=mkdir -p "$1/etc/postgresql-common" "$1/usr/share/man/man1"; '
         'echo create_main_cluster=false > "$1/etc/postgresql-common/createcluster.conf"'
     ]
-    command += [recipe.suite, str(root), mirror]
+    command += [f'--aptopt=APT::Default-Release "{recipe.suite}"'] if recipe.besides else []
+    command += [recipe.suite, str(root), *(f"deb {mirror} {suite} main" for suite in (recipe.suite, *recipe.besides))]
     _run(command, f"bootstrapping Debian {recipe.suite}", progress)
 
 
