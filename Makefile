@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 .PHONY: help setup demo lab-up lab-down test test-fast simulate soak check format protos clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything the project needs into .venv
 
@@ -28,6 +28,12 @@ test: setup ## Run every test, the real ones with CRIU included (needs root)
 
 test-fast: setup ## Run what needs neither root nor servers, in under a minute
 	@deploy/test fast
+
+workloads: setup ## Move every workload and write what came of it into docs/workloads.md
+	@WRITE_WORKLOADS=1 $(BIN)/pytest tests/acceptance/test_workloads.py -q
+
+compare-podman: setup ## Do the same with podman and write it beside
+	@$(BIN)/python -m tests.compare_podman
 
 soak: setup ## Move a program back and forth while things break at random (MOVES=200, SEED=N)
 	@MOVES=$(MOVES) SEED=$(SEED) $(BIN)/python -m tests.soak

@@ -16,16 +16,19 @@ from migrator.lab.host import Host
 from migrator.lab.lab import Lab, Shape
 from migrator.lab.rootfs import ensure_root
 from migrator.settings import LAB_RUN_DIR
+from tests.workloads import build_images
 
 MAX_LABS = 16
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the lab's root, if it is missing, before the clock of the first test that needs it starts."""
+    """Build roots and images, if they are missing, before the clock of the first test that needs them starts."""
     needed = any("lab_root" in getattr(item, "fixturenames", ()) for item in session.items)
     if needed and os.geteuid() == 0:
         with suppress(MigratorError):  # the fixture fails with it
             ensure_root(lambda line: print(line, file=sys.__stderr__))
+            if any("workload" in getattr(item, "fixturenames", ()) for item in session.items):
+                build_images(lambda line: print(line, file=sys.__stderr__))
 
 
 @pytest.hookimpl(trylast=True)

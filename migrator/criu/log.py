@@ -60,6 +60,18 @@ RULES = (
         "close that connection first",
     ),
     Rule(
+        r"Non-empty write queue on an in-flight socket",
+        "unaccepted_connection",
+        "a client has connected and sent data, and the program has not accepted it yet",
+        "try again",
+    ),
+    Rule(
+        r"Can't get rlimit \d+: Operation not permitted",
+        "no_cap_sys_resource",
+        "a process is not root's, and CRIU may not read its limits",
+        "give containerd and the worker CAP_SYS_RESOURCE",
+    ),
+    Rule(
         r"Unknown socket collected|Unsupported proto \d+ for socket|Unsupported type \(\d+\) on socket",
         "unknown_socket",
         "it has a socket open of a kind that CRIU does not know",

@@ -1,7 +1,7 @@
 """OCI images made from packages that are already installed in the lab's root file system: no registry, no download.
 
-An image has up to two layers: one of packages, shared by every image with the same packages, and one of files. The same
-input gives the same bytes, so a file named after its input is a cache.
+An image has up to three layers: one of packages that many images begin with, one of the packages that it adds, and one
+of files. The same input gives the same bytes, so a file named after its input is a cache.
 
 Formats: OCI image-spec `image-layout.md`, `config.md`, `layer.md`; containerd's importer takes the image's name from
 the annotation `io.containerd.image.name`.
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from migrator.lab.packages import PackageSet
+from migrator.lab.packages import Package, PackageSet
 
 FORMAT = 1
 """Part of every cache key: raise it when the bytes this module makes change."""
@@ -61,6 +61,7 @@ def build_image(
     out: Path,
     *,
     name: str,
+    base: Sequence[str] = (),
     packages: Sequence[str] = (),
     without: Sequence[str] = (),
     files: Mapping[str, bytes | Path] | None = None,
@@ -75,6 +76,7 @@ def build_image(
         root: A root file system with the packages installed; only read.
         out: Directory of the cache: archives, and layers that images share.
         name: Full image name, e.g. `migrator.local/ticker:1`.
+        base: Installed Debian packages of the first layer, which all images with the same base share.
         packages: Installed Debian packages; what they depend on comes along.
         without: Packages not to follow, for leanness.
         files: Absolute path in the image to content; bytes that begin with `#!` and executable files get mode 0755.
@@ -87,12 +89,13 @@ def build_image(
         NotFound: `package_not_installed`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    layers = []
-    if packages:
-        layers.append(_package_layer(root, out, packages, without))
+    installed = PackageSet(root)
+    below = installed.closure(base, without)
+    above = [package for package in installed.closure(packages, without) if package not in below]
+    layers = [_package_layer(installed, out, closure) for closure in (below, above) if closure]
     if files:
         layers.append(_file_layer(out, files))
-    system = PackageSet(root).get("libc6").architecture  # Debian's words amd64 and arm64 are OCI's too
+    system = installed.get("libc6").architecture  # Debian's words amd64 and arm64 are OCI's too
     config = {
         "architecture": system,
         "os": "linux",
@@ -108,9 +111,8 @@ def build_image(
     return _archive(out, name, config, layers)
 
 
-def _package_layer(root: Path, out: Path, packages: Sequence[str], without: Sequence[str]) -> Layer:
-    installed = PackageSet(root)
-    closure = installed.closure(packages, without)
+def _package_layer(installed: PackageSet, out: Path, closure: Sequence[Package]) -> Layer:
+    root = installed.root
     accounts = [path for path in ACCOUNTS if (root / path).is_file()]
     key = _key(
         [[package.name, package.version, package.architecture] for package in closure],
@@ -119,7 +121,7 @@ def _package_layer(root: Path, out: Path, packages: Sequence[str], without: Sequ
 
     def fill(archive: tarfile.TarFile) -> None:
         listed = {path for package in closure for path in installed.paths(package)}
-        _add_tree(archive, installed.root, {*SKELETON, *accounts, *listed})
+        _add_tree(archive, root, {*SKELETON, *accounts, *listed})
 
     return _cached_layer(out, key, fill)
 

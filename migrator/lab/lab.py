@@ -19,7 +19,7 @@ from migrator.lab.host import Host, hosts_file
 from migrator.lab.layout import CONTROL, Layout, host_names
 from migrator.lab.lock import exclusive
 from migrator.lab.machine import check_machine
-from migrator.lab.rootfs import Progress, ensure_root, silent
+from migrator.lab.rootfs import Progress, Recipe, ensure_root, silent
 from migrator.lab.secrets import ensure_secrets
 from migrator.lab.service import Service
 from migrator.lab.services import ServiceSpec, containerd
@@ -55,10 +55,16 @@ class Shape:
 
 
 class Lab:
-    """A lab by name, up or not. Nothing is kept in memory: two objects of one name are the same lab."""
+    """A lab by name, up or not. Nothing is kept in memory: two objects of one name are the same lab.
 
-    def __init__(self, name: str):
+    Args:
+        name: Labs of different names never meet.
+        recipe: The root file system that its hosts are made of when they are booted; the usual one when not given.
+    """
+
+    def __init__(self, name: str, recipe: Recipe | None = None):
         self.name = name
+        self.recipe = recipe
         self.layout = Layout(name)
 
     # ---- what is there
@@ -124,7 +130,7 @@ class Lab:
             Unavailable: A service did not become ready; the message carries its last words.
         """
         check_machine()
-        root = ensure_root(progress)
+        root = ensure_root(progress, self.recipe)
         with exclusive(self.layout.lock_file, LOCK_TIMEOUT_S):
             before = self.shape
             shape = before.joined(shape) if before else shape

@@ -56,11 +56,13 @@ class Recipe:
     packages: tuple[str, ...] = PACKAGES
     python: tuple[str, ...] = field(default_factory=requirements.host_requirements)
     version: int = RECIPE_VERSION
+    besides: tuple[str, ...] = ()
+    """Further suites, for packages that are written `NAME/SUITE`."""
 
     @property
     def digest(self) -> str:
         """Twelve hex digits that name this recipe."""
-        text = json.dumps([self.version, self.suite, self.packages, self.python])
+        text = json.dumps([self.version, self.suite, self.packages, self.python, *self.besides])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -98,7 +100,8 @@ def _build(recipe: Recipe, progress: Progress) -> None:
         root = scratch / "root"
         _install_bootstrap_tool(progress)
         _bootstrap(root, recipe, progress)
-        _install_python_libraries(root, recipe, progress)
+        if recipe.python:
+            _install_python_libraries(root, recipe, progress)
         _prepare_mount_points(root)
         root.chmod(0o755)
         root.rename(recipe.path)
@@ -122,18 +125,19 @@ def _install_bootstrap_tool(progress: Progress) -> None:
 
 
 def _bootstrap(root: Path, recipe: Recipe, progress: Progress) -> None:
-    progress(f"fetching Debian {recipe.suite} with containerd, runc, CRIU, Redis and PostgreSQL (about half a minute)")
+    progress(f"fetching Debian {recipe.suite} with {', '.join(recipe.packages)} (about half a minute)")
     mirror = find_mirror()
     command = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(recipe.packages)}"]
     # A mirror may hold a testing suite that is some weeks old.
     command += ['--aptopt=Acquire::Check-Valid-Until "false"', '--aptopt=Acquire::Retries "3"']
     command += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "info", "locale")]
-    # No cluster of PostgreSQL's at install time: the lab makes its own when asked to.
+    # No cluster of PostgreSQL's at install time: the lab makes its own when asked to. Java wants a place for its pages.
     command += [
-        '--essential-hook=mkdir -p "$1/etc/postgresql-common"; '
+        '--essential-hook=mkdir -p "$1/etc/postgresql-common" "$1/usr/share/man/man1"; '
         'echo create_main_cluster=false > "$1/etc/postgresql-common/createcluster.conf"'
     ]
-    command += [recipe.suite, str(root), mirror]
+    command += [f'--aptopt=APT::Default-Release "{recipe.suite}"'] if recipe.besides else []
+    command += [recipe.suite, str(root), *(f"deb {mirror} {suite} main" for suite in (recipe.suite, *recipe.besides))]
     _run(command, f"bootstrapping Debian {recipe.suite}", progress)
 
 

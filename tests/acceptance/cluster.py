@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,6 +92,8 @@ class Cluster:
     def __init__(self, lab: Lab, root: Path):
         self.lab = lab
         self.root = root
+        self.archives: set[Path] = set()
+        """Every image that a test has imported."""
         self.machines = {name: Machine(host) for name, host in lab.hosts.items()}
 
     def __getitem__(self, host: str) -> Machine:
@@ -166,14 +169,16 @@ class Cluster:
 
     def import_image(self, workload: Workload, *hosts: str, namespace: str = "default") -> str:
         """Import a workload's image into hosts and return its name."""
-        for host in hosts:
-            self[host].host.import_image(workload.image(self.root), namespace)
+        archive = workload.image(self.root)
+        self.archives.add(archive)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: self[host].host.import_image(archive, namespace), hosts))
         return f"migrator.local/{workload.name}:1"
 
     def start(self, workload: Workload, host: str, name: str, namespace: str = "default") -> Running:
         """Start a container by containerd's own tool and bring it to the point where a move is worth something."""
         image = self.import_image(workload, host, namespace=namespace)
-        self[host].ctr("run", "--detach", "--null-io", image, name, namespace=namespace)
+        self[host].ctr("run", "--detach", "--null-io", *workload.run_options, image, name, namespace=namespace)
         container = Running(self[host], name, namespace)
         workload.started(container)
         return container

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,24 @@ from tests.workloads import WORKLOADS, Running
 
 @pytest.fixture(scope="session")
 def cluster(lab: Lab, lab_root: Path) -> Cluster:
-    """The lab, with the image of every workload on both hosts: what an image adds is no leftover."""
+    """The lab, with the images that many tests use on both hosts: what an image adds is no leftover."""
     cluster = Cluster(lab, lab_root)
-    for workload in WORKLOADS.values():
-        cluster.import_image(workload, *cluster.machines)
+    for name in ("counter", "files", "ledger", "redis", "threads", "ticker", "tree"):
+        cluster.import_image(WORKLOADS[name], *cluster.machines)
     return cluster
 
 
-@pytest.fixture(scope="session")
-def image_objects(cluster: Cluster) -> frozenset[str]:
+@pytest.fixture
+def workload_image(request: pytest.FixtureRequest, cluster: Cluster) -> None:
+    """The image of the workload that a test is about, on both hosts."""
+    if "workload" in request.fixturenames:
+        cluster.import_image(request.getfixturevalue("workload"), *cluster.machines)
+
+
+@pytest.fixture
+def image_objects(cluster: Cluster, workload_image: None) -> frozenset[str]:
     """What stays in the object store for the next move: its layout mark, and the objects that base images become."""
-    images = {line for workload in WORKLOADS.values() for line in _objects(workload.image(cluster.root))}
+    images = {line for archive in cluster.archives for line in _objects(archive)}
     return frozenset(images | {"store object - oci-layout"})
 
 
@@ -55,11 +63,10 @@ def ticker(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
     cluster.remove("demo")
 
 
-def _objects(archive: Path) -> Iterator[str]:
+@cache
+def _objects(archive: Path) -> frozenset[str]:
     with tarfile.open(archive) as image:
-        for entry in image.getnames():
-            if entry.startswith("blobs/sha256/"):
-                yield f"store object - {entry}"
+        return frozenset(f"store object - {entry}" for entry in image.getnames() if entry.startswith("blobs/sha256/"))
 
 
 def pytest_report_header() -> str:

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.inventory import take_inventory
-from tests.workloads import WORKLOADS, Running, Workload
+from tests.workloads import WORKLOADS, Running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(params=sorted(WORKLOADS))
-def workload(request: pytest.FixtureRequest) -> Workload:
-    return WORKLOADS[request.param]
-
-
-@pytest.fixture
-def moving(cluster: Cluster, workload: Workload, nothing_left: None) -> Iterator[Running]:
-    cluster.remove("moving")
-    yield cluster.start(workload, "alpha", "moving")
-    cluster.remove("moving")
 
 
 def assert_only_on(cluster: Cluster, host: str, name: str) -> None:
@@ -30,13 +16,6 @@ def assert_only_on(cluster: Cluster, host: str, name: str) -> None:
         here = machine.name == host
         assert (machine.tasks().get(name) == "RUNNING") is here, (machine.name, machine.tasks())
         assert (name in machine.containers()) is here, machine.name
-
-
-def test_a_program_goes_on_where_it_was(cluster: Cluster, workload: Workload, moving: Running) -> None:
-    before = workload.look(moving)
-    moved = cluster.migrate(moving, "beta")
-    workload.check(before, moved)
-    assert_only_on(cluster, "beta", "moving")
 
 
 def test_back_and_forth_ten_times_makes_no_difference(cluster: Cluster, ticker: Running) -> None:

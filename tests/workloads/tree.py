@@ -16,7 +16,7 @@ class Tree(Workload):
         after = super().check(before, container)
         assert after["pids"] == before["pids"]
         assert len(after["pids"]) == 3
-        assert len(container.ctr("tasks", "ps", container.name).splitlines()) == 1 + 3
+        assert container.processes() == 3
         return after
 
 

@@ -61,6 +61,10 @@ class Running:
             "tasks", "exec", "--exec-id", f"test-{time.monotonic_ns()}", self.name, *command, timeout_s=timeout_s
         )
 
+    def processes(self) -> int:
+        """How many processes run in it."""
+        return len(self.ctr("tasks", "ps", self.name).splitlines()) - 1
+
     def wait_until(self, wanted: Callable[[State], bool], look: Callable[[], State] | None = None) -> State:
         """Look until it is so; fails after half a minute, saying what was seen last."""
         deadline, seen = time.monotonic() + WAIT_S, None
@@ -80,6 +84,10 @@ class Workload(ABC):
     """A real program, and what must be true of it before and after a move."""
 
     name: str
+    title: str
+    """The first line of its file."""
+    run_options: tuple[str, ...] = ()
+    """What `ctr run` is told besides."""
 
     @abstractmethod
     def image(self, root: Path) -> Path:

@@ -10,7 +10,18 @@ from migrator.errors import MigratorError
 from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding, Grade
 from migrator.service.host import Act
-from migrator.service.preflight import arrival, container, files, host, image, likeness, programs, sockets, versions
+from migrator.service.preflight import (
+    arrival,
+    container,
+    files,
+    host,
+    image,
+    likeness,
+    programs,
+    sockets,
+    states,
+    versions,
+)
 from migrator.service.preflight.arrival import Arrival
 from migrator.service.preflight.subject import Subject
 
@@ -25,6 +36,8 @@ SOURCE_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     container.check_binds,
     container.check_namespaces,
     container.check_destinations,
+    states.check_stopped,
+    states.check_users,
     programs.check_executed,
     programs.check_sleep,
     programs.check_tracing,

@@ -86,6 +86,27 @@ def test_lines_that_only_sum_up_are_shown_when_there_is_nothing_else(tmp_path: P
     assert failing_lines(log) == ["Dumping FAILED."]
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("(criu/sk-unix.c:506): unix: Non-empty write queue on an in-flight socket 0x288278", "unaccepted_connection"),
+        ("(criu/fsnotify.c:284): fsnotify: \tCan't dump that handle", "watch_on_overlay"),
+        ("(criu/cr-dump.c:389): Can't get rlimit 0: Operation not permitted", "no_cap_sys_resource"),
+        ("(criu/proc_parse.c:502): Unknown shit 600 (anon_inode:[io_uring])", "io_uring"),
+        ("(criu/parasite-syscall.c:280): Can't retrieve FDs from socket", "io_uring"),
+    ],
+)
+def test_what_real_programs_met(tmp_path: Path, line: str, code: str) -> None:
+    log = tmp_path / "dump.log"
+    harmless = (
+        "(00.003909) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted"
+    )
+    log.write_text(f"{harmless}\n(00.1) Error {line}\n")
+    explained = explain_failure("checkpoint", "web", InternalError("criu failed"), log)
+    assert explained.code == f"criu_{code}"
+    assert line.rpartition(": ")[2] in str(explained)
+
+
 def test_an_unknown_line_is_still_shown(tmp_path: Path) -> None:
     log = tmp_path / "dump.log"
     log.write_text("(00.1) Error (criu/x.c:1): something new\n")

@@ -1,0 +1,5 @@
+"""An open io_uring."""
+
+from tests.workloads.images import Program
+
+WORKLOAD = Program("io_uring.py")
