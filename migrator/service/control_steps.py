@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
-from migrator.errors import NotFound
+from migrator.errors import NotFound, PreconditionFailed
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.session import Database
 from migrator.models.values import Checkpoint, Facts, Job
+from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.storage.checkpoints import CheckpointStore
-from migrator.storage.oci import FactAnnotation
+from migrator.storage.oci import CheckpointIndex, FactAnnotation
 
 
 class ControlStep:
@@ -43,6 +45,7 @@ class ReadCheckpoint(ControlStep):
 
         Raises:
             NotFound: `checkpoint_not_found`.
+            PreconditionFailed: `volume_unknown` or `volume_not_copied`.
             IntegrityError: The index is malformed or not the one that was sealed.
         """
         with self._database.transaction(write=False) as tx:
@@ -55,6 +58,8 @@ class ReadCheckpoint(ControlStep):
             "source_criu": index.fact(FactAnnotation.CRIU),
             "checkpoint_workload": known.workload_id,
             "index_digest": known.index_digest,
+            "volumes": [volume.to_facts() for volume in _volumes(index, job)],
+            "volume_bytes": sum(part.size_bytes for part in index.parts if _is_volume(index.role_of(part))),
             "memory_bytes": index.part(Role.MEMORY).size_bytes,
             "estimate_bytes": sum(part.size_bytes for part in index.parts),
         }
@@ -97,6 +102,30 @@ class Settle(ControlStep):
         parts = [Descriptor.from_oci(part) for part in job.facts["parts"]]
         self._checkpoints.remove(str(job.workload_id), str(job.checkpoint_id), candidates=parts)
         return {"discarded": True}
+
+
+def _volumes(index: CheckpointIndex, job: Job) -> list[Volume]:
+    """The volumes that the checkpoint tells of, with the policies that the job wants instead."""
+    known = {volume.destination: volume for volume in read_volumes(index.told(FactAnnotation.VOLUMES) or [])}
+    wanted = job.request.volumes
+    if unknown := sorted(wanted.keys() - known.keys()):
+        raise PreconditionFailed(
+            f"checkpoint {job.request.checkpoint_id} has no volume at {', '.join(unknown)}",
+            code="volume_unknown",
+            remedy=f"it has {', '.join(known) or 'none'}",
+        )
+    found = [replace(volume, policy=wanted.get(name, volume.policy)) for name, volume in known.items()]
+    if absent := [item.destination for item in found if item.policy is VolumePolicy.COPY and not item.role]:
+        raise PreconditionFailed(
+            f"checkpoint {job.request.checkpoint_id} does not hold the content of {', '.join(absent)}",
+            code="volume_not_copied",
+            remedy="declare it shared or empty",
+        )
+    return found
+
+
+def _is_volume(role: str) -> bool:
+    return role.startswith(VOLUME_ROLE)
 
 
 def control_steps(database: Database, checkpoints: CheckpointStore) -> dict[str, ControlStep]:

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from migrator.errors import PreconditionFailed
 from migrator.models.preflight import Finding, Grade
-from migrator.service.preflight import container
+from migrator.service.preflight import container, processes, volumes
 from migrator.service.preflight.subject import Check, Subject
 
 SOURCE_CHECKS: tuple[Check, ...] = (
     container.check_runtime,
     container.check_terminal,
-    container.check_binds,
+    volumes.check_volumes,
+    volumes.check_submounts,
+    processes.check_added,
     container.check_namespaces,
     container.check_destinations,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from migrator.models.preflight import Finding
 from migrator.service.preflight.subject import Subject
@@ -26,14 +25,6 @@ def check_terminal(subject: Subject) -> Iterator[Finding]:
     """The other end of a terminal is a process outside."""
     if subject.task.stdio().terminal:
         yield subject.refusal("terminal", "terminal", "has a terminal", "start it without --tty")
-
-
-def check_binds(subject: Subject) -> Iterator[Finding]:
-    """What a bind mount shows lies outside of the container."""
-    binds = [mount["destination"] for mount in subject.spec.get("mounts", []) if _is_bind(mount)]
-    if binds:
-        found = ", ".join(binds)
-        yield subject.refusal("mounts", "bind_mounts", f"has bind mounts ({found})", "start it without them")
 
 
 def check_namespaces(subject: Subject) -> Iterator[Finding]:
@@ -61,7 +52,3 @@ def check_destinations(subject: Subject) -> Iterator[Finding]:
 def _ways(destination: str) -> list[Path]:
     path = Path("/") / destination
     return [part for part in (path, *path.parents) if part != Path("/")]
-
-
-def _is_bind(mount: dict[str, Any]) -> bool:
-    return mount.get("type") == "bind" or bool({"bind", "rbind"} & set(mount.get("options", [])))

@@ -23,7 +23,9 @@ from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
 from migrator.service.preflight.checks import examine_source, refuse_failures
 from migrator.service.preflight.subject import Subject
+from migrator.service.preflight.volumes import volumes_of
 from migrator.service.steps.room import check_content_room
+from migrator.service.steps.volumes import copied_bytes
 from migrator.service.steps.work import check_room
 
 MEASURES = 20
@@ -54,7 +56,9 @@ class InspectSource(HostStep):
         parent = snapshots.stat(container.snapshot_key).parent
         manifest = _manifest_of(runtime, container, parent)
         used_bytes = memory_bytes(task)
-        check_room(host, used_bytes)
+        volumes = volumes_of(subject)
+        volume_bytes = copied_bytes(volumes)
+        check_room(host, used_bytes + volume_bytes)
         rw_bytes = _measure(snapshots, container.snapshot_key)
         check_content_room(runtime, rw_bytes)
         return {
@@ -65,9 +69,11 @@ class InspectSource(HostStep):
                 "parent": parent,
             },
             "runtime": container.runtime_name,
-            "estimate_bytes": used_bytes + rw_bytes,
+            "estimate_bytes": used_bytes + rw_bytes + volume_bytes,
             "memory_bytes": used_bytes,
             "rw_bytes": rw_bytes,
+            "volume_bytes": volume_bytes,
+            "volumes": [volume.to_facts() for volume in volumes],
             "source_criu": criu.version,
             "source_containerd": runtime.version().version,
             "source_created_at": str(container.created_at),

@@ -7,7 +7,10 @@ from migrator.criu.program import find_criu
 from migrator.errors import AlreadyExists, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.preflight.checks import refuse_failures
+from migrator.service.preflight.volumes import examine_places
 from migrator.service.steps.room import check_content_room
+from migrator.service.steps.volumes import volumes_of_job
 from migrator.service.steps.work import check_room
 
 
@@ -21,7 +24,7 @@ class InspectTarget(HostStep):
 
         Raises:
             AlreadyExists: `container_exists` or `snapshot_exists`, the name is taken here.
-            PreconditionFailed: No CRIU here, too old, or a snapshotter that this host lacks.
+            PreconditionFailed: No CRIU here, too old, a snapshotter that this host lacks, or volumes without a place.
             ResourceExhausted: `no_room`, its memory would not fit where CRIU reads it from.
         """
         runtime = host.runtime(act.request.namespace)
@@ -29,7 +32,9 @@ class InspectTarget(HostStep):
         criu = find_criu(host.settings.criu_path)
         host.objects.probe()
         check_room(host, int(act.facts["memory_bytes"]))
-        check_content_room(runtime, int(act.facts["estimate_bytes"]) - int(act.facts["memory_bytes"]))
+        elsewhere_bytes = int(act.facts["memory_bytes"]) + int(act.facts.get("volume_bytes", 0))
+        check_content_room(runtime, int(act.facts["estimate_bytes"]) - elsewhere_bytes)
+        refuse_failures(examine_places(volumes_of_job(act.facts)))
         return {"target_criu": criu.version}
 
 

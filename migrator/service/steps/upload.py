@@ -17,11 +17,14 @@ from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.values import Facts
+from migrator.models.volumes import VOLUME_ROLE
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.volumes import volume_file
 from migrator.service.steps.work import image_directory
 from migrator.storage.oci import FactAnnotation, with_role
 
 PARALLEL_BLOBS = 3
+PIECE_BYTES = 1 << 20
 WORTH_WAITING_BYTES = 1 << 20
 """Up to here a frozen container may wait for the compression of its changed files: some milliseconds."""
 
@@ -91,8 +94,11 @@ def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
     progress = _Progress(act, sum(part.size_bytes for part in parts))
 
     def read(part: Descriptor) -> Iterator[bytes]:
-        if part.annotations.get(ROLE_ANNOTATION) == Role.MEMORY:
+        role = part.annotations.get(ROLE_ANNOTATION, "")
+        if role == Role.MEMORY:
             return pack_images(image_directory(host, act))
+        if role.startswith(VOLUME_ROLE):
+            return _file_chunks(volume_file(host, act, role))
         return runtime.content.read(part.digest)
 
     def send(part: Descriptor) -> int:
@@ -100,6 +106,11 @@ def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
         return sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
+
+
+def _file_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        yield from iter(lambda: file.read(PIECE_BYTES), b"")
 
 
 def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
@@ -121,6 +132,8 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         FactAnnotation.CREATED: str(act.facts["claimed_at"]),
         FactAnnotation.STDIO: json.dumps(act.facts["stdio"], sort_keys=True),
         FactAnnotation.SNAPSHOT: json.dumps(act.facts["snapshot"], sort_keys=True),
+        FactAnnotation.CRIU_OPTIONS: json.dumps(act.facts.get("criu_options", {}), sort_keys=True),
+        FactAnnotation.VOLUMES: json.dumps(act.facts.get("volumes", []), sort_keys=True),
     }
     known = index_annotations(host.runtime(act.request.namespace).containers.get(str(act.request.container)))
     index = {
