@@ -10,6 +10,7 @@ from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.session import Database
+from migrator.models.streams import OUTPUTS
 from migrator.models.values import Checkpoint, Facts, Job
 from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.storage.checkpoints import CheckpointStore
@@ -58,6 +59,7 @@ class ReadCheckpoint(ControlStep):
             "source_criu": index.fact(FactAnnotation.CRIU),
             "checkpoint_workload": known.workload_id,
             "index_digest": known.index_digest,
+            "stdio": index.told(FactAnnotation.STDIO) or {},
             "volumes": [volume.to_facts() for volume in _volumes(index, job)],
             "volume_bytes": sum(part.size_bytes for part in index.parts if _is_volume(index.role_of(part))),
             "memory_bytes": index.part(Role.MEMORY).size_bytes,
@@ -125,7 +127,7 @@ def _volumes(index: CheckpointIndex, job: Job) -> list[Volume]:
 
 
 def _is_volume(role: str) -> bool:
-    return role.startswith(VOLUME_ROLE)
+    return role.startswith(VOLUME_ROLE) or role in OUTPUTS
 
 
 def control_steps(database: Database, checkpoints: CheckpointStore) -> dict[str, ControlStep]:

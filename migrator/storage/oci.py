@@ -70,6 +70,10 @@ class CheckpointIndex:
             raise IntegrityError(f"the index has {len(found)} parts with the role '{role}'", code="bad_index")
         return found[0]
 
+    def has(self, role: str) -> bool:
+        """Whether there is a part with a role."""
+        return any(self.role_of(part) == role for part in self.parts)
+
     def fact(self, name: FactAnnotation) -> str:
         """Return a fact of the checkpoint's origin.
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from migrator.errors import PreconditionFailed
 from migrator.models.preflight import Finding, Grade
-from migrator.service.preflight import container, processes, volumes
+from migrator.service.preflight import container, processes, streams, volumes
 from migrator.service.preflight.subject import Check, Subject
 
 SOURCE_CHECKS: tuple[Check, ...] = (
     container.check_runtime,
     container.check_terminal,
+    streams.check_streams,
     volumes.check_volumes,
     volumes.check_submounts,
     processes.check_added,

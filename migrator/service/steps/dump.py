@@ -28,6 +28,7 @@ from migrator.service.preflight.processes import refuse_added
 from migrator.service.steps.criu_options import CriuOptions
 from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
+from migrator.service.steps.streams import await_drained
 from migrator.service.steps.volumes import packing_volumes
 from migrator.service.steps.work import (
     end_job_criu,
@@ -56,6 +57,7 @@ class Dump(HostStep):
         container = leased.containers.get(str(act.request.container))
         task = leased.task(container.id)
         refuse_added(task)
+        await_drained(task)
         images = new_image_directory(host, act, int(act.facts["memory_bytes"]) + int(act.facts.get("volume_bytes", 0)))
         options = CriuOptions(external_unix=act.request.external_unix_sockets)
         images.mkdir(mode=0o700)

@@ -14,13 +14,14 @@ from migrator.errors import Cancelled, IntegrityError
 from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import Role
 from migrator.models.values import Facts
-from migrator.models.volumes import VolumePolicy, made_on_target
+from migrator.models.volumes import Volume, VolumePolicy, made_on_target
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.inspect_target import restored_snapshot_key
+from migrator.service.steps.streams import logs_of
 from migrator.service.steps.volumes import make_volumes, places_of, volumes_of_job
 from migrator.service.steps.work import new_image_directory, remove_work_directory
-from migrator.storage.oci import CheckpointIndex, parse_index
+from migrator.storage.oci import CheckpointIndex, FactAnnotation, parse_index
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
 """What goes into the content store; CRIU's images go into a directory, where the restore reads them."""
@@ -41,10 +42,11 @@ class Fetch(HostStep):
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         index = sealed_index(host, act)
-        fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act))])
+        logs = tuple(log for log in logs_of(index.told(FactAnnotation.STDIO) or {}) if index.has(log.role))
+        fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act, logs))])
         with fetching.or_stop(), ThreadPoolExecutor(2) as beside:
             memory = beside.submit(fetching.into_directory, index.part(Role.MEMORY))
-            volumes = beside.submit(make_volumes, host, act, lambda role: fetching.chunks(index.part(role)))
+            volumes = beside.submit(make_volumes, host, act, logs, lambda role: fetching.chunks(index.part(role)))
             for role in IMPORTED:
                 fetching.into_content(leased, index.part(role))
             _apply(leased, index.part(Role.RW_DIFF), act)
@@ -113,9 +115,9 @@ class _Fetching:
         self._act.progress(done_bytes, self.total_bytes)
 
 
-def _copied(act: Act) -> list[str]:
-    """The roles of the volumes that travel."""
-    wanted = made_on_target(volumes_of_job(act.facts))
+def _copied(act: Act, logs: tuple[Volume, ...]) -> list[str]:
+    """The roles of the volumes and logs that travel."""
+    wanted = (*made_on_target(volumes_of_job(act.facts)), *logs)
     return [volume.role for volume in wanted if volume.policy is VolumePolicy.COPY]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from migrator.containerd import (
@@ -25,6 +26,7 @@ from migrator.service.preflight.checks import examine_source, refuse_failures
 from migrator.service.preflight.subject import Subject
 from migrator.service.preflight.volumes import volumes_of
 from migrator.service.steps.room import check_content_room
+from migrator.service.steps.streams import log_bytes
 from migrator.service.steps.volumes import copied_bytes
 from migrator.service.steps.work import check_room
 
@@ -57,7 +59,8 @@ class InspectSource(HostStep):
         manifest = _manifest_of(runtime, container, parent)
         used_bytes = memory_bytes(task)
         volumes = volumes_of(subject)
-        volume_bytes = copied_bytes(volumes)
+        stdio = asdict(task.stdio())
+        volume_bytes = copied_bytes(volumes) + log_bytes(stdio)
         check_room(host, used_bytes + volume_bytes)
         rw_bytes = _measure(snapshots, container.snapshot_key)
         check_content_room(runtime, rw_bytes)
@@ -73,6 +76,7 @@ class InspectSource(HostStep):
             "memory_bytes": used_bytes,
             "rw_bytes": rw_bytes,
             "volume_bytes": volume_bytes,
+            "stdio": stdio,
             "volumes": [volume.to_facts() for volume in volumes],
             "source_criu": criu.version,
             "source_containerd": runtime.version().version,

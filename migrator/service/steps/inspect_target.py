@@ -6,11 +6,12 @@ from migrator.containerd import ContainerdClient
 from migrator.criu.program import find_criu
 from migrator.errors import AlreadyExists, NotFound
 from migrator.models.values import Facts
+from migrator.models.volumes import read_volumes
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.checks import refuse_failures
+from migrator.service.preflight.streams import examine_programs
 from migrator.service.preflight.volumes import examine_places
 from migrator.service.steps.room import check_content_room
-from migrator.service.steps.volumes import volumes_of_job
 from migrator.service.steps.work import check_room
 
 
@@ -34,7 +35,8 @@ class InspectTarget(HostStep):
         check_room(host, int(act.facts["memory_bytes"]))
         elsewhere_bytes = int(act.facts["memory_bytes"]) + int(act.facts.get("volume_bytes", 0))
         check_content_room(runtime, int(act.facts["estimate_bytes"]) - elsewhere_bytes)
-        refuse_failures(examine_places(volumes_of_job(act.facts)))
+        refuse_failures(examine_programs(act.facts.get("stdio") or {}))
+        refuse_failures(examine_places(read_volumes(act.facts.get("volumes", []))))
         return {"target_criu": criu.version}
 
 

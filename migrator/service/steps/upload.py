@@ -16,6 +16,7 @@ from migrator.criu.images import pack_images
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
+from migrator.models.streams import OUTPUTS
 from migrator.models.values import Facts
 from migrator.models.volumes import VOLUME_ROLE
 from migrator.service.host import Act, Host, HostStep
@@ -97,7 +98,7 @@ def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
         role = part.annotations.get(ROLE_ANNOTATION, "")
         if role == Role.MEMORY:
             return pack_images(image_directory(host, act))
-        if role.startswith(VOLUME_ROLE):
+        if role.startswith(VOLUME_ROLE) or role in OUTPUTS:
             return _file_chunks(volume_file(host, act, role))
         return runtime.content.read(part.digest)
 

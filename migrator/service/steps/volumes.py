@@ -18,6 +18,8 @@ from migrator.errors import Cancelled, PreconditionFailed
 from migrator.models.values import Facts
 from migrator.models.volumes import Volume, VolumeKind, VolumePolicy, made_on_target, read_volumes
 from migrator.service.host import Act, Host
+from migrator.service.steps.inspect_target import restored_name
+from migrator.service.steps.streams import SETTLE_S, is_log, logs_of
 from migrator.service.steps.work import volume_directory
 from migrator.service.volumes.archive import pack_volume, unpack_volume
 from migrator.service.volumes.places import Places
@@ -53,18 +55,19 @@ def volume_file(host: Host, act: Act, role: str) -> Path:
     return volume_directory(host, act) / role
 
 
-def make_volumes(host: Host, act: Act, chunks: Chunks) -> None:
-    """Make what is copied or empty on this host, after removing what a former attempt made.
+def make_volumes(host: Host, act: Act, logs: tuple[Volume, ...], chunks: Chunks) -> None:
+    """Make what is copied or empty on this host and go on with logs, after removing what a former attempt made.
 
     Raises:
         PreconditionFailed: `volume_exists`.
         IntegrityError: The content is not what was sealed, or cannot be kept here as it was.
     """
-    places, name = places_of(host, act), act.request.container or str(act.facts["source_name"])
+    places, container = places_of(host, act), f"{act.request.namespace}/{restored_name(act)}"
     places.take_back()
     for volume in made_on_target(volumes_of_job(act.facts)):
-        fill = partial(_fill, volume, chunks)
-        places.make(volume, f"{act.request.namespace}/{act.request.new_name or name}", fill)
+        places.make(volume, container, partial(_fill, volume, chunks))
+    for log in logs:
+        places.append(log, container, partial(_fill, log, chunks))
 
 
 def places_of(host: Host, act: Act) -> Places:
@@ -74,9 +77,11 @@ def places_of(host: Host, act: Act) -> Places:
 
 def _pack(host: Host, act: Act, stop: threading.Event) -> list[Descriptor]:
     wanted = [item for item in made_on_target(volumes_of_job(act.facts)) if item.policy is VolumePolicy.COPY]
+    if logs := [log for log in logs_of(act.facts.get("stdio") or {}) if is_log(log)]:
+        time.sleep(SETTLE_S)
     deadline = time.monotonic() + host.settings.freeze_budget_s
     parts: list[Descriptor] = []
-    for volume in wanted:
+    for volume in (*wanted, *logs):
         file = volume_file(host, act, volume.role)
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         pack_volume(volume, file, partial(_check_wanted, act, stop, deadline, volume))

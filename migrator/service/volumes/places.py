@@ -14,11 +14,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from migrator.errors import PreconditionFailed
 from migrator.models.volumes import Volume, VolumeKind
 from migrator.service.volumes.archive import only_file
 
+PIECE_BYTES = 1 << 20
 MADE_MODE = 0o755
 """Of directories on the way to a volume that the target lacks."""
 
@@ -34,6 +36,15 @@ class Placed:
 
 
 @dataclass(slots=True)
+class Appended:
+    """A log that was here before, and goes on."""
+
+    path: str
+    inode: int
+    size_before: int
+
+
+@dataclass(slots=True)
 class Record:
     """All that one job made, or was about to make."""
 
@@ -43,6 +54,7 @@ class Record:
     """Directories that were missing, the topmost first."""
     stages: list[str] = field(default_factory=list)
     placed: list[Placed] = field(default_factory=list)
+    appended: list[Appended] = field(default_factory=list)
 
 
 class Places:
@@ -64,13 +76,7 @@ class Places:
             PreconditionFailed: `volume_exists`, somebody put something there meanwhile.
         """
         place, record = Path(volume.source), self.read()
-        record.container = container
-        self._make_way(place.parent, record)
-        stage = place.parent / f".migrator-{self._job_id}-{len(record.stages)}"
-        record.stages.append(str(stage))
-        self._write(record)
-        stage.mkdir(mode=0o700)
-        fill(stage)
+        stage = self._stage(place, container, record, fill)
         content = only_file(stage) if volume.kind is VolumeKind.FILE else stage
         record.placed.append(Placed(str(place), content.stat().st_ino, _standing(place)))
         self._write(record)
@@ -78,11 +84,31 @@ class Places:
         if content is not stage:
             shutil.rmtree(stage)
 
+    def append(self, log: Volume, container: str, fill: Callable[[Path], None]) -> None:
+        """Make a log file, or let the one that is here go on with what it lacks.
+
+        A container that comes back finds what it wrote before it left: only the rest of its log is appended then.
+        """
+        place = Path(log.source)
+        if not place.is_file():
+            self.make(log, container, fill)
+            return
+        record = self.read()
+        stage = self._stage(place, container, record, fill)
+        with only_file(stage).open("rb") as whole, place.open("r+b") as here:
+            info = os.fstat(here.fileno())
+            record.appended.append(Appended(str(place), info.st_ino, info.st_size))
+            self._write(record)
+            _go_on(whole, here)
+        shutil.rmtree(stage)
+
     def take_back(self) -> None:
         """Remove all that this job made, as far as it is still the same; may be repeated."""
         record = self.read()
         for placed in reversed(record.placed):
             _remove_placed(placed)
+        for appended in reversed(record.appended):
+            _cut(appended)
         for stage in record.stages:
             shutil.rmtree(stage, ignore_errors=True)
         for way in reversed(record.ways):
@@ -100,7 +126,21 @@ class Places:
             data = json.loads(self.file.read_text())
         except FileNotFoundError:
             return Record()
-        return Record(**{**data, "placed": [Placed(**item) for item in data["placed"]]})
+        placed, appended = data.pop("placed"), data.pop("appended")
+        return Record(
+            **data, placed=[Placed(**item) for item in placed], appended=[Appended(**item) for item in appended]
+        )
+
+    def _stage(self, place: Path, container: str, record: Record, fill: Callable[[Path], None]) -> Path:
+        """Make a directory beside a place and fill it."""
+        record.container = container
+        self._make_way(place.parent, record)
+        stage = place.parent / f".migrator-{self._job_id}-{len(record.stages)}"
+        record.stages.append(str(stage))
+        self._write(record)
+        stage.mkdir(mode=0o700)
+        fill(stage)
+        return stage
 
     def _make_way(self, directory: Path, record: Record) -> None:
         missing = [str(way) for way in (*reversed(directory.parents), directory) if not way.exists()]
@@ -145,6 +185,30 @@ def _put(content: Path, place: Path) -> None:
             code="volume_exists",
             remedy="move away what is there, or declare the volume shared",
         ) from error
+
+
+def _go_on(whole: BinaryIO, here: BinaryIO) -> None:
+    """Append what `here` lacks of `whole`: its rest if `here` is how it began, nothing if it is how `here` began."""
+    while True:
+        ours, theirs = whole.read(PIECE_BYTES), here.read(PIECE_BYTES)
+        common = min(len(ours), len(theirs))
+        if ours[:common] != theirs[:common]:
+            whole.seek(0)
+            break
+        if common < PIECE_BYTES:
+            whole.seek(common - len(ours), os.SEEK_CUR)
+            break
+    here.seek(0, os.SEEK_END)
+    shutil.copyfileobj(whole, here, PIECE_BYTES)
+
+
+def _cut(appended: Appended) -> None:
+    """Give a log the length that it had."""
+    path = Path(appended.path)
+    with suppress(FileNotFoundError):
+        info = path.stat()
+        if info.st_ino == appended.inode and info.st_size > appended.size_before:
+            os.truncate(path, appended.size_before)
 
 
 def _standing(place: Path) -> dict[str, int] | None:
