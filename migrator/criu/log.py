@@ -9,6 +9,8 @@ from pathlib import Path
 from migrator.errors import MigratorError, OutcomeUnknown, TransientError, WorkloadFailed
 
 TAIL_BYTES = 256 * 1024
+HARMLESS = ("rlimit: Can't setup RLIMIT_NOFILE",)
+"""CRIU calls these errors and goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,10 @@ RULES = (
     ),
     Rule(r"io_uring", "io_uring", "it uses io_uring, which CRIU cannot dump", "turn io_uring off in the program"),
     Rule(
-        r"external (stream|unix|dgram) socket|External socket is used",
+        r"external (stream|unix|dgram) socket|External socket is used|Unix socket \d+ without peer",
         "external_unix_socket",
         "it is connected to a unix socket outside the container",
-        "close that connection first",
+        "close that connection first, or let a datagram socket through with --external-unix-sockets",
     ),
     Rule(
         r"file locks|Some file locks are hold",
@@ -59,6 +61,18 @@ RULES = (
         "network_lock",
         "CRIU could not lock the network",
         "install iptables or nftables on the host",
+    ),
+    Rule(
+        r"Can't fork for \d+: Resource temporarily unavailable",
+        "pids_limit",
+        "its pids limit leaves no room for CRIU's helpers",
+        "let some of its processes end, or raise the limit",
+    ),
+    Rule(
+        r"Can't get rlimit",
+        "no_sys_resource",
+        "it has processes of other users than root, and CRIU lacks CAP_SYS_RESOURCE here",
+        "give containerd that capability on the host",
     ),
     Rule(r"Can't open file .* on restore|No such file or directory", "file_missing", "a file is missing", ""),
     Rule(r"pid .* (already exists|mismatch)|Pid \d+ do not match", "pid_taken", "a pid it needs is taken", ""),
@@ -104,4 +118,4 @@ def failing_lines(log: Path) -> list[str]:
     except OSError:
         return []
     found = re.findall(r"^(?:\([\d.]+\)\s*)?(?:\s*\d+:\s*)?Error\s*\([^)]*\):\s*(.+)$", text, re.MULTILINE)
-    return [line.strip() for line in found]
+    return [line.strip() for line in found if not line.strip().startswith(HARMLESS)]

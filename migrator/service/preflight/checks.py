@@ -16,6 +16,7 @@ SOURCE_CHECKS: tuple[Check, ...] = (
     volumes.check_volumes,
     volumes.check_submounts,
     processes.check_added,
+    processes.check_owners,
     container.check_namespaces,
     container.check_destinations,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from migrator.containerd import (
@@ -28,6 +28,7 @@ from migrator.service.preflight.processes import refuse_added
 from migrator.service.steps.criu_options import CriuOptions
 from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
+from migrator.service.steps.restarting import with_restart
 from migrator.service.steps.streams import await_drained
 from migrator.service.steps.volumes import packing_volumes
 from migrator.service.steps.work import (
@@ -67,7 +68,7 @@ class Dump(HostStep):
             parts = [
                 describe_images(images),
                 write_spec(leased, container),
-                write_container(leased, container),
+                write_container(leased, replace(container, labels=with_restart(container.labels))),
                 write_runtime_options(leased, container),
                 diff.result(),
                 *volumes.result(),

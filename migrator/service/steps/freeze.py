@@ -12,6 +12,7 @@ from migrator.criu.network_lock import find_lock, remove_lock
 from migrator.errors import InternalError, NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.values import Facts, StepAction
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.restarting import allow_restarts, stop_restarts
 from migrator.service.steps.work import end_job_criu
 
 OWN_NETWORK = Path("/proc/self/ns/net")
@@ -38,6 +39,7 @@ class Freeze(HostStep):
                 code="task_paused",
                 remedy=f"resume it first: ctr tasks resume {container}",
             )
+        stop_restarts(host.runtime(act.request.namespace), container)
         host.guards.arm(job_id, act.request.namespace, container)
         act.check_aborted()
         begun = time.monotonic()
@@ -58,6 +60,7 @@ class Freeze(HostStep):
         The controller may have left a verdict for the guard: it is taken back in any case.
         """
         resume(host, act)
+        allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
         host.verdicts.forget(act.command.job_id)
 
 
@@ -69,6 +72,7 @@ class Thaw(HostStep):
     def run(self, host: Host, act: Act) -> Facts:
         """Resume the task and send the guard away."""
         resume(host, act)
+        allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
         return {}
 
 

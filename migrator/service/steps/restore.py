@@ -32,6 +32,7 @@ from migrator.service.steps.criu_options import read_options, with_options
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
 from migrator.service.steps.inspect_target import restored_name, restored_snapshot_key
+from migrator.service.steps.restarting import without_restart
 from migrator.service.steps.restored_spec import Spec, renamed, with_loopback
 from migrator.service.steps.work import (
     image_directory,
@@ -190,7 +191,7 @@ def _read_record(runtime: ContainerdClient, index: CheckpointIndex, act: Act) ->
         id=name,
         spec=Container.pack_spec(renamed(known.spec_json(), known.id, name)),
         snapshot_key=restored_snapshot_key(act),
-        labels={**known.labels, JOB_LABEL: act.command.job_id},
+        labels={**without_restart(known.labels), JOB_LABEL: act.command.job_id},
     )
 
 

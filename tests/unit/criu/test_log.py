@@ -28,6 +28,16 @@ def test_the_first_error_line_is_the_cause(tmp_path: Path) -> None:
     assert "source runs on" in str(explained.remedy)
 
 
+def test_what_criu_gets_over_is_no_cause(tmp_path: Path) -> None:
+    log = tmp_path / "dump.log"
+    harmless = (
+        "(00.027686) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted\n"
+    )
+    log.write_text(f"{harmless}(00.03) Error (criu/cr-dump.c:300): Can't get rlimit 0: Operation not permitted\n")
+    explained = explain_failure("checkpoint", "web", InternalError("runc did not: criu failed"), log)
+    assert explained.code == "criu_no_sys_resource"
+
+
 def test_an_unknown_line_is_still_shown(tmp_path: Path) -> None:
     log = tmp_path / "dump.log"
     log.write_text("(00.1) Error (criu/x.c:1): something new\n")
