@@ -25,6 +25,7 @@ from migrator.models.values import (
     Resolution,
     Step,
 )
+from migrator.models.volumes import VolumePolicy
 from migrator.service.preflight.report import preflight_of
 
 KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
@@ -33,7 +34,11 @@ STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobSt
 
 
 def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
-    """Read what somebody asks for; None when the kind is missing."""
+    """Read what somebody asks for; None when the kind is missing.
+
+    Raises:
+        InvalidRequest: `bad_volume`.
+    """
     kind = next((kind for kind, number in KINDS.items() if number == message.kind), None)
     if kind is None:
         return None
@@ -46,6 +51,8 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         checkpoint_id=message.checkpoint_id or None,
         new_name=message.new_name or None,
         keep_checkpoint=message.keep_checkpoint,
+        volumes={name: _policy_from(name, word) for name, word in message.volumes.items()},
+        external_unix_sockets=message.external_unix_sockets,
     )
 
 
@@ -193,6 +200,17 @@ def detail_message(detail: CheckpointDetail) -> pb.GetCheckpointResponse:
         for part in detail.parts
     ]
     return pb.GetCheckpointResponse(checkpoint=checkpoint_message(detail.checkpoint), parts=parts, facts=detail.facts)
+
+
+def _policy_from(destination: str, word: str) -> VolumePolicy:
+    try:
+        return VolumePolicy(word)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"'{word[:100]}' is no policy for volume {destination[:100]}",
+            code="bad_volume",
+            remedy=f"one of {', '.join(VolumePolicy)}",
+        ) from error
 
 
 def _finding_message(finding: Finding) -> pb.Finding:

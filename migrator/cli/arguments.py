@@ -15,6 +15,34 @@ Watch = Annotated[bool, typer.Option("--watch", help="Show the progress until th
 Key = Annotated[str | None, typer.Option("--idempotency-key", help="Asking again with it gives the same job.")]
 Reference = Annotated[str, typer.Argument(metavar="HOST/CONTAINER", help="What to take, and where it runs.")]
 
+Volumes = Annotated[
+    list[str] | None,
+    typer.Option("--volume", metavar="DEST=POLICY", help="A bind mount: shared, copy or empty. May be repeated."),
+]
+ExternalUnix = Annotated[
+    bool,
+    typer.Option("--external-unix-sockets", help="Let unix sockets through that lead out of the container."),
+]
+
+
+def split_volumes(words: list[str] | None) -> dict[str, str]:
+    """Read every DEST=POLICY.
+
+    Raises:
+        InvalidRequest: `bad_volume`.
+    """
+    volumes: dict[str, str] = {}
+    for word in words or []:
+        destination, equals, policy = word.rpartition("=")
+        if not (destination and equals and policy) or destination in volumes:
+            raise InvalidRequest(
+                f"'{word}' does not say, or says again, what becomes of a volume",
+                code="bad_volume",
+                remedy="write DESTINATION=POLICY, such as /data=copy",
+            )
+        volumes[destination] = policy
+    return volumes
+
 
 def split_reference(text: str) -> tuple[str, str]:
     """Read HOST/CONTAINER.

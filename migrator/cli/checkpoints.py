@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from migrator.cli.arguments import ApiAddress, AsJson, Key, Reference, Wait, Watch, check_namespace, split_reference
+from migrator.cli.arguments import (
+    ApiAddress,
+    AsJson,
+    ExternalUnix,
+    Key,
+    Reference,
+    Volumes,
+    Wait,
+    Watch,
+    check_namespace,
+    split_reference,
+    split_volumes,
+)
 from migrator.cli.asking import asking, limit, show
 from migrator.cli.following import run_job
 from migrator.errors import InvalidRequest
@@ -19,6 +31,8 @@ checkpoints_app = typer.Typer(help="Frozen containers in the object store.", no_
 def create_checkpoint(
     container: Reference,
     namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    volume: Volumes = None,
+    external_unix_sockets: ExternalUnix = False,
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -32,6 +46,8 @@ def create_checkpoint(
         "source": host,
         "container": name,
         "namespace": check_namespace(namespace),
+        "volumes": split_volumes(volume),
+        "external_unix_sockets": external_unix_sockets,
         "idempotency_key": idempotency_key or "",
     }
     run_job(request, api, as_json=as_json, wait=wait, watch=watch)

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from migrator.cli.arguments import ApiAddress, AsJson, Key, Reference, Wait, Watch, check_namespace, split_reference
+from migrator.cli.arguments import (
+    ApiAddress,
+    AsJson,
+    ExternalUnix,
+    Key,
+    Reference,
+    Volumes,
+    Wait,
+    Watch,
+    check_namespace,
+    split_reference,
+    split_volumes,
+)
 from migrator.cli.following import ask_preflight, run_job
 
 
@@ -16,6 +28,8 @@ def migrate(
     namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
     keep_checkpoint: Annotated[bool, typer.Option("--keep-checkpoint", help="Keep the checkpoint afterwards.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen; touch nothing.")] = False,
+    volume: Volumes = None,
+    external_unix_sockets: ExternalUnix = False,
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -30,6 +44,8 @@ def migrate(
         "container": name,
         "target": target,
         "namespace": check_namespace(namespace),
+        "volumes": split_volumes(volume),
+        "external_unix_sockets": external_unix_sockets,
         "keep_checkpoint": keep_checkpoint,
         "idempotency_key": idempotency_key or "",
     }
@@ -56,6 +72,7 @@ def restore(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
     host: Annotated[str, typer.Argument(metavar="HOST", help="Where to.")],
     name: Annotated[str | None, typer.Option("--name", help="Under another name.")] = None,
+    volume: Volumes = None,
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -68,6 +85,7 @@ def restore(
         "checkpoint_id": checkpoint,
         "target": host,
         "new_name": name or "",
+        "volumes": split_volumes(volume),
         "idempotency_key": idempotency_key or "",
     }
     run_job(request, api, as_json=as_json, wait=wait, watch=watch)

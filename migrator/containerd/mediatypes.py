@@ -16,6 +16,7 @@ CHECKPOINT_MEMORY = "application/vnd.containerd.container.criu.checkpoint.criu.t
 CHECKPOINT_SPEC = "application/vnd.containerd.container.checkpoint.config.v1+proto"
 CHECKPOINT_OPTIONS = "application/vnd.containerd.container.checkpoint.options.v1+proto"
 CHECKPOINT_RUNTIME_OPTIONS = "application/vnd.containerd.container.checkpoint.runtime.options+proto"
+VOLUME = "application/vnd.migrator.volume.v1.tar"
 CONTAINER_RECORD = "application/vnd.migrator.container.v1+proto"
 """Ours: the whole container record, labels and extensions included."""
 

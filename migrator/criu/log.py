@@ -54,10 +54,11 @@ RULES = (
         "let the program close it",
     ),
     Rule(
-        r"external (stream|unix|dgram) socket|External socket is used|half of stream unix|name-less external socket",
+        r"external (stream|unix|dgram) socket|External socket is used|half of stream unix|name-less external socket"
+        r"|Unix socket \d+ without peer",
         "external_unix_socket",
         "it is connected to a unix socket outside the container",
-        "close that connection first",
+        "close that connection first, or let a datagram socket through with --external-unix-sockets",
     ),
     Rule(
         r"Non-empty write queue on an in-flight socket",
@@ -175,6 +176,12 @@ RULES = (
         "network_lock",
         "CRIU could not lock the network",
         "install iptables or nftables on the host",
+    ),
+    Rule(
+        r"Can't fork for \d+: Resource temporarily unavailable",
+        "pids_limit",
+        "its pids limit leaves no room for CRIU's helpers",
+        "let some of its processes end, or raise the limit",
     ),
     Rule(
         r"CPU (instruction )?capabilities do not match|FPU feature required by image|xfeatures has unsupported bits",

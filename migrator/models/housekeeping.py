@@ -18,6 +18,7 @@ class FindingKind(StrEnum):
     INGEST = "ingest"
     CONTAINER = "container"
     DIRECTORY = "directory"
+    VOLUME = "volume"
     GUARD = "guard"
     FROZEN = "frozen"
     EPOCH = "epoch"

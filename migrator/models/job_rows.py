@@ -10,6 +10,7 @@ from migrator.errors import InternalError
 from migrator.models.phase import JobKind, Phase
 from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus
+from migrator.models.volumes import VolumePolicy
 
 _REQUEST_FIELDS = frozenset(field.name for field in fields(JobRequest))
 
@@ -86,7 +87,8 @@ def _request(row: JobRow) -> JobRequest:
             code="request_newer",
             remedy="run the version of migrator that accepted the job, or a later one",
         )
-    return JobRequest(**(row.request | {"kind": JobKind(row.request["kind"])}))
+    volumes = {name: VolumePolicy(word) for name, word in row.request.get("volumes", {}).items()}
+    return JobRequest(**(row.request | {"kind": JobKind(row.request["kind"]), "volumes": volumes}))
 
 
 def _resolution(told: dict[str, Any]) -> Resolution:

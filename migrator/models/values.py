@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from migrator.models.phase import JobKind, JobState, Phase
+from migrator.models.volumes import VolumePolicy
 
 Facts = dict[str, Any]
 """A JSON object that a step hands to the steps after it. Never holds secrets or memory."""
@@ -50,6 +51,10 @@ class JobRequest:
     new_name: str | None = None
     keep_checkpoint: bool = False
     """Keep a migration's checkpoint in the object store after it succeeded."""
+    volumes: dict[str, VolumePolicy] = field(default_factory=dict)
+    """What becomes of bind mounts, by their destination in the container."""
+    external_unix_sockets: bool = False
+    """Let unix sockets through whose other end is outside of the container; the target must have that end, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from migrator.errors import PreconditionFailed
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import Role
 from migrator.models.session import Database
+from migrator.models.streams import OUTPUTS
 from migrator.models.values import Facts, Job
+from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.service.catalogue import enter_checkpoint
 from migrator.service.preflight.forecast import RECENT_JOBS, predict
 from migrator.storage.checkpoints import CheckpointStore
-from migrator.storage.oci import FactAnnotation
+from migrator.storage.oci import CheckpointIndex, FactAnnotation
 
 
 class ControlStep:
@@ -42,6 +47,7 @@ class ReadCheckpoint(ControlStep):
 
         Raises:
             NotFound: `checkpoint_not_found`.
+            PreconditionFailed: `volume_unknown` or `volume_not_copied`.
             IntegrityError: The index is malformed or not the one that was sealed.
         """
         with self._database.transaction(write=False) as tx:
@@ -60,6 +66,9 @@ class ReadCheckpoint(ControlStep):
                 "cpu_flags": index.annotations.get(FactAnnotation.CPU_FLAGS, ""),
                 "criu": index.fact(FactAnnotation.CRIU),
             },
+            "stdio": index.told(FactAnnotation.STDIO) or {},
+            "volumes": [volume.to_facts() for volume in _volumes(index, job)],
+            "volume_bytes": sum(part.size_bytes for part in index.parts if _is_volume(index.role_of(part))),
             "memory_bytes": index.part(Role.MEMORY).size_bytes,
             "estimate_bytes": sum(part.size_bytes for part in index.parts),
         }
@@ -101,6 +110,30 @@ class Predict(ControlStep):
         with self._database.transaction(write=False) as tx:
             past = tx.jobs.list(phases=frozenset({Phase.SUCCEEDED}), limit=RECENT_JOBS)
         return predict(job, past)
+
+
+def _volumes(index: CheckpointIndex, job: Job) -> list[Volume]:
+    """The volumes that the checkpoint tells of, with the policies that the job wants instead."""
+    known = {volume.destination: volume for volume in read_volumes(index.told(FactAnnotation.VOLUMES) or [])}
+    wanted = job.request.volumes
+    if unknown := sorted(wanted.keys() - known.keys()):
+        raise PreconditionFailed(
+            f"checkpoint {job.request.checkpoint_id} has no volume at {', '.join(unknown)}",
+            code="volume_unknown",
+            remedy=f"it has {', '.join(known) or 'none'}",
+        )
+    found = [replace(volume, policy=wanted.get(name, volume.policy)) for name, volume in known.items()]
+    if absent := [item.destination for item in found if item.policy is VolumePolicy.COPY and not item.role]:
+        raise PreconditionFailed(
+            f"checkpoint {job.request.checkpoint_id} does not hold the content of {', '.join(absent)}",
+            code="volume_not_copied",
+            remedy="declare it shared or empty",
+        )
+    return found
+
+
+def _is_volume(role: str) -> bool:
+    return role.startswith(VOLUME_ROLE) or role in OUTPUTS
 
 
 def control_steps(database: Database, checkpoints: CheckpointStore) -> dict[str, ControlStep]:

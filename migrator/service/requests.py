@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from migrator.errors import InvalidRequest
 from migrator.models.phase import JobKind
 from migrator.models.values import JobRequest
+from migrator.models.volumes import VolumePolicy
 
 FIELDS = ("source_host", "container", "target_host", "checkpoint_id", "new_name")
 NEEDED = {
@@ -20,6 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 """containerd's own rule for the names of containers and namespaces."""
 NAME_LIMIT = 76
 KEY_LIMIT = 200
+PATH_LIMIT = 4095
 
 
 def check_request(request: JobRequest, idempotency_key: str | None) -> None:
@@ -48,12 +51,23 @@ def check_request(request: JobRequest, idempotency_key: str | None) -> None:
     ):
         if name is not None:
             _check_name(what, name)
+    _check_volumes(request.volumes)
     if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
         raise InvalidRequest(
             f"an idempotency key of {len(idempotency_key)} signs cannot be kept",
             code="bad_idempotency_key",
             remedy=f"use up to {KEY_LIMIT} printable signs",
         )
+
+
+def _check_volumes(volumes: Mapping[str, VolumePolicy]) -> None:
+    for destination in volumes:
+        if not destination.startswith("/") or len(destination) > PATH_LIMIT or not destination.isprintable():
+            raise InvalidRequest(
+                f"{destination[:100]!r} is no path of a volume",
+                code="bad_volume",
+                remedy="name where the container sees it, such as /data",
+            )
 
 
 def _check_name(what: str, name: str) -> None:

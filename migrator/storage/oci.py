@@ -45,6 +45,10 @@ class FactAnnotation(StrEnum):
     """JSON: `stdout`, `stderr`: where the task wrote to."""
     SNAPSHOT = "io.migrator.snapshot"
     """JSON: `snapshotter`, `key`, `parent`."""
+    CRIU_OPTIONS = "io.migrator.criu-options"
+    """JSON: what CRIU was told at the dump and must be told at the restore."""
+    VOLUMES = "io.migrator.volumes"
+    """JSON: the container's bind mounts, see `models.volumes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class CheckpointIndex:
     parts: tuple[Descriptor, ...]
     annotations: Mapping[str, str]
 
-    def part(self, role: Role) -> Descriptor:
+    def part(self, role: str) -> Descriptor:
         """Return the one part with a role.
 
         Raises:
@@ -66,6 +70,10 @@ class CheckpointIndex:
             raise IntegrityError(f"the index has {len(found)} parts with the role '{role}'", code="bad_index")
         return found[0]
 
+    def has(self, role: str) -> bool:
+        """Whether there is a part with a role."""
+        return any(self.role_of(part) == role for part in self.parts)
+
     def fact(self, name: FactAnnotation) -> str:
         """Return a fact of the checkpoint's origin.
 
@@ -75,6 +83,17 @@ class CheckpointIndex:
         if name not in self.annotations:
             raise IntegrityError(f"the index does not tell {name.value}", code="bad_index", remedy=TAKE_ANEW)
         return self.annotations[name]
+
+    def told(self, name: FactAnnotation) -> Any:
+        """Return a fact that is JSON; None when it is not told.
+
+        Raises:
+            IntegrityError: `bad_index`, it is malformed.
+        """
+        try:
+            return json.loads(self.annotations.get(name, "null"))
+        except (ValueError, RecursionError) as error:
+            raise IntegrityError(f"the index tells a malformed {name.value}", code="bad_index") from error
 
     def snapshot(self) -> dict[str, str]:
         """Return snapshotter, key and parent of the container's snapshot.

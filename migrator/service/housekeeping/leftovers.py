@@ -20,6 +20,7 @@ from migrator.service.host import Host
 from migrator.service.identifiers import find_job
 from migrator.service.steps.image import JOB_LABEL, drop_lease
 from migrator.service.steps.restore import delete_container, end_task
+from migrator.service.volumes.places import Places, kept_records
 
 LABELLED = f'labels."{JOB_LABEL}"'
 VIEW_PREFIX = "migrator-view-"
@@ -72,6 +73,7 @@ def find_leftovers(host: Host) -> Iterator[Leftover]:
     """Look for everything that steps make on a host."""
     yield from find_directories(host)
     yield from find_epochs(host)
+    yield from find_volumes(host)
     for namespace in host.containerd.namespaces.list():
         runtime = host.runtime(namespace.name)
         leased = leased_resources(runtime)
@@ -181,6 +183,23 @@ def find_directories(host: Host) -> Iterator[Leftover]:
                     since=changed_at(directory),
                     job_id=job_id,
                 )
+
+
+def find_volumes(host: Host) -> Iterator[Leftover]:
+    """Volumes that a job made and did not hand over."""
+    directory = host.settings.state_dir / "volumes"
+    for job_id, record, since in kept_records(directory):
+        yield Leftover(
+            FindingKind.VOLUME,
+            ", ".join(placed.path for placed in record.placed) or str(directory / job_id),
+            Need.TAKEN_BACK,
+            "made for a container that never ran here",
+            Places(directory, job_id).take_back,
+            namespace=record.container.partition("/")[0],
+            since=since,
+            job_id=job_id,
+            container=record.container,
+        )
 
 
 def find_epochs(host: Host) -> Iterator[Leftover]:

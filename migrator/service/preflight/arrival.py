@@ -121,5 +121,6 @@ def check_room(arrival: Arrival) -> Iterator[Finding]:
     """
     memory_bytes = int(arrival.facts["memory_bytes"])
     check_image_room(arrival.host, memory_bytes)
-    check_content_room(arrival.runtime, int(arrival.facts["estimate_bytes"]) - memory_bytes)
+    elsewhere_bytes = memory_bytes + int(arrival.facts.get("volume_bytes", 0))
+    check_content_room(arrival.runtime, int(arrival.facts["estimate_bytes"]) - elsewhere_bytes)
     yield from ()

@@ -20,7 +20,9 @@ from migrator.service.preflight import (
     programs,
     sockets,
     states,
+    streams,
     versions,
+    volumes,
 )
 from migrator.service.preflight.arrival import Arrival
 from migrator.service.preflight.subject import Subject
@@ -33,7 +35,9 @@ ALIKE = 5
 SOURCE_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     container.check_runtime,
     container.check_terminal,
-    container.check_binds,
+    streams.check_streams,
+    volumes.check_volumes,
+    volumes.check_submounts,
     container.check_namespaces,
     container.check_destinations,
     states.check_stopped,
@@ -68,6 +72,8 @@ TARGET_CHECKS: tuple[Callable[[Arrival], Iterator[Finding]], ...] = (
     likeness.check_kernel,
     likeness.check_cgroups,
     likeness.check_criu_images,
+    streams.check_programs,
+    volumes.check_places,
     arrival.check_room,
     arrival.check_memory,
     arrival.check_huge_pages,

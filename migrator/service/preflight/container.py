@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from migrator.models.preflight import Finding, Grade
 from migrator.service.preflight.subject import Subject
@@ -27,14 +26,6 @@ def check_terminal(subject: Subject) -> Iterator[Finding]:
     """The other end of a terminal is a process outside."""
     if subject.task.stdio().terminal:
         yield subject.refusal("terminal", "terminal", "has a terminal", "start it without --tty")
-
-
-def check_binds(subject: Subject) -> Iterator[Finding]:
-    """What a bind mount shows lies outside of the container."""
-    binds = [mount["destination"] for mount in subject.spec.get("mounts", []) if _is_bind(mount)]
-    if binds:
-        found = ", ".join(binds)
-        yield subject.refusal("binds", "bind_mounts", f"has bind mounts ({found})", "start it without them")
 
 
 def check_namespaces(subject: Subject) -> Iterator[Finding]:
@@ -65,7 +56,7 @@ def check_room(subject: Subject) -> Iterator[Finding]:
     Raises:
         ResourceExhausted: `no_room`.
     """
-    check_image_room(subject.host, subject.memory_bytes)
+    check_image_room(subject.host, subject.memory_bytes + subject.volume_bytes)
     check_content_room(subject.runtime, subject.changed_bytes)
     sizes = f"{subject.memory_bytes / 1e6:.1f} MB of memory and {subject.changed_bytes / 1e6:.1f} MB of changed files"
     yield Finding("room", Grade.PASS, sizes)
@@ -74,7 +65,3 @@ def check_room(subject: Subject) -> Iterator[Finding]:
 def _ways(destination: str) -> list[Path]:
     path = Path("/") / destination
     return [part for part in (path, *path.parents) if part != Path("/")]
-
-
-def _is_bind(mount: dict[str, Any]) -> bool:
-    return mount.get("type") == "bind" or bool({"bind", "rbind"} & set(mount.get("options", [])))

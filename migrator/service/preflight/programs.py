@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from migrator.containerd import Task
+from migrator.errors import PreconditionFailed
 from migrator.models.preflight import Finding
 from migrator.service.preflight.processes import PROC, UPROBES, Process, thread_state
 from migrator.service.preflight.subject import Subject
@@ -67,6 +69,20 @@ def check_executed(subject: Subject) -> Iterator[Finding]:
         if process.pid != subject.task.pid and process.parent not in known:
             fault = f"has a process that was started in it from outside ({process})"
             yield subject.refusal("executed", "executed_process", fault, "wait for its end, or end it (ctr tasks exec)")
+
+
+def refuse_executed(task: Task) -> None:
+    """Make sure, now that the task is frozen, that nothing was added by an exec since preflight.
+
+    Raises:
+        PreconditionFailed: `executed_process`.
+    """
+    if added := [process.exec_id for process in task.pids() if process.exec_id]:
+        raise PreconditionFailed(
+            f"container '{task.container_id}' has processes that were added by an exec ({', '.join(added)})",
+            code="executed_process",
+            remedy="end them, or wait until they have ended",
+        )
 
 
 def check_nesting(subject: Subject) -> Iterator[Finding]:

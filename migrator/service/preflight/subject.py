@@ -30,6 +30,8 @@ class Subject:
     """Resident memory of all its processes."""
     changed_bytes: int = 0
     """Its changed files."""
+    volume_bytes: int = 0
+    """What of its volumes and logs travels with it."""
     processes: tuple[Process, ...] = ()
     traits: Traits | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from migrator.containerd import (
@@ -24,8 +24,13 @@ from migrator.criu.log import explain_failure
 from migrator.errors import MigratorError
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.preflight.programs import refuse_executed
+from migrator.service.steps.criu_options import CriuOptions
 from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
+from migrator.service.steps.restarting import with_restart
+from migrator.service.steps.streams import await_drained
+from migrator.service.steps.volumes import packing_volumes
 from migrator.service.steps.work import (
     end_job_criu,
     new_image_directory,
@@ -45,27 +50,36 @@ class Dump(HostStep):
 
         Raises:
             WorkloadFailed: CRIU refused; the message carries its cause and remedy. The source is unharmed.
-            PreconditionFailed: `guard_resumed`, the task ran on during the dump.
+            PreconditionFailed: `guard_resumed`, the task ran on during the dump; `volume_changing` and the like.
         """
         runtime = host.runtime(act.request.namespace)
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         container = leased.containers.get(str(act.request.container))
         task = leased.task(container.id)
-        images = new_image_directory(host, act, int(act.facts["memory_bytes"]))
-        with ThreadPoolExecutor(1) as beside:
+        refuse_executed(task)
+        await_drained(task)
+        images = new_image_directory(host, act, int(act.facts["memory_bytes"]) + int(act.facts.get("volume_bytes", 0)))
+        options = CriuOptions(external_unix=act.request.external_unix_sockets)
+        images.mkdir(mode=0o700)
+        with ThreadPoolExecutor(1) as beside, packing_volumes(host, act) as volumes:
             diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
-            _dump_memory(host, act, task, images)
+            _dump_memory(host, act, task, images, options)
             parts = [
                 describe_images(images),
                 write_spec(leased, container),
-                write_container(leased, container),
+                write_container(leased, replace(container, labels=with_restart(container.labels))),
                 write_runtime_options(leased, container),
                 diff.result(),
+                *volumes.result(),
             ]
         act.check_aborted()
         check_still_frozen(host, act, task)
-        return {"parts": [part.to_oci() for part in parts if part], "stdio": asdict(task.stdio())}
+        return {
+            "parts": [part.to_oci() for part in parts if part],
+            "stdio": asdict(task.stdio()),
+            "criu_options": asdict(options),
+        }
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Give up the lease, so that containerd collects the parts, and remove CRIU's files."""
@@ -83,14 +97,18 @@ def describe_images(directory: Path) -> Descriptor:
     return with_role(Descriptor(CHECKPOINT_MEMORY, f"sha256:{digest.hexdigest()}", size_bytes))
 
 
-def _dump_memory(host: Host, act: Act, task: Task, images: Path) -> None:
+def _dump_memory(host: Host, act: Act, task: Task, images: Path, wanted: CriuOptions) -> None:
     """Dump into a directory: through the content store it takes several times as long (a tar, a copy, a disk).
 
     A CRIU that has spent the freeze budget hangs, and would hold the task for ever.
     """
-    images.mkdir(mode=0o700)
     work_path, limit_s = work_directory(host, act), host.settings.freeze_budget_s
-    options = CheckpointOptions(image_path=str(images), work_path=str(work_path))
+    options = CheckpointOptions(
+        image_path=str(images),
+        work_path=str(work_path),
+        file_locks=wanted.file_locks,
+        external_unix_sockets=wanted.external_unix,
+    )
     begun = time.monotonic()
     try:
         with watching_criu(host, act):

@@ -6,18 +6,22 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from migrator.containerd import ContainerdClient
 from migrator.criu.images import unpack_images
-from migrator.errors import IntegrityError
+from migrator.errors import Cancelled, IntegrityError
 from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import Role
 from migrator.models.values import Facts
+from migrator.models.volumes import Volume, VolumePolicy, made_on_target
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_snapshot_key
 from migrator.service.steps.image import drop_snapshot, ensure_lease
+from migrator.service.steps.streams import logs_of
+from migrator.service.steps.volumes import make_volumes, places_of, volumes_of_job
 from migrator.service.steps.work import new_image_directory, remove_work_directory
-from migrator.storage.oci import CheckpointIndex, parse_index
+from migrator.storage.oci import CheckpointIndex, FactAnnotation, parse_index
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
 """What goes into the content store; CRIU's images go into a directory, where the restore reads them."""
@@ -38,17 +42,24 @@ class Fetch(HostStep):
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         index = sealed_index(host, act)
-        fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY)])
-        with ThreadPoolExecutor(1) as beside:
+        logs = tuple(log for log in logs_of(index.told(FactAnnotation.STDIO) or {}) if index.has(log.role))
+        fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act, logs))])
+        with fetching.or_stop(), ThreadPoolExecutor(2) as beside:
             memory = beside.submit(fetching.into_directory, index.part(Role.MEMORY))
+            volumes = beside.submit(make_volumes, host, act, logs, lambda role: fetching.chunks(index.part(role)))
             for role in IMPORTED:
                 fetching.into_content(leased, index.part(role))
             _apply(leased, index.part(Role.RW_DIFF), act)
             memory.result()
+            volumes.result()
         return {"downloaded_bytes": fetching.total_bytes}
 
     def undo(self, host: Host, act: Act) -> Facts:
-        """Drop CRIU's files and the snapshot that may hold half of the files; the lease goes with `prepare`."""
+        """Drop CRIU's files, the volumes and the snapshot that may hold half of the files.
+
+        The lease goes with `prepare`.
+        """
+        places_of(host, act).take_back()
         remove_work_directory(host, act)
         drop_snapshot(host.runtime(act.request.namespace), act)
         return {}
@@ -62,13 +73,23 @@ class _Fetching:
         self._act = act
         self._done_bytes = 0
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self.total_bytes = sum(part.size_bytes for part in parts)
+
+    @contextmanager
+    def or_stop(self) -> Iterator[None]:
+        """Let all others stop when one fails: a frozen source waits."""
+        try:
+            yield
+        except BaseException:
+            self._stopped.set()
+            raise
 
     def into_content(self, runtime: ContainerdClient, part: Descriptor) -> None:
         """Import a blob into the content store."""
         runtime.content.write(
             f"{self._act.lease_id}-{part.digest}",
-            self._chunks(part),
+            self.chunks(part),
             size_bytes=part.size_bytes,
             digest=part.digest,
         )
@@ -77,19 +98,28 @@ class _Fetching:
         """Unpack CRIU's images; they are used only if all of their bytes were what the digest says."""
         directory = new_image_directory(self._host, self._act, part.size_bytes)
         try:
-            unpack_images(self._chunks(part), directory)
+            unpack_images(self.chunks(part), directory)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
 
-    def _chunks(self, part: Descriptor) -> Iterator[bytes]:
+    def chunks(self, part: Descriptor) -> Iterator[bytes]:
+        """A blob's bytes; the last of them come only when all were what the digest says."""
         return self._host.checkpoints.get_blob(part.digest, part.size_bytes, on_progress=self._count)
 
     def _count(self, size_bytes: int) -> None:
+        if self._stopped.is_set():
+            raise Cancelled(f"job {self._act.command.job_id} does not want it any more")
         with self._lock:
             self._done_bytes += size_bytes
             done_bytes = self._done_bytes
         self._act.progress(done_bytes, self.total_bytes)
+
+
+def _copied(act: Act, logs: tuple[Volume, ...]) -> list[str]:
+    """The roles of the volumes and logs that travel."""
+    wanted = (*made_on_target(volumes_of_job(act.facts)), *logs)
+    return [volume.role for volume in wanted if volume.policy is VolumePolicy.COPY]
 
 
 def sealed_index(host: Host, act: Act) -> CheckpointIndex:

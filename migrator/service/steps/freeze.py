@@ -14,6 +14,7 @@ from migrator.models.values import Facts, StepAction
 from migrator.service.catalogue import SOURCE_GONE
 from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.restarting import allow_restarts, stop_restarts
 from migrator.service.steps.work import end_job_criu
 
 OWN_NETWORK = Path("/proc/self/ns/net")
@@ -40,6 +41,7 @@ class Freeze(HostStep):
                 code="task_paused",
                 remedy=f"resume it first: ctr tasks resume {container}",
             )
+        stop_restarts(host.runtime(act.request.namespace), container)
         host.guards.arm(job_id, act.request.namespace, container)
         act.check_aborted()
         begun = time.monotonic()
@@ -63,6 +65,7 @@ class Freeze(HostStep):
             `source_gone`: whether the program is no more, so that what was sealed of it is its last copy.
         """
         resume(host, act)
+        allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
         host.verdicts.forget(act.command.job_id)
         return {SOURCE_GONE: not _lives(host, act)}
 
@@ -75,6 +78,7 @@ class Thaw(HostStep):
     def run(self, host: Host, act: Act) -> Facts:
         """Resume the task and send the guard away."""
         resume(host, act)
+        allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
         return {}
 
 

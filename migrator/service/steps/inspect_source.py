@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Any
 
 from migrator.containerd import Container, ContainerdClient, ProcessState, Snapshots, Task
 from migrator.errors import InternalError, NotFound, PreconditionFailed
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import Facts
+from migrator.models.volumes import Volume
 from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
@@ -20,6 +22,8 @@ from migrator.service.preflight.processes import read_processes
 from migrator.service.preflight.report import told
 from migrator.service.preflight.subject import Subject
 from migrator.service.preflight.traits import Traits, read_traits
+from migrator.service.preflight.volumes import copied_bytes_of, volumes_of
+from migrator.service.steps.streams import log_bytes
 
 MEASURES = 20
 """How often changed files are measured until no file vanishes meanwhile."""
@@ -50,7 +54,10 @@ class InspectSource(HostStep):
                 "parent": snapshot.parent,
             },
             "runtime": container.runtime_name,
-            "estimate_bytes": subject.memory_bytes + subject.changed_bytes,
+            "estimate_bytes": subject.memory_bytes + subject.changed_bytes + subject.volume_bytes,
+            "volume_bytes": subject.volume_bytes,
+            "stdio": asdict(subject.task.stdio()),
+            "volumes": [volume.to_facts() for volume in _volumes(subject, findings)],
             "memory_bytes": subject.memory_bytes,
             "rw_bytes": subject.changed_bytes,
             "anonymous_bytes": sum(process.anonymous_bytes for process in subject.processes),
@@ -82,7 +89,15 @@ def _look(host: Host, act: Act) -> tuple[Subject, Traits]:
         processes=read_processes(process.pid for process in task.pids()),
         traits=traits,
     )
-    return subject, traits
+    carried_bytes = copied_bytes_of(subject) + log_bytes(asdict(task.stdio()))
+    return replace(subject, volume_bytes=carried_bytes), traits
+
+
+def _volumes(subject: Subject, findings: Iterable[Finding]) -> tuple[Volume, ...]:
+    """The volumes as the job needs them; a preflight whose checks of them failed has told why there are none."""
+    if any(finding.check in ("volumes", "submounts") and finding.grade is Grade.FAIL for finding in findings):
+        return ()
+    return volumes_of(subject)
 
 
 def _image(subject: Subject, findings: Iterable[Finding]) -> Facts:

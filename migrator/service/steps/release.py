@@ -10,7 +10,9 @@ from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_name
 from migrator.service.steps.image import JOB_LABEL, drop_lease
+from migrator.service.steps.restarting import with_restart
 from migrator.service.steps.restore import delete_container, end_task
+from migrator.service.steps.volumes import places_of
 from migrator.service.steps.work import remove_work_directory
 
 
@@ -48,15 +50,17 @@ class ReleaseTarget(HostStep):
     name = "release-target"
 
     def run(self, host: Host, act: Act) -> Facts:
-        """Take the job's mark off the container and give the lease back."""
+        """Take the job's mark off the container and its volumes, and give the lease back."""
         runtime = host.runtime(act.request.namespace)
         try:
             container = runtime.containers.get(restored_name(act))
             if container.labels.get(JOB_LABEL) == act.command.job_id:
                 labels = {key: value for key, value in container.labels.items() if key != JOB_LABEL}
+                labels = with_restart(labels)
                 runtime.containers.update(replace(container, labels=labels), "labels")
         except NotFound:
             pass  # it ended and somebody removed it meanwhile: theirs to decide
+        places_of(host, act).hand_over()
         _let_go(host, act)
         return {}
 

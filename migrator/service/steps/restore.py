@@ -29,9 +29,11 @@ from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_name, restored_snapshot_key
+from migrator.service.steps.criu_options import read_options, with_options
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
-from migrator.service.steps.restored_spec import renamed, with_loopback
+from migrator.service.steps.restarting import without_restart
+from migrator.service.steps.restored_spec import Spec, renamed, with_loopback
 from migrator.service.steps.work import (
     image_directory,
     remove_work_directory,
@@ -62,7 +64,7 @@ class Restore(HostStep):
             return {"pid": runtime.task(restored_name(act)).pid}
         index = sealed_index(host, act)
         container = _read_record(runtime, index, act)
-        _create(runtime, container)
+        _create(runtime, container, _restorable(host, index, act, container.spec_json()))
         try:
             with watching_criu(host, act):
                 task = _start(host, runtime, act, container, _restored_io(index))
@@ -190,7 +192,7 @@ def _read_record(runtime: ContainerdClient, index: CheckpointIndex, act: Act) ->
         id=name,
         spec=Container.pack_spec(renamed(known.spec_json(), known.id, name)),
         snapshot_key=restored_snapshot_key(act),
-        labels={**known.labels, JOB_LABEL: act.command.job_id},
+        labels={**without_restart(known.labels), JOB_LABEL: act.command.job_id},
     )
 
 
@@ -201,9 +203,15 @@ def _restored_io(index: CheckpointIndex) -> PlainIO:
     return PlainIO(Stdio(stdout=stdout if "://" in stdout else "", stderr=stderr if "://" in stderr else ""))
 
 
-def _create(runtime: ContainerdClient, container: Container) -> None:
+def _restorable(host: Host, index: CheckpointIndex, act: Act, spec: Spec) -> Spec:
+    """The spec with what only the restore needs: a hook, and what CRIU is told."""
+    options = read_options(index.told(FactAnnotation.CRIU_OPTIONS) or {})
+    return with_options(with_loopback(spec), options, work_directory(host, act) / "criu.conf")
+
+
+def _create(runtime: ContainerdClient, container: Container, spec: Spec) -> None:
     """Write the record with the spec that the restore needs; `_start` puts the container's own in its place."""
-    hooked = replace(container, spec=Container.pack_spec(with_loopback(container.spec_json())))
+    hooked = replace(container, spec=Container.pack_spec(spec))
     try:
         runtime.containers.create(hooked)
     except AlreadyExists:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 from migrator.containerd import ContainerdClient, compress_layer, index_annotations
 from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
@@ -15,14 +16,18 @@ from migrator.criu.images import pack_images
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
+from migrator.models.streams import OUTPUTS
 from migrator.models.values import Facts
+from migrator.models.volumes import VOLUME_ROLE
 from migrator.service.catalogue import SOURCE_GONE, last_copy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.traits import read_cpu_flags
+from migrator.service.steps.volumes import volume_file
 from migrator.service.steps.work import image_directory
 from migrator.storage.oci import FactAnnotation, with_role
 
 PARALLEL_BLOBS = 3
+PIECE_BYTES = 1 << 20
 WORTH_WAITING_BYTES = 1 << 20
 """Up to here a frozen container may wait for the compression of its changed files: some milliseconds."""
 
@@ -101,8 +106,11 @@ def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
     progress = _Progress(act, sum(part.size_bytes for part in parts))
 
     def read(part: Descriptor) -> Iterator[bytes]:
-        if part.annotations.get(ROLE_ANNOTATION) == Role.MEMORY:
+        role = part.annotations.get(ROLE_ANNOTATION, "")
+        if role == Role.MEMORY:
             return pack_images(image_directory(host, act))
+        if role.startswith(VOLUME_ROLE) or role in OUTPUTS:
+            return _file_chunks(volume_file(host, act, role))
         return runtime.content.read(part.digest)
 
     def send(part: Descriptor) -> int:
@@ -110,6 +118,11 @@ def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
         return sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
+
+
+def _file_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        yield from iter(lambda: file.read(PIECE_BYTES), b"")
 
 
 def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
@@ -131,6 +144,8 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         FactAnnotation.CREATED: str(act.facts["claimed_at"]),
         FactAnnotation.STDIO: json.dumps(act.facts["stdio"], sort_keys=True),
         FactAnnotation.SNAPSHOT: json.dumps(act.facts["snapshot"], sort_keys=True),
+        FactAnnotation.CRIU_OPTIONS: json.dumps(act.facts.get("criu_options", {}), sort_keys=True),
+        FactAnnotation.VOLUMES: json.dumps(act.facts.get("volumes", []), sort_keys=True),
     }
     known = index_annotations(host.runtime(act.request.namespace).containers.get(str(act.request.container)))
     index = {

@@ -36,9 +36,15 @@ def image_directory(host: Host, act: Act) -> Path:
     return on_disk if on_disk.exists() else _in_memory(host, act) / "images"
 
 
+def volume_directory(host: Host, act: Act) -> Path:
+    """Where the content of this job's volumes lies: beside the images."""
+    return image_directory(host, act).parent / "volumes"
+
+
 def remove_images(host: Host, act: Act) -> None:
-    """Remove this job's images and leave the logs."""
-    shutil.rmtree(_in_memory(host, act) / "images", ignore_errors=True)
+    """Remove this job's images and volumes and leave the logs."""
+    for name in ("images", "volumes"):
+        shutil.rmtree(_in_memory(host, act) / name, ignore_errors=True)
     shutil.rmtree(_on_disk(host, act), ignore_errors=True)
 
 

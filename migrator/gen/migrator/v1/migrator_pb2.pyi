@@ -475,6 +475,26 @@ Global___Job: _TypeAlias = Job  # noqa: Y015
 class CreateJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class VolumesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     KIND_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
@@ -484,6 +504,8 @@ class CreateJobRequest(_message.Message):
     NEW_NAME_FIELD_NUMBER: _builtins.int
     KEEP_CHECKPOINT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    EXTERNAL_UNIX_SOCKETS_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
     container: _builtins.str
@@ -494,6 +516,12 @@ class CreateJobRequest(_message.Message):
     keep_checkpoint: _builtins.bool
     """Keep a migration's own checkpoint in the catalogue."""
     idempotency_key: _builtins.str
+    external_unix_sockets: _builtins.bool
+    """Let unix sockets through whose other end is outside of the container."""
+    @_builtins.property
+    def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What becomes of bind mounts, by their destination in the container: shared, copy or empty."""
+
     def __init__(
         self,
         *,
@@ -506,10 +534,12 @@ class CreateJobRequest(_message.Message):
         new_name: _builtins.str = ...,
         keep_checkpoint: _builtins.bool = ...,
         idempotency_key: _builtins.str = ...,
+        volumes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        external_unix_sockets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "source", b"source", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "external_unix_sockets", b"external_unix_sockets", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "source", b"source", "target", b"target", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Bind mounts that move with their container: what was declared, their content as a tar, their places on a target."""
