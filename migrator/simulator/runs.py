@@ -172,7 +172,7 @@ def turned_back(scenario: str, *, variants: bool = True) -> Iterator[Run]:
 
 def _last_way_back(points: list[tuple[Place, str]]) -> int:
     """The last point at which a failure still turns the job back."""
-    last = ("beta restore run: start", "alpha upload run: seal")
+    last = ("beta restore run: start", "alpha upload run: seal", "beta inspect-target run: look")
     return max(number for number, (_, what) in enumerate(points, start=1) if what in last)
 
 

@@ -34,6 +34,8 @@ UNKNOWN_TO_CRIU = {
 KNOWN_TO_CRIU = ("eventfd", "eventpoll", "signalfd", "timerfd", "inotify", "fanotify", "pidfd", "bpf-map")
 MEMORY_MAJOR, TTY_MAJORS, MISC_MAJOR = 1, (4, 5, *range(136, 144)), 10
 TUN_MINOR = 200
+MEMORY_PATHS = ("/dev/zero", "/dev/null", "/dev/shm/", "/dev/hugepages/")
+"""Below /dev, and yet memory and no device."""
 PTY_SLAVES = range(136, 144)
 PTY_MASTER = os.makedev(5, 2)
 WITHOUT_HANDLES = "overlay"
@@ -62,7 +64,7 @@ def check_devices(subject: Subject) -> Iterator[Finding]:
                 fault = f"has the device {file.target} ({device}) open ({process})"
                 yield subject.refusal("devices", "open_device", fault, "let the program close it")
         for name in sorted(process.mapped):
-            if name.startswith("/dev/") and not name.startswith(("/dev/zero", "/dev/shm/", "/dev/null")):
+            if name.startswith("/dev/") and not name.startswith(MEMORY_PATHS):
                 fault = f"has the device {name} mapped ({process})"
                 yield subject.refusal("devices", "open_device", fault, "let the program close it")
 
@@ -108,10 +110,10 @@ def check_watches(subject: Subject) -> Iterator[Finding]:
 
 def anonymous_kind(target: str) -> str:
     """Return the kind of a file without a path; empty for any other."""
-    for beginning in ("anon_inode:", "/anon_inode:", "/dmabuf:"):
-        if target.startswith(beginning):
-            return target.removeprefix(beginning).strip("[]") or beginning.strip("/:")
-    return ""
+    if target.startswith("/dmabuf:"):
+        return "dmabuf"
+    plain = target.removeprefix("/")
+    return plain.removeprefix("anon_inode:").strip("[]") if plain.startswith("anon_inode:") else ""
 
 
 def is_foreign_device(file: OpenFile) -> bool:

@@ -55,6 +55,7 @@ def device(kind: int, major: int, minor: int, target: str = "/dev/some", on: int
         ("anon_inode:[perf_event]", "perf_event"),
         ("anon_inode:bpf-prog", "bpf"),
         ("anon_inode:kvm-vm", "kvm"),
+        ("/dmabuf:frame", "dmabuf"),
         ("anon_inode:[something new]", "unknown_file"),
     ],
 )
@@ -82,7 +83,7 @@ def test_devices_that_criu_carries_over(major: int, minor: int) -> None:
 
 def test_a_mapped_device() -> None:
     assert codes(files.check_devices, replace(INIT, mapped=frozenset({"/dev/dri/card0"}))) == ["open_device"]
-    harmless = frozenset({"/dev/zero (deleted)", "/dev/shm/pool", "/lib/libc.so.6"})
+    harmless = frozenset({"/dev/zero (deleted)", "/dev/shm/pool", "/dev/hugepages/pool", "/lib/libc.so.6"})
     assert codes(files.check_devices, replace(INIT, mapped=harmless)) == []
 
 
