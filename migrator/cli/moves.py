@@ -59,12 +59,21 @@ def preflight(
     container: Reference,
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The host it would move to.")],
     namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    volume: Volumes = None,
+    external_unix_sockets: ExternalUnix = False,
     as_json: AsJson = False,
     api: ApiAddress = None,
 ) -> None:
     """Ask whether a container could move. Touches nothing; ends with 1 when a check fails."""
     host, name = split_reference(container)
-    request = {"source": host, "container": name, "target": target, "namespace": check_namespace(namespace)}
+    request = {
+        "source": host,
+        "container": name,
+        "target": target,
+        "namespace": check_namespace(namespace),
+        "volumes": split_volumes(volume),
+        "external_unix_sockets": external_unix_sockets,
+    }
     ask_preflight(request, api, as_json=as_json)
 
 

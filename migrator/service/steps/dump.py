@@ -58,7 +58,7 @@ class Dump(HostStep):
         container = leased.containers.get(str(act.request.container))
         task = leased.task(container.id)
         refuse_executed(task)
-        await_drained(task)
+        await_drained(task, act.facts.get("stdio") or {})
         images = new_image_directory(host, act, int(act.facts["memory_bytes"]) + int(act.facts.get("volume_bytes", 0)))
         options = CriuOptions(external_unix=act.request.external_unix_sockets)
         images.mkdir(mode=0o700)

@@ -10,7 +10,6 @@ import termios
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ SETTLE_S = 0.05
 """The shim writes what it has read from the pipe at once; so much later it surely has. CRIU needs longer."""
 
 
-def await_drained(task: Task) -> None:
+def await_drained(task: Task, stdio: Mapping[str, Any]) -> None:
     """Wait until the shim or log program has read all that a frozen task wrote.
 
     What is in the pipe at the dump is lost: a restored task gets new pipes. A FIFO may have no reader: not waited for.
@@ -33,7 +32,6 @@ def await_drained(task: Task) -> None:
     Raises:
         PreconditionFailed: `output_stuck`.
     """
-    stdio = asdict(task.stdio())
     if not (log_files(stdio) or log_programs(stdio)):
         return
     deadline = time.monotonic() + DRAINED_S

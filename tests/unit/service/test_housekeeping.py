@@ -18,12 +18,14 @@ from migrator.containerd.introspection import Plugin
 from migrator.errors import NotFound, Unavailable
 from migrator.gen.containerd.types.task import task_pb2
 from migrator.models.housekeeping import Clearance, Examination, Fate, Finding, FindingKind, Question
+from migrator.models.volumes import Volume, VolumeKind, VolumePolicy
 from migrator.service.fence import Fence
 from migrator.service.guards import GuardFile, GuardRecord, Guards, GuardState
 from migrator.service.host import Host
 from migrator.service.housekeeping import firewall
 from migrator.service.housekeeping.housekeeper import Housekeeper
 from migrator.service.housekeeping.leftovers import Leftover, Need
+from migrator.service.volumes.places import Places
 from migrator.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -200,7 +202,31 @@ def plant_guard(bench: Bench) -> None:
     bench.record(JOB, "web", GuardState.RELEASED)
 
 
-PLANTS = [plant_lease, plant_snapshot, plant_container, plant_ingest, plant_directory, plant_disk, plant_guard]
+def plant_volume(bench: Bench) -> None:
+    places = Places(bench.settings.state_dir / "volumes", JOB)
+    place = bench.settings.run_dir / "srv/data"
+    places.make(Volume("/data", str(place), VolumePolicy.EMPTY, VolumeKind.DIRECTORY), "default/web", lambda _: None)
+
+
+PLANTS = [
+    plant_lease,
+    plant_snapshot,
+    plant_container,
+    plant_ingest,
+    plant_directory,
+    plant_disk,
+    plant_guard,
+    plant_volume,
+]
+
+
+def test_volumes_go_by_a_sweep_and_stay_after_a_success(bench: Bench) -> None:
+    plant_volume(bench)
+    data = bench.settings.run_dir / "srv/data"
+    bench.find(SUCCEEDED, sweep=True)
+    assert data.is_dir()
+    bench.find(FAILED, sweep=True)
+    assert not data.parent.exists()
 
 
 @pytest.mark.parametrize("plant", PLANTS)
