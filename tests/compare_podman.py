@@ -111,7 +111,9 @@ def move(workload: Workload, source: Machine, target: Machine, root: Path) -> tu
     except AssertionError as error:
         return f"fails: {reason(str(error), source, target)}", ""
     try:
+        arrived = workload.look(PodmanRunning(target, NAME))
         workload.check(before, PodmanRunning(target, NAME))
+        workload.check(arrived, PodmanRunning(target, NAME))
     except AssertionError as error:
         where = traceback.extract_tb(error.__traceback__)[-1].line or ""
         return f"is not the same: {one_line(str(error) or where)}", ""
