@@ -110,13 +110,13 @@ def move(workload: Workload, source: Machine, target: Machine, root: Path) -> tu
         return f"fails: no end after {MOVE_S:.0f} s", ""
     except AssertionError as error:
         return f"fails: {reason(str(error), source, target)}", ""
+    moved = PodmanRunning(target, NAME)
     try:
-        arrived = workload.look(PodmanRunning(target, NAME))
-        workload.check(before, PodmanRunning(target, NAME))
-        workload.check(arrived, PodmanRunning(target, NAME))
-    except AssertionError as error:
-        where = traceback.extract_tb(error.__traceback__)[-1].line or ""
-        return f"is not the same: {one_line(str(error) or where)}", ""
+        arrived = workload.look(moved)
+        workload.check(before, moved)
+        workload.check(arrived, moved)
+    except (AssertionError, OSError) as error:
+        return f"is not the same: {difference(error, moved)}", ""
     return "moves", f"{pause_s:.2f} s"
 
 
@@ -132,6 +132,16 @@ def one_line(words: str) -> str:
     """Make words fit into a cell, with the last part alone of podman's long paths."""
     short = re.sub(rf"{DISK}/\S*/(userdata|diff)/", "…/", words.replace("|", "/").replace("`", "'"))
     return " ".join(short.split())[:160]
+
+
+def difference(error: Exception, container: Running) -> str:
+    """What the program itself found wrong, or what the test did."""
+    try:
+        faults = container.state()["faults"]
+    except (AssertionError, OSError, KeyError, ValueError):
+        faults = []
+    where = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    return one_line(faults[0] if faults else str(error) or where)
 
 
 def clear(*machines: Machine) -> None:

@@ -74,6 +74,7 @@ def seen(table: Table, cluster: Cluster, workload: Workload, job: dict[str, Any]
     table = replace(table, used={**table.used, "migrator": versions(cluster)})
     if failure := job["failure"]:
         why = f"{failure['message']}; {failure['remedy']}".replace("container 'moving'", f"`{workload.name}`")
+        why = re.sub(r"(pid|-CONT) \d+", r"\1 PID", " ".join(why.split()))
         table = replace(table, reasons={**table.reasons, failure["code"]: why})
     return table
 
