@@ -40,7 +40,10 @@ def test_a_workload_does_what_the_page_says(cluster: Cluster, workload: Workload
     before = workload.look(moving)
     job = cluster.wait_for_job(cluster.cli("migrate", str(moving), "beta").data["id"])
     here = "beta" if job["state"] == "succeeded" else "alpha"
-    workload.check(before, Running(cluster[here], "moving"))
+    container = Running(cluster[here], "moving")
+    arrived = workload.look(container)  # it may be what was written before the freeze: it must go on from here
+    workload.check(before, container)
+    workload.check(arrived, container)
     assert_only_on(cluster, here, "moving")
     table = read_table()
     if WRITES:
@@ -71,6 +74,7 @@ def seen(table: Table, cluster: Cluster, workload: Workload, job: dict[str, Any]
     table = replace(table, used={**table.used, "migrator": versions(cluster)})
     if failure := job["failure"]:
         why = f"{failure['message']}; {failure['remedy']}".replace("container 'moving'", f"`{workload.name}`")
+        why = re.sub(r"(pid|-CONT) \d+", r"\1 PID", " ".join(why.split()))
         table = replace(table, reasons={**table.reasons, failure["code"]: why})
     return table
 

@@ -32,7 +32,8 @@ class Files(Workload):
     def check(self, before: State, container: Running) -> State:
         after = super().check(before, container)
         after["files"] = describe_tree(container.root / "data")
-        assert after["files"].keys() == before["files"].keys()
+        differ = sorted(after["files"].keys() ^ before["files"].keys())
+        assert not differ, f"lost or come back: {', '.join(differ)}"
         changed = {
             path: (was, after["files"][path]) for path, was in before["files"].items() if after["files"][path] != was
         }

@@ -21,6 +21,7 @@ from migrator.containerd import (
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
 from migrator.criu.images import pack_images
 from migrator.criu.log import explain_failure
+from migrator.criu.timers import wake_timers
 from migrator.errors import MigratorError
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
@@ -65,6 +66,7 @@ class Dump(HostStep):
         with ThreadPoolExecutor(1) as beside, packing_volumes(host, act) as volumes:
             diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
             _dump_memory(host, act, task, images, options)
+            wake_timers(images)
             parts = [
                 describe_images(images),
                 write_spec(leased, container),

@@ -186,6 +186,19 @@ def test_a_second_call_uses_the_cache_and_images_share_layers(root: Path, tmp_pa
     assert not list((tmp_path / "out").rglob(".*"))
 
 
+def test_images_with_the_same_base_share_it_and_add_only_what_it_lacks(root: Path, tmp_path: Path) -> None:
+    with_tool = Image(
+        build_image(root, tmp_path / "out", name="one:1", base=["shell"], packages=["tool"], without=["tool"])
+    )
+    plain = Image(build_image(root, tmp_path / "out", name="two:1", base=["libssl"], packages=["libc6"]))
+    more = Image(build_image(root, tmp_path / "out", name="three:1", base=["libssl"], packages=["libssl", "shell"]))
+    assert len(with_tool.layers) == 1, "nothing is left to add"
+    assert plain.manifest["layers"][0] == more.manifest["layers"][0]
+    added = [entry.name for entry, _ in _read(more.layers[1])]
+    assert "usr/bin/dash" in added
+    assert "usr/lib/libssl.so" not in added
+
+
 def test_a_new_version_of_a_package_makes_a_new_layer(root: Path, tmp_path: Path) -> None:
     first = build_image(root, tmp_path / "out", name="x:1", packages=["shell"])
     status = root / "var/lib/dpkg/status"

@@ -36,7 +36,7 @@ def leave_an_orphan() -> None:
 def look(pid: int) -> dict[str, str]:
     """What the kernel says of a process: state, parent, group, session, priority, signals."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    state = "S" if fields[0] in "RSD" else fields[0]
+    state = "S" if fields[0] in "RSDt" else fields[0]  # t: CRIU has not let go of it yet
     family = {"state": state, "parent": fields[1], "group": fields[2], "session": fields[3]}
     if state == "Z":  # CRIU keeps nothing more of the dead
         return family
