@@ -23,10 +23,12 @@ from migrator.models.values import (
     Measures,
     Resolution,
     Step,
+    TcpPolicy,
 )
 
 KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
 KEEPS = {keep: pb.Keep.Value(f"KEEP_{keep.name}") for keep in Keep}
+TCP_POLICIES = {policy: pb.TcpPolicy.Value(f"TCP_POLICY_{policy.name}") for policy in TcpPolicy}
 STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
 
 
@@ -44,7 +46,24 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         checkpoint_id=message.checkpoint_id or None,
         new_name=message.new_name or None,
         keep_checkpoint=message.keep_checkpoint,
+        tcp=tcp_from(message.tcp),
     )
+
+
+def tcp_from(number: int) -> TcpPolicy:
+    """Read what becomes of open connections; keep when nothing is said.
+
+    Raises:
+        InvalidRequest: `bad_tcp_policy`.
+    """
+    if number == pb.TCP_POLICY_UNSPECIFIED:
+        return TcpPolicy.KEEP
+    policy = next((policy for policy, known in TCP_POLICIES.items() if known == number), None)
+    if policy is None:
+        raise InvalidRequest(
+            f"{number} is no policy for TCP connections", code="bad_tcp_policy", remedy="one of keep, close, refuse"
+        )
+    return policy
 
 
 def states_from(numbers: Iterable[int]) -> frozenset[JobState]:

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from migrator.cli.arguments import ApiAddress, AsJson, Key, Reference, Wait, Watch, check_namespace, split_reference
+from migrator.cli.arguments import (
+    ApiAddress,
+    AsJson,
+    Key,
+    Reference,
+    Tcp,
+    Wait,
+    Watch,
+    check_namespace,
+    split_reference,
+    tcp_word,
+)
 from migrator.cli.asking import asking, limit, show
 from migrator.cli.following import run_job
 from migrator.errors import InvalidRequest
@@ -19,6 +30,7 @@ checkpoints_app = typer.Typer(help="Frozen containers in the object store.", no_
 def create_checkpoint(
     container: Reference,
     namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    tcp: Tcp = "keep",
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -32,6 +44,7 @@ def create_checkpoint(
         "source": host,
         "container": name,
         "namespace": check_namespace(namespace),
+        "tcp": tcp_word(tcp),
         "idempotency_key": idempotency_key or "",
     }
     run_job(request, api, as_json=as_json, wait=wait, watch=watch)

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from migrator.cli.arguments import ApiAddress, AsJson, Key, Reference, Wait, Watch, check_namespace, split_reference
+from migrator.cli.arguments import (
+    ApiAddress,
+    AsJson,
+    Key,
+    Reference,
+    Tcp,
+    Wait,
+    Watch,
+    check_namespace,
+    split_reference,
+    tcp_word,
+)
 from migrator.cli.following import run_job
 
 
@@ -14,6 +25,7 @@ def migrate(
     container: Reference,
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The host it moves to.")],
     namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    tcp: Tcp = "keep",
     keep_checkpoint: Annotated[bool, typer.Option("--keep-checkpoint", help="Keep the checkpoint afterwards.")] = False,
     idempotency_key: Key = None,
     wait: Wait = False,
@@ -30,6 +42,7 @@ def migrate(
         "target": target,
         "namespace": check_namespace(namespace),
         "keep_checkpoint": keep_checkpoint,
+        "tcp": tcp_word(tcp),
         "idempotency_key": idempotency_key or "",
     }
     run_job(request, api, as_json=as_json, wait=wait, watch=watch)
@@ -39,6 +52,7 @@ def restore(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
     host: Annotated[str, typer.Argument(metavar="HOST", help="Where to.")],
     name: Annotated[str | None, typer.Option("--name", help="Under another name.")] = None,
+    tcp: Tcp = "keep",
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -51,6 +65,7 @@ def restore(
         "checkpoint_id": checkpoint,
         "target": host,
         "new_name": name or "",
+        "tcp": tcp_word(tcp),
         "idempotency_key": idempotency_key or "",
     }
     run_job(request, api, as_json=as_json, wait=wait, watch=watch)

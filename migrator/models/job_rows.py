@@ -9,7 +9,7 @@ from typing import Any
 from migrator.errors import InternalError
 from migrator.models.phase import JobKind, Phase
 from migrator.models.tables import JobRow, StepRow
-from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus
+from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus, TcpPolicy
 
 _REQUEST_FIELDS = frozenset(field.name for field in fields(JobRequest))
 
@@ -86,7 +86,8 @@ def _request(row: JobRow) -> JobRequest:
             code="request_newer",
             remedy="run the version of migrator that accepted the job, or a later one",
         )
-    return JobRequest(**(row.request | {"kind": JobKind(row.request["kind"])}))
+    words = {"kind": JobKind(row.request["kind"]), "tcp": TcpPolicy(row.request.get("tcp", TcpPolicy.KEEP))}
+    return JobRequest(**(row.request | words))
 
 
 def _resolution(told: dict[str, Any]) -> Resolution:

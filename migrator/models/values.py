@@ -32,6 +32,17 @@ class StepAction(StrEnum):
     OBSERVE = "observe"
 
 
+class TcpPolicy(StrEnum):
+    """What becomes of the container's open TCP connections."""
+
+    KEEP = "keep"
+    """They go on where the container goes on; refused before the freeze where they cannot."""
+    CLOSE = "close"
+    """The restored program finds them closed."""
+    REFUSE = "refuse"
+    """A container that has any is not touched."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobRequest:
     """What somebody asked for.
@@ -49,6 +60,7 @@ class JobRequest:
     new_name: str | None = None
     keep_checkpoint: bool = False
     """Keep a migration's checkpoint in the object store after it succeeded."""
+    tcp: TcpPolicy = TcpPolicy.KEEP
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class FactAnnotation(StrEnum):
     CREATED = "io.migrator.created"
     STDIO = "io.migrator.stdio"
     """JSON: `stdout`, `stderr`: where the task wrote to."""
+    CRIU_OPTIONS = "io.migrator.criu-options"
+    """JSON: a list of CRIU's options that a restore needs."""
     SNAPSHOT = "io.migrator.snapshot"
     """JSON: `snapshotter`, `key`, `parent`."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from migrator.errors import PreconditionFailed
 from migrator.models.preflight import Finding, Grade
-from migrator.service.preflight import container
+from migrator.service.preflight import connections, container, criu_configuration
 from migrator.service.preflight.subject import Check, Subject
 
 SOURCE_CHECKS: tuple[Check, ...] = (
@@ -15,6 +15,8 @@ SOURCE_CHECKS: tuple[Check, ...] = (
     container.check_binds,
     container.check_namespaces,
     container.check_destinations,
+    connections.check_connections,
+    criu_configuration.check_criu_configuration,
 )
 
 

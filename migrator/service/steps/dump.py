@@ -24,6 +24,7 @@ from migrator.criu.log import explain_failure
 from migrator.errors import MigratorError
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.criu_options import options_to_replay
 from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
 from migrator.service.steps.work import (
@@ -65,7 +66,11 @@ class Dump(HostStep):
             ]
         act.check_aborted()
         check_still_frozen(host, act, task)
-        return {"parts": [part.to_oci() for part in parts if part], "stdio": asdict(task.stdio())}
+        return {
+            "parts": [part.to_oci() for part in parts if part],
+            "stdio": asdict(task.stdio()),
+            "criu_options": options_to_replay(images),
+        }
 
     def undo(self, host: Host, act: Act) -> None:
         """Give up the lease, so that containerd collects the parts, and remove CRIU's files."""
@@ -89,7 +94,8 @@ def _dump_memory(host: Host, act: Act, task: Task, images: Path) -> None:
     """
     images.mkdir(mode=0o700)
     work_path, limit_s = work_directory(host, act), host.settings.freeze_budget_s
-    options = CheckpointOptions(image_path=str(images), work_path=str(work_path))
+    tcp = act.facts.get("dumps_connections", False)
+    options = CheckpointOptions(image_path=str(images), work_path=str(work_path), open_tcp=tcp)
     begun = time.monotonic()
     try:
         with watching_criu(host, act):

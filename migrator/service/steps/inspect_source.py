@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from migrator.containerd import (
@@ -22,6 +23,7 @@ from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
 from migrator.service.preflight.checks import examine_source, refuse_failures
+from migrator.service.preflight.connections import dumps_connections, host_endpoints
 from migrator.service.preflight.subject import Subject
 from migrator.service.steps.room import check_content_room
 from migrator.service.steps.work import check_room
@@ -68,6 +70,8 @@ class InspectSource(HostStep):
             "estimate_bytes": used_bytes + rw_bytes,
             "memory_bytes": used_bytes,
             "rw_bytes": rw_bytes,
+            "dumps_connections": dumps_connections(subject),
+            "endpoints": [asdict(endpoint) for endpoint in host_endpoints(subject)],
             "source_criu": criu.version,
             "source_containerd": runtime.version().version,
             "source_created_at": str(container.created_at),

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from migrator.containerd import ContainerdClient
 from migrator.criu.program import find_criu
 from migrator.errors import AlreadyExists, NotFound
+from migrator.models.preflight import Finding
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.network.links import own_addresses
+from migrator.service.network.sockets import Endpoint
+from migrator.service.preflight.checks import refuse_failures
+from migrator.service.preflight.connections import check_endpoints
+from migrator.service.preflight.criu_configuration import contradictions
 from migrator.service.steps.room import check_content_room
 from migrator.service.steps.work import check_room
 
@@ -30,7 +38,16 @@ class InspectTarget(HostStep):
         host.objects.probe()
         check_room(host, int(act.facts["memory_bytes"]))
         check_content_room(runtime, int(act.facts["estimate_bytes"]) - int(act.facts["memory_bytes"]))
+        refuse_failures(_examine(act))
         return {"target_criu": criu.version}
+
+
+def _examine(act: Act) -> Iterator[Finding]:
+    """What preflight looks at here."""
+    yield from contradictions(act.request.tcp)
+    wanted = [Endpoint(**told) for told in act.facts.get("endpoints", [])]
+    if wanted:
+        yield from check_endpoints(restored_name(act), wanted, own_addresses())
 
 
 def restored_name(act: Act) -> str:

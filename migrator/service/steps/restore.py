@@ -22,16 +22,18 @@ from migrator.containerd import (
     Task,
     end_remains,
 )
+from migrator.criu.configuration import RUNC_FILE, write_options
 from migrator.criu.log import explain_failure
 from migrator.errors import AlreadyExists, IntegrityError, MigratorError, NotFound, PreconditionFailed
 from migrator.gen.containerd.services.containers.v1 import containers_pb2
 from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.criu_options import replayed_options
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
 from migrator.service.steps.inspect_target import restored_name, restored_snapshot_key
-from migrator.service.steps.restored_spec import renamed, with_loopback
+from migrator.service.steps.restored_spec import CRIU_CONFIG, Spec, renamed, with_criu_config, with_loopback
 from migrator.service.steps.work import (
     image_directory,
     remove_work_directory,
@@ -62,7 +64,8 @@ class Restore(HostStep):
             return {"pid": runtime.task(restored_name(act)).pid}
         index = sealed_index(host, act)
         container = _read_record(runtime, index, act)
-        _create(runtime, container)
+        options = replayed_options(index.annotations, act.request.tcp)
+        _create(runtime, container, _restored_spec(host, act, container, options))
         try:
             with watching_criu(host, act):
                 task = _start(host, runtime, act, container, _restored_io(index))
@@ -200,9 +203,20 @@ def _restored_io(index: CheckpointIndex) -> PlainIO:
     return PlainIO(Stdio(stdout=stdout if "://" in stdout else "", stderr=stderr if "://" in stderr else ""))
 
 
-def _create(runtime: ContainerdClient, container: Container) -> None:
+def _restored_spec(host: Host, act: Act, container: Container, options: list[str]) -> Spec:
+    """Make the spec that the task is created from: the container's own, and what the restore needs."""
+    spec = with_loopback(container.spec_json())
+    if not options:
+        return spec
+    file = work_directory(host, act) / "criu.conf"
+    own = str((spec.get("annotations") or {}).get(CRIU_CONFIG, RUNC_FILE))
+    write_options(file, options, Path(own))
+    return with_criu_config(spec, file)
+
+
+def _create(runtime: ContainerdClient, container: Container, spec: Spec) -> None:
     """Write the record with the spec that the restore needs; `_start` puts the container's own in its place."""
-    hooked = replace(container, spec=Container.pack_spec(with_loopback(container.spec_json())))
+    hooked = replace(container, spec=Container.pack_spec(spec))
     try:
         runtime.containers.create(hooked)
     except AlreadyExists:

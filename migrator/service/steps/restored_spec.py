@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 Spec = dict[str, Any]
 
 LOOPBACK_UP = 'nsenter --net="/proc/$(sed -n \'s/.*"pid": *\\([0-9]*\\).*/\\1/p\')/ns/net" ip link set lo up'
 """Run with the container's state as JSON on its standard input (OCI runtime spec, hooks)."""
+CRIU_CONFIG = "org.criu.config"
 LOOPBACK_HOOK = {
     "path": "/bin/sh",
     "args": ["sh", "-c", LOOPBACK_UP],
@@ -35,6 +37,11 @@ def with_loopback(spec: Spec) -> Spec:
         return spec
     hooks = spec.get("hooks") or {}
     return {**spec, "hooks": {**hooks, "createRuntime": [*(hooks.get("createRuntime") or []), LOOPBACK_HOOK]}}
+
+
+def with_criu_config(spec: Spec, file: Path) -> Spec:
+    """Have runc hand a configuration file to CRIU."""
+    return {**spec, "annotations": {**(spec.get("annotations") or {}), CRIU_CONFIG: str(file)}}
 
 
 def _is_own_network(namespace: Mapping[str, Any]) -> bool:

@@ -120,6 +120,7 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         FactAnnotation.JOB: command.job_id,
         FactAnnotation.CREATED: str(act.facts["claimed_at"]),
         FactAnnotation.STDIO: json.dumps(act.facts["stdio"], sort_keys=True),
+        FactAnnotation.CRIU_OPTIONS: json.dumps(act.facts["criu_options"]),
         FactAnnotation.SNAPSHOT: json.dumps(act.facts["snapshot"], sort_keys=True),
     }
     known = index_annotations(host.runtime(act.request.namespace).containers.get(str(act.request.container)))
