@@ -10,6 +10,7 @@ from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.session import Database
 from migrator.models.values import Checkpoint, Facts, Job
+from migrator.service.network.attachment import pack_attachment, read_attachment
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.oci import FactAnnotation
 
@@ -51,6 +52,7 @@ class ReadCheckpoint(ControlStep):
         return {
             "image": {"name": known.image, "manifest": index.part(Role.IMAGE).to_oci()},
             "snapshot": index.snapshot(),
+            "network": pack_attachment(read_attachment(index.told(FactAnnotation.NETWORK, None))),
             "source_name": known.container,
             "source_criu": index.fact(FactAnnotation.CRIU),
             "checkpoint_workload": known.workload_id,

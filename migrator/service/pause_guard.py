@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from migrator.containerd import ContainerdClient, try_to_thaw
 from migrator.errors import MigratorError, NotFound
@@ -65,7 +66,7 @@ class PauseGuard:
             reason = self._reason_to_resume(record) if record.state is GuardState.ARMED else verdict
             if reason is None:
                 return True
-            if not self._resume(record.container):
+            if not self._resume(record):
                 return True
             self._file.write(replace(record, state=GuardState.RESUMED, reason=reason))
             return False
@@ -100,10 +101,13 @@ class PauseGuard:
     def _started(self, pid: int) -> int | None:
         return started_ticks(pid)
 
-    def _resume(self, container: str) -> bool:
+    def _resume(self, record: GuardRecord) -> bool:
         """Let the task run; True when it was seen running or is gone. While a dump holds it, nobody can tell."""
         try:
-            failure = try_to_thaw(self._client.task(container))
+            task = self._client.task(record.container)
+            failure = try_to_thaw(task)
+            if failure is None:
+                self._join(record, task.pid)
         except NotFound:
             return True
         except MigratorError as error:
@@ -111,6 +115,10 @@ class PauseGuard:
         if failure is not None:
             _say(f"cannot resume yet: {failure}")
         return failure is None
+
+    def _join(self, record: GuardRecord, pid: int) -> None:
+        """Take away what the freeze did to its network."""
+        join_again(record.network, pid)
 
 
 def main(path: Path) -> None:
@@ -124,6 +132,12 @@ def main(path: Path) -> None:
     print("watching", flush=True)
     sys.stdout.close()
     PauseGuard(file, client, ask_store).watch()
+
+
+def join_again(network: dict[str, Any] | None, pid: int) -> None:
+    """Connect a task that its freeze cut off. Most are not, and this program must start fast: loaded when needed."""
+    if network is not None:
+        importlib.import_module("migrator.service.network.rejoining").rejoin(network, pid)
 
 
 def ask_store(job_id: str) -> bool:

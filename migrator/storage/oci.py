@@ -45,6 +45,8 @@ class FactAnnotation(StrEnum):
     """JSON: `stdout`, `stderr`: where the task wrote to."""
     CRIU_OPTIONS = "io.migrator.criu-options"
     """JSON: a list of CRIU's options that a restore needs."""
+    NETWORK = "io.migrator.network"
+    """JSON: how the container is connected; null if it is not."""
     SNAPSHOT = "io.migrator.snapshot"
     """JSON: `snapshotter`, `key`, `parent`."""
 
@@ -77,6 +79,19 @@ class CheckpointIndex:
         if name not in self.annotations:
             raise IntegrityError(f"the index does not tell {name.value}", code="bad_index", remedy=TAKE_ANEW)
         return self.annotations[name]
+
+    def told(self, name: FactAnnotation, default: Any) -> Any:
+        """Return a fact that is JSON; the default when it is not told.
+
+        Raises:
+            IntegrityError: `bad_index`, it is malformed.
+        """
+        if name not in self.annotations:
+            return default
+        try:
+            return json.loads(self.annotations[name])
+        except (ValueError, RecursionError) as error:
+            raise IntegrityError(f"the index tells a malformed {name.value}", code="bad_index") from error
 
     def snapshot(self) -> dict[str, str]:
         """Return snapshotter, key and parent of the container's snapshot.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from migrator.lab.recipes import python_image
-from tests.workloads.workload import Workload
+from tests.workloads.workload import Running, State, Workload
 
 
 class Server(Workload):
@@ -11,6 +11,11 @@ class Server(Workload):
 
     def image(self, root: Path) -> Path:
         return python_image(root, "server.py")
+
+    def check(self, before: State, container: Running) -> State:
+        after = super().check(before, container)
+        assert after["connects"] == before["connects"], "its connection to itself did not go on"
+        return after
 
 
 WORKLOAD = Server()

@@ -3,7 +3,8 @@
 
 Ports 7000 (TCP) and 7001 (UDP) give each line back with a nonce that lives in memory only; 7002 listens and accepts
 nobody before the file /accept is there. The program asks itself over 127.0.0.1 all the time: `counter` in
-/state/state.json rises with each reply, and `ok` stays true only while each is the right one.
+/state/state.json rises with each reply, `ok` stays true only while each is the right one, and `connects` says how often
+it had to connect.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Server:
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("0.0.0.0", UDP))
         self.loop.register(self.udp, selectors.EVENT_READ, self._answer_datagram)
-        self.own = socket.create_connection(("127.0.0.1", ECHO))
-        self.loop.register(self.own, selectors.EVENT_READ, self._check_own)
+        self.connects = 0
+        self._connect()
 
     def _listen(self, port: int, *, watched: bool = True) -> socket.socket:
         listener = socket.socket()
@@ -45,6 +46,12 @@ class Server:
         if watched:
             self.loop.register(listener, selectors.EVENT_READ, self._accept)
         return listener
+
+    def _connect(self) -> None:
+        self.own = socket.create_connection(("127.0.0.1", ECHO))
+        self.loop.register(self.own, selectors.EVENT_READ, self._check_own)
+        self.connects += 1
+        self.asked = -1
 
     def _accept(self, listener: socket.socket) -> None:
         self.loop.register(listener.accept()[0], selectors.EVENT_READ, self._answer)
@@ -70,23 +77,39 @@ class Server:
         self.ok = self.ok and words[:1] == [str(self.counter).encode()]
         self.counter += 1
 
+    def _ask_own(self) -> None:
+        if self.asked < self.counter:
+            self.asked = self.counter
+            self.own.sendall(f"{self.asked}\n".encode())
+
     def run(self) -> None:
         """Serve for ever."""
-        asked = -1
         while True:
-            if asked < self.counter:
-                asked = self.counter
-                self.own.sendall(f"{asked}\n".encode())
-            for key, _ in self.loop.select(LOOK_S):
-                key.data(key.fileobj)
-            if self.late and ACCEPT.exists():
-                self.loop.register(self.late, selectors.EVENT_READ, self._accept)
-                self.late = None
+            self._step()
             self._tell()
             time.sleep(0.002)
 
+    def _step(self) -> None:
+        try:
+            self._ask_own()
+            for key, _ in self.loop.select(LOOK_S):
+                key.data(key.fileobj)
+        except OSError:  # its connection to itself was closed
+            self.loop.unregister(self.own)
+            self.own.close()
+            self._connect()
+        if self.late and ACCEPT.exists():
+            self.loop.register(self.late, selectors.EVENT_READ, self._accept)
+            self.late = None
+
     def _tell(self) -> None:
-        state = {"counter": self.counter, "nonce": self.nonce, "ok": self.ok, "replies": self.replies}
+        state = {
+            "counter": self.counter,
+            "nonce": self.nonce,
+            "ok": self.ok,
+            "replies": self.replies,
+            "connects": self.connects,
+        }
         new = STATE.with_suffix(".new")
         new.write_text(json.dumps(state))
         new.rename(STATE)

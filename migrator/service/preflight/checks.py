@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from migrator.errors import PreconditionFailed
 from migrator.models.preflight import Finding, Grade
-from migrator.service.preflight import connections, container, criu_configuration
+from migrator.service.preflight import connections, container, criu_configuration, network
 from migrator.service.preflight.subject import Check, Subject
 
 SOURCE_CHECKS: tuple[Check, ...] = (
@@ -15,6 +15,7 @@ SOURCE_CHECKS: tuple[Check, ...] = (
     container.check_binds,
     container.check_namespaces,
     container.check_destinations,
+    network.check_network,
     connections.check_connections,
     criu_configuration.check_criu_configuration,
 )

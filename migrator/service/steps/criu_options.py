@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from migrator.errors import IntegrityError
 from migrator.models.values import TcpPolicy
-from migrator.storage.oci import FactAnnotation
+from migrator.storage.oci import CheckpointIndex, FactAnnotation
 
 TCP_ESTABLISHED, TCP_CLOSE = "tcp-established", "tcp-close"
 REPLAYED = frozenset({TCP_ESTABLISHED})
@@ -20,13 +18,13 @@ def options_to_replay(images: Path) -> list[str]:
     return [TCP_ESTABLISHED] if any(images.glob("tcp-stream-*.img")) else []
 
 
-def replayed_options(annotations: Mapping[str, str], tcp: TcpPolicy) -> list[str]:
+def replayed_options(index: CheckpointIndex, tcp: TcpPolicy) -> list[str]:
     """Read what the dump was told, and turn it as the job wants it.
 
     Raises:
         IntegrityError: `bad_index`, the checkpoint asks for an option that no restore needs.
     """
-    told = json.loads(annotations.get(FactAnnotation.CRIU_OPTIONS, "[]"))
+    told = index.told(FactAnnotation.CRIU_OPTIONS, [])
     if not isinstance(told, list) or not REPLAYED.issuperset(map(str, told)):
         raise IntegrityError(f"the checkpoint asks CRIU for {told!r:.100}", code="bad_index")
     return [TCP_CLOSE if name == TCP_ESTABLISHED and tcp is TcpPolicy.CLOSE else str(name) for name in told]

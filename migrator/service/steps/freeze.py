@@ -12,6 +12,9 @@ from migrator.criu.network_lock import find_lock, remove_lock
 from migrator.errors import InternalError, NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.values import Facts, StepAction
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.network.attachment import read_attachment
+from migrator.service.network.handover import cut_off
+from migrator.service.network.rejoining import rejoin
 from migrator.service.steps.work import end_job_criu
 
 OWN_NETWORK = Path("/proc/self/ns/net")
@@ -38,7 +41,8 @@ class Freeze(HostStep):
                 code="task_paused",
                 remedy=f"resume it first: ctr tasks resume {container}",
             )
-        host.guards.arm(job_id, act.request.namespace, container)
+        network = act.facts.get("network")
+        host.guards.arm(job_id, act.request.namespace, container, network)
         act.check_aborted()
         begun = time.monotonic()
         if task.status().state is ProcessState.RUNNING:
@@ -50,6 +54,8 @@ class Freeze(HostStep):
                 code="task_not_running",
                 remedy="look at why it ended, then try again",
             )
+        if (attachment := read_attachment(network)) is not None:
+            cut_off(attachment)
         return {"pause_s": time.monotonic() - begun}
 
     def undo(self, host: Host, act: Act) -> None:
@@ -134,8 +140,10 @@ def resume(host: Host, act: Act) -> None:
             code="task_left_frozen",
             remedy=f"it is tried again; or run: ctr --namespace {runtime.namespace} tasks resume {container}",
         ) from failure
-    if task is not None and act.command.action is StepAction.UNDO:
-        _unlock_network(task)
+    if task is not None:
+        if act.command.action is StepAction.UNDO:
+            _unlock_network(task)
+        rejoin(act.facts.get("network"), task.pid)
     host.guards.release(act.command.job_id)
 
 

@@ -7,6 +7,7 @@ from migrator.errors import AlreadyExists, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.inspect_target import restored_snapshot_key
+from migrator.service.steps.interface import drop_interface, prepare_interface
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.oci import DOCUMENT_LIMIT_BYTES, children
 
@@ -48,10 +49,11 @@ class Prepare(HostStep):
         unpack_image(leased, _manifest(act).digest, act.facts["snapshot"]["snapshotter"])
         _name_image(leased, act)
         _make_snapshot(leased, act)
-        return {"image_downloaded_bytes": fetched_bytes}
+        return {"image_downloaded_bytes": fetched_bytes, **prepare_interface(host, act)}
 
     def undo(self, host: Host, act: Act) -> None:
-        """Drop the snapshot and the lease; the base image stays for the next one if it has a name."""
+        """Drop interface, snapshot and lease; the base image stays for the next one if it has a name."""
+        drop_interface(host, act)
         runtime = host.runtime(act.request.namespace)
         drop_snapshot(runtime, act)
         drop_lease(runtime, act.lease_id)

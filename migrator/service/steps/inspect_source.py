@@ -22,8 +22,10 @@ from migrator.errors import InternalError, NotFound, PreconditionFailed
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
+from migrator.service.network.attachment import pack_attachment
 from migrator.service.preflight.checks import examine_source, refuse_failures
 from migrator.service.preflight.connections import dumps_connections, host_endpoints
+from migrator.service.preflight.network import attachment_of
 from migrator.service.preflight.subject import Subject
 from migrator.service.steps.room import check_content_room
 from migrator.service.steps.work import check_room
@@ -70,6 +72,7 @@ class InspectSource(HostStep):
             "estimate_bytes": used_bytes + rw_bytes,
             "memory_bytes": used_bytes,
             "rw_bytes": rw_bytes,
+            "network": pack_attachment(attachment_of(subject)),
             "dumps_connections": dumps_connections(subject),
             "endpoints": [asdict(endpoint) for endpoint in host_endpoints(subject)],
             "source_criu": criu.version,

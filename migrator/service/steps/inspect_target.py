@@ -11,10 +11,12 @@ from migrator.models.preflight import Finding
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.links import own_addresses
+from migrator.service.network.plugins import plugin_for
 from migrator.service.network.sockets import Endpoint
 from migrator.service.preflight.checks import refuse_failures
 from migrator.service.preflight.connections import check_endpoints
 from migrator.service.preflight.criu_configuration import contradictions
+from migrator.service.steps.interface import restored_name, wanted_attachment
 from migrator.service.steps.room import check_content_room
 from migrator.service.steps.work import check_room
 
@@ -45,14 +47,12 @@ class InspectTarget(HostStep):
 def _examine(act: Act) -> Iterator[Finding]:
     """What preflight looks at here."""
     yield from contradictions(act.request.tcp)
+    attachment = wanted_attachment(act)
+    if attachment is not None:
+        yield from plugin_for(attachment).examine(attachment)
     wanted = [Endpoint(**told) for told in act.facts.get("endpoints", [])]
     if wanted:
         yield from check_endpoints(restored_name(act), wanted, own_addresses())
-
-
-def restored_name(act: Act) -> str:
-    """The name that the container has after the restore."""
-    return act.request.new_name or act.request.container or str(act.facts["source_name"])
 
 
 def restored_snapshot_key(act: Act) -> str:

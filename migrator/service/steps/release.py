@@ -9,7 +9,7 @@ from migrator.errors import NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import JOB_LABEL, drop_lease
-from migrator.service.steps.inspect_target import restored_name
+from migrator.service.steps.interface import detach_source, leave_room, restored_name
 from migrator.service.steps.restore import delete_container, end_task
 from migrator.service.steps.work import remove_work_directory
 
@@ -24,6 +24,7 @@ class Remove(HostStep):
         runtime = host.runtime(act.request.namespace)
         name = str(act.request.container)
         if _is_still_there(runtime, name, act):
+            detach_source(act, _task_pid(runtime, name))
             end_task(runtime, name)
             delete_container(runtime, name)
         host.guards.release(act.command.job_id)
@@ -57,6 +58,7 @@ class ReleaseTarget(HostStep):
                 runtime.containers.update(replace(container, labels=labels), "labels")
         except NotFound:
             pass  # it ended and somebody removed it meanwhile: theirs to decide
+        leave_room(host, act)
         _let_go(host, act)
         return {}
 
@@ -67,6 +69,13 @@ def _is_still_there(runtime: ContainerdClient, name: str, act: Act) -> bool:
         return bool(str(runtime.containers.get(name).created_at) == act.facts["source_created_at"])
     except NotFound:
         return False
+
+
+def _task_pid(runtime: ContainerdClient, name: str) -> int | None:
+    try:
+        return runtime.task(name).pid or None
+    except NotFound:
+        return None
 
 
 def _let_go(host: Host, act: Act) -> None:

@@ -29,10 +29,19 @@ from migrator.gen.containerd.services.containers.v1 import containers_pb2
 from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.network.attachment import pack_attachment, read_attachment
 from migrator.service.steps.criu_options import replayed_options
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
-from migrator.service.steps.inspect_target import restored_name, restored_snapshot_key
+from migrator.service.steps.inspect_target import restored_snapshot_key
+from migrator.service.steps.interface import (
+    TARGET_NETWORK,
+    cut_off_restored,
+    join_restored,
+    restored_name,
+    waiting_interface,
+    with_interface,
+)
 from migrator.service.steps.restored_spec import CRIU_CONFIG, Spec, renamed, with_criu_config, with_loopback
 from migrator.service.steps.work import (
     image_directory,
@@ -61,18 +70,21 @@ class Restore(HostStep):
         """
         runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
         if self.observe(host, act) == "done":
-            return {"pid": runtime.task(restored_name(act)).pid}
+            return {"pid": runtime.task(restored_name(act)).pid}  # `prove` joins its network
         index = sealed_index(host, act)
         container = _read_record(runtime, index, act)
-        options = replayed_options(index.annotations, act.request.tcp)
-        _create(runtime, container, _restored_spec(host, act, container, options))
+        options = replayed_options(index, act.request.tcp)
+        interface = waiting_interface(host, act)
+        spec = with_interface(host, act, _restored_spec(host, act, container, options), interface)
+        _create(runtime, container, spec)
         try:
             with watching_criu(host, act):
                 task = _start(host, runtime, act, container, _restored_io(index))
         except MigratorError as error:
             log = work_directory(host, act) / "restore.log"
             raise explain_failure("restore", container.id, error, log) from error
-        return {"pid": task.pid}
+        join_restored(interface, task.pid)
+        return {"pid": task.pid, TARGET_NETWORK: pack_attachment(interface)}
 
     def undo(self, host: Host, act: Act) -> None:
         """Remove the restored task and container, if they are this job's."""
@@ -84,6 +96,7 @@ class Restore(HostStep):
             return
         if container.labels.get(JOB_LABEL) != act.command.job_id:
             return
+        cut_off_restored(act)
         end_task(runtime, name)
         end_remains(container, runtime.namespace)
         delete_container(runtime, name)
@@ -126,6 +139,7 @@ class Prove(HostStep):
         alive = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
         if not alive:
             raise PreconditionFailed(f"container '{task.id}' has no processes", code="ended_after_restore")
+        join_restored(read_attachment(act.facts.get(TARGET_NETWORK)), task.pid)
         return {"processes": len(alive)}
 
 

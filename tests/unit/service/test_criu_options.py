@@ -12,6 +12,12 @@ from migrator.service.preflight import criu_configuration
 from migrator.service.preflight.criu_configuration import contradictions
 from migrator.service.steps.criu_options import options_to_replay, replayed_options
 from migrator.service.steps.restored_spec import with_criu_config
+from migrator.storage.oci import CheckpointIndex
+
+
+def index(annotations: dict[str, str]) -> CheckpointIndex:
+    return CheckpointIndex("sha256:0", (), annotations)
+
 
 SAID = "io.migrator.criu-options"
 
@@ -24,17 +30,17 @@ def test_only_images_with_a_connection_need_an_option(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("tcp", "option"), [(TcpPolicy.KEEP, "tcp-established"), (TcpPolicy.CLOSE, "tcp-close")])
 def test_connections_go_on_or_are_closed_as_the_job_says(tcp: TcpPolicy, option: str) -> None:
-    assert replayed_options({SAID: '["tcp-established"]'}, tcp) == [option]
+    assert replayed_options(index({SAID: '["tcp-established"]'}), tcp) == [option]
 
 
 def test_an_older_checkpoint_needs_nothing() -> None:
-    assert replayed_options({}, TcpPolicy.KEEP) == []
+    assert replayed_options(index({}), TcpPolicy.KEEP) == []
 
 
-@pytest.mark.parametrize("said", ['["action-script /bin/sh"]', '{"a": 1}', '"tcp-established"'])
+@pytest.mark.parametrize("said", ['["action-script /bin/sh"]', '{"a": 1}', '"tcp-established"', "["])
 def test_other_options_of_a_checkpoint_are_refused(said: str) -> None:
     with pytest.raises(IntegrityError):
-        replayed_options({SAID: said}, TcpPolicy.KEEP)
+        replayed_options(index({SAID: said}), TcpPolicy.KEEP)
 
 
 def test_a_spec_keeps_its_annotations() -> None:

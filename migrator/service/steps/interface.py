@@ -1,0 +1,95 @@
+"""A container's interface on its target: made before the freeze, taken by the restore, joined when the task runs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from migrator.errors import InternalError
+from migrator.models.values import Facts
+from migrator.service.host import Act, Host
+from migrator.service.network import handover
+from migrator.service.network.attachment import Attachment, pack_attachment, read_attachment
+from migrator.service.network.links import drop_namespace
+from migrator.service.network.plugins import plugin_for
+from migrator.service.steps.restored_spec import Spec, with_hook
+from migrator.service.steps.work import work_directory
+
+TARGET_NETWORK = "target_network"
+
+
+def restored_name(act: Act) -> str:
+    """The name that the container has after the restore."""
+    return act.request.new_name or act.request.container or str(act.facts["source_name"])
+
+
+def wanted_attachment(act: Act) -> Attachment | None:
+    """How the container shall be connected here; a copy under another name gets an address of its own."""
+    found = read_attachment(act.facts.get("network"))
+    if found is None:
+        return None
+    found = replace(found, host_link="")
+    if not act.request.new_name:
+        return found
+    return replace(found, container_id=f"{act.request.namespace}-{act.request.new_name}", addresses=(), routes=())
+
+
+def prepare_interface(host: Host, act: Act) -> Facts:
+    """Make the interface in the job's waiting room."""
+    wanted = wanted_attachment(act)
+    if wanted is None:
+        return {}
+    return {TARGET_NETWORK: pack_attachment(handover.prepare(_room(host, act), wanted))}
+
+
+def drop_interface(host: Host, act: Act) -> None:
+    """Take back what this job made of the network here."""
+    wanted = wanted_attachment(act)
+    if wanted is not None:
+        handover.give_back(_room(host, act), wanted)
+
+
+def waiting_interface(host: Host, act: Act) -> Attachment | None:
+    """Return the interface that waits for the container, made anew if a former restore has used it up."""
+    waiting = read_attachment(act.facts.get(TARGET_NETWORK))
+    return None if waiting is None else handover.prepare(_room(host, act), waiting)
+
+
+def with_interface(host: Host, act: Act, spec: Spec, waiting: Attachment | None) -> Spec:
+    """Have the restored container take the interface before its program runs."""
+    if waiting is None:
+        return spec
+    commands = work_directory(host, act) / "interface.ip"
+    return with_hook(spec, handover.interface_hook(_room(host, act), waiting, commands))
+
+
+def join_restored(attachment: Attachment | None, pid: int) -> None:
+    """Let the restored task be reached."""
+    if attachment is not None:
+        handover.join(attachment, pid)
+        plugin_for(attachment).adopt(attachment, handover.namespace_of(pid))
+
+
+def cut_off_restored(act: Act) -> None:
+    """Silence a restored task that is about to be taken back."""
+    attachment = read_attachment(act.facts.get(TARGET_NETWORK))
+    if attachment is not None:
+        with suppress(InternalError):  # its end follows
+            handover.cut_off(attachment)
+
+
+def leave_room(host: Host, act: Act) -> None:
+    """Remove the waiting room, which is empty since the restore."""
+    drop_namespace(_room(host, act))
+
+
+def detach_source(act: Act, pid: int | None) -> None:
+    """Give back what the source had of its network."""
+    attachment = read_attachment(act.facts.get("network"))
+    if attachment is not None:
+        plugin_for(attachment).detach(attachment, handover.namespace_of(pid) if pid else None)
+
+
+def _room(host: Host, act: Act) -> Path:
+    return host.settings.run_dir / "network" / act.command.job_id
