@@ -22,6 +22,7 @@ class FindingKind(StrEnum):
     FROZEN = "frozen"
     EPOCH = "epoch"
     FIREWALL = "firewall"
+    NETWORK = "network"
 
 
 class Fate(StrEnum):

@@ -106,8 +106,8 @@ class PauseGuard:
         try:
             task = self._client.task(record.container)
             failure = try_to_thaw(task)
-            if failure is None:
-                self._join(record, task.pid)
+            if failure is None and record.network is not None:
+                join_again(record.network, task.pid)
         except NotFound:
             return True
         except MigratorError as error:
@@ -115,10 +115,6 @@ class PauseGuard:
         if failure is not None:
             _say(f"cannot resume yet: {failure}")
         return failure is None
-
-    def _join(self, record: GuardRecord, pid: int) -> None:
-        """Take away what the freeze did to its network."""
-        join_again(record.network, pid)
 
 
 def main(path: Path) -> None:
@@ -134,10 +130,9 @@ def main(path: Path) -> None:
     PauseGuard(file, client, ask_store).watch()
 
 
-def join_again(network: dict[str, Any] | None, pid: int) -> None:
+def join_again(network: dict[str, Any], pid: int) -> None:
     """Connect a task that its freeze cut off. Most are not, and this program must start fast: loaded when needed."""
-    if network is not None:
-        importlib.import_module("migrator.service.network.rejoining").rejoin(network, pid)
+    importlib.import_module("migrator.service.network.rejoining").rejoin(network, pid)
 
 
 def ask_store(job_id: str) -> bool:

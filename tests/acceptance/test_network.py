@@ -6,15 +6,36 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from migrator.containerd import ContainerdClient
 from migrator.lab import container_network
 from tests.acceptance.cluster import Cluster
 from tests.workloads import WORKLOADS, Running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
+ATTACH = """
+import base64, json, os, pathlib, subprocess, sys
+file = pathlib.Path("/etc/cni/net.d/10-lab.conflist").read_bytes()
+network, result = json.loads(file), None
+words = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": sys.argv[1], "CNI_IFNAME": "eth0", "CNI_NETNS": sys.argv[2],
+         "CNI_PATH": "/opt/cni/bin"}
+for part in network["plugins"]:
+    part |= {"cniVersion": network["cniVersion"], "name": "lab"} | ({"prevResult": result} if result else {})
+    done = subprocess.run(["/opt/cni/bin/" + part["type"]], input=json.dumps(part), text=True, check=True,
+                          capture_output=True, env={**os.environ, **words})
+    result = json.loads(done.stdout)
+note = {"kind": "cniCacheV1", "containerId": sys.argv[1], "ifName": "eth0", "networkName": "lab", "result": result,
+        "config": base64.b64encode(file).decode()}
+notes = pathlib.Path("/var/lib/cni/results")
+notes.mkdir(parents=True, exist_ok=True)
+(notes / f"lab-{sys.argv[1]}-eth0").write_text(json.dumps(note))
+"""
+"""What `cnitool add` and other callers of libcni do."""
 CLIENT = """
 import json, socket, sys, time
 line = socket.create_connection((sys.argv[1], 7000))
@@ -40,6 +61,7 @@ while not counts or counts[-1] and not __import__("os").path.exists(sys.argv[2])
     time.sleep(0.002)
 print(json.dumps({"asked": asked, "longest_s": longest, "nonces": sorted(nonces)}))
 """
+BROKEN_CRIU = '#!/bin/sh\n[ "$1" != --version ] || { echo Version: 4.2.1; exit 0; }\nexit 1\n'
 ASK_UDP = """
 import socket, sys
 line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -89,14 +111,34 @@ def served(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
     cluster.remove("served")
 
 
+@pytest.fixture
+def joined(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
+    """A server in a network namespace that was made before it, and connected by CNI, on alpha."""
+    place = "/run/netns/joined"
+    cluster.remove("joined")
+    for machine in cluster.machines.values():  # as `ip netns` does it, but for the mount that it leaves
+        machine.run("mkdir", "-p", "/run/netns")
+    cluster["alpha"].run("sh", "-c", f"touch {place}; unshare --net={place} ip link set lo up")
+    cluster["alpha"].run("python3", "-c", ATTACH, "default-joined", place)
+    yield cluster.start(WORKLOADS["server"], "alpha", "joined", options=("--with-ns", f"network:{place}"))
+    cluster.remove("joined")
+    for machine in cluster.machines.values():
+        machine.run("sh", "-c", f"umount {place} 2> /dev/null; rm -f {place}", check=False)
+
+
 def address_of(container: Running) -> str:
-    shown = container.host.run("nsenter", "-t", str(container.pid), "-n", "ip", "-json", "address", "show", "eth0")
-    [link] = json.loads(shown)
-    return str(link["addr_info"][0]["local"])
+    return str(link_of(container)["addr_info"][0]["local"])
 
 
 def mac_of(container: Running) -> str:
-    return container.host.run("nsenter", "-t", str(container.pid), "-n", "cat", "/sys/class/net/eth0/address").strip()
+    return str(link_of(container)["address"])
+
+
+def link_of(container: Running) -> dict[str, Any]:
+    shown = container.host.run("nsenter", "-t", str(container.pid), "-n", "ip", "-json", "address", "show", "eth0")
+    link: dict[str, Any]
+    [link] = json.loads(shown)
+    return link
 
 
 def outside(cluster: Cluster, script: str, address: str) -> str:
@@ -106,16 +148,17 @@ def outside(cluster: Cluster, script: str, address: str) -> str:
 
 
 def test_a_client_goes_on_with_its_connection(cluster: Cluster, served: Running) -> None:
-    """TCP that never rests, a connection nobody has accepted, a UDP socket: there and back again."""
+    """TCP that never rests, a connection that waited to be accepted, a UDP socket: there and back again."""
     workload = WORKLOADS["server"]
     before, address, mac = workload.look(served), address_of(served), mac_of(served)
     client, early = Client(cluster, CLIENT, address), Client(cluster, WAIT_ACCEPTED, address)
+    assert cluster.failure("migrate", "alpha/served", "beta")["code"] == "connections_waiting"
+    (served.root / "accept").touch()
     there = cluster.migrate(served, "beta")
     middle = workload.check(before, there)
     assert (address_of(there), mac_of(there)) == (address, mac)
     back = cluster.migrate(there, "alpha")
     workload.check(middle, back)
-    (back.root / "accept").touch()
     assert early.finish().split()[0] == "early"
     assert outside(cluster, ASK_UDP, address) == f"hello {before['nonce']}"
     told = json.loads(client.finish())
@@ -125,7 +168,7 @@ def test_a_client_goes_on_with_its_connection(cluster: Cluster, served: Running)
 
 def test_a_move_that_is_taken_back_leaves_the_client_where_it_was(cluster: Cluster, served: Running) -> None:
     client = Client(cluster, CLIENT, address_of(served))
-    with cluster.covered("beta", "/usr/sbin/criu", "#!/bin/sh\nexit 1\n"):
+    with cluster.covered("beta", "/usr/sbin/criu", BROKEN_CRIU):
         job = cluster.finish("migrate", "alpha/served", "beta")
     assert job["state"] == "failed", job
     assert json.loads(client.finish())["nonces"] == [served.state()["nonce"]]
@@ -145,6 +188,17 @@ def test_the_guard_joins_what_the_freeze_cut_off(cluster: Cluster, served: Runni
     assert json.loads(client.finish())["nonces"] == [served.state()["nonce"]]
 
 
+def test_a_container_in_a_namespace_made_by_others_moves_with_it(cluster: Cluster, joined: Running) -> None:
+    workload = WORKLOADS["server"]
+    before, address, mac = workload.look(joined), address_of(joined), mac_of(joined)
+    client = Client(cluster, CLIENT, address)
+    there = cluster.migrate(joined, "beta")
+    middle = workload.check(before, there)
+    assert (address_of(there), mac_of(there)) == (address, mac)
+    workload.check(middle, cluster.migrate(there, "alpha"))
+    assert json.loads(client.finish())["nonces"] == [before["nonce"]]
+
+
 def test_connections_are_closed_or_refused_as_the_job_says(cluster: Cluster, served: Running) -> None:
     client = Client(cluster, CLIENT, address_of(served))
     error = cluster.failure("migrate", "alpha/served", "beta", "--tcp", "refuse")
@@ -153,7 +207,7 @@ def test_connections_are_closed_or_refused_as_the_job_says(cluster: Cluster, ser
     nonce = served.state()["nonce"]
     job = cluster.done("migrate", "alpha/served", "beta", "--tcp", "close", "--wait")
     assert job["state"] == "succeeded", job
-    with pytest.raises(AssertionError, match="closed|reset"):
+    with pytest.raises(AssertionError, match=r"closed|reset"):
         client.finish()
     moved = Running(cluster["beta"], "served")
     moved.wait_until(lambda state: bool(state["connects"] == 2 and state["nonce"] == nonce))
@@ -171,17 +225,39 @@ def test_an_address_that_the_target_gave_to_another_is_refused(cluster: Cluster,
     assert "default-other" in error["message"]
 
 
-def test_host_networking_moves_without_open_connections(cluster: Cluster) -> None:
+@pytest.fixture
+def shared(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
+    """A server with host networking, on alpha; `ctr --net-host` would add bind mounts to it."""
     cluster.remove("shared")
+    machine, workload = cluster["alpha"], WORKLOADS["server"]
+    machine.ctr("containers", "create", cluster.import_image(workload, "alpha"), "shared")
+    with ContainerdClient(machine.host.containerd_socket).with_namespace("default") as runtime:
+        container = runtime.containers.get("shared")
+        spec = container.spec_json()
+        spec["linux"]["namespaces"] = [each for each in spec["linux"]["namespaces"] if each["type"] != "network"]
+        runtime.containers.update(replace(container, spec=container.pack_spec(spec)), "spec")
+    machine.ctr("tasks", "start", "--detach", "--null-io", "shared")
+    container = Running(machine, "shared")
+    workload.started(container)
+    yield container
+    cluster.remove("shared")
+
+
+def test_host_networking_moves_without_its_open_connections(cluster: Cluster, shared: Running) -> None:
+    nonce, beta = shared.state()["nonce"], container_network.address_of("beta")
+    assert cluster.failure("migrate", "alpha/shared", "beta")["code"] == "host_network_connections"
+    taken = subprocess.Popen(cluster["beta"].host.enter_command(["busybox", "nc", "-l", "-p", "7002"]))
     try:
-        shared = cluster.start(WORKLOADS["server"], "alpha", "shared", options=("--net-host",))
-        nonce = shared.state()["nonce"]
-        error = cluster.failure("migrate", "alpha/shared", "beta")
-        assert error["code"] == "bind_mounts" or error["code"] == "host_network_connections"
-        job = cluster.done("migrate", "alpha/shared", "beta", "--tcp", "close", "--wait")
-        assert job["state"] == "succeeded", job
-        moved = Running(cluster["beta"], "shared")
-        moved.wait_until(lambda state: bool(state["connects"] == 2 and state["nonce"] == nonce))
-        assert nonce in outside(cluster, ASK_UDP, container_network.address_of("beta"))
+        cluster["beta"].run(
+            "sh", "-c", "until grep -q :1B5A /proc/net/tcp /proc/net/tcp6; do sleep 0.1; done", timeout_s=10
+        )
+        error = cluster.failure("migrate", "alpha/shared", "beta", "--tcp", "close")
     finally:
-        cluster.remove("shared")
+        taken.kill()
+        taken.wait(timeout=10)
+    assert (error["code"], error["message"]) == ("port_taken", "tcp 0.0.0.0:7002 is taken on this host")
+    job = cluster.done("migrate", "alpha/shared", "beta", "--tcp", "close", "--wait")
+    assert job["state"] == "succeeded", job
+    moved = Running(cluster["beta"], "shared")
+    moved.wait_until(lambda state: bool(state["connects"] == 2 and state["nonce"] == nonce))
+    assert nonce in outside(cluster, ASK_UDP, beta)

@@ -58,6 +58,9 @@ class Attachment:
     host_link: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,14})?$")] = ""
     """The interface of its host that is the other end; empty where none is prepared."""
 
+    namespace_path: Annotated[str, Field(pattern=r"^((/var)?/run/netns/[A-Za-z0-9][A-Za-z0-9._-]{0,199})?$")] = ""
+    """The namespace that the container joins by this path, made by others; empty if it has one of its own."""
+
     @property
     def plain_addresses(self) -> list[str]:
         """The addresses without the length of their networks."""

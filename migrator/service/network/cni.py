@@ -87,6 +87,11 @@ class Cni:
             )
         return found if not wanted.addresses else replace(found, mac=wanted.mac, routes=wanted.routes or found.routes)
 
+    def waits(self, attachment: Attachment, namespace: Path) -> bool:
+        """Look into the note."""
+        record = files.find_record(attachment.network, attachment.container_id, attachment.interface)
+        return record is not None and record.namespace == str(namespace)
+
     def adopt(self, attachment: Attachment, namespace: Path) -> None:
         """Write the new place and MAC address into the note."""
         record = files.find_record(attachment.network, attachment.container_id, attachment.interface)

@@ -10,16 +10,28 @@ the other end down. A hook of the restored container takes it from there. The ot
 
 from __future__ import annotations
 
+import json
 import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from migrator.errors import PreconditionFailed
 from migrator.service.network.announcement import announce
-from migrator.service.network.attachment import Attachment
+from migrator.service.network.attachment import Attachment, pack_attachment, read_attachment
 from migrator.service.network.links import drop_namespace, make_namespace, read_links, run, set_link
 from migrator.service.network.plugins import plugin_for
 
-SILENCE = """
+NO_SILENCE = """
+table arp migrator
+delete table arp migrator
+table inet migrator
+delete table inet migrator
+"""
+"""Naming a table makes it if it is not there, so that it can be deleted."""
+SILENCE = (
+    NO_SILENCE
+    + """
 table arp migrator {
     chain input { type filter hook input priority 0; policy drop; }
     chain output { type filter hook output priority 0; policy drop; }
@@ -29,6 +41,7 @@ table inet migrator {
     chain output { type filter hook output priority 0; policy drop; }
 }
 """
+)
 HOOK_S = 10
 READ_PID = """pid=$(sed -n 's/.*"pid": *\\([0-9]*\\).*/\\1/p')"""
 """A hook gets the container's state as JSON on its standard input (OCI runtime spec, hooks)."""
@@ -59,33 +72,92 @@ def namespace_of(pid: int) -> Path:
     return Path(f"/proc/{pid}/ns/net")
 
 
-def prepare(room: Path, wanted: Attachment) -> Attachment:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where an interface waits for its container on the target, for one job."""
+
+    marker: Path
+    """Says what waits. As long as it is there, the job has something of the network here."""
+    namespace: Path
+    """A namespace of the job's own, or the place where the container expects one that others made."""
+    is_the_containers: bool
+    """Whether the container joins the room itself, instead of taking the interface out of it."""
+
+    @classmethod
+    def of(cls, directory: Path, job_id: str, attachment: Attachment) -> Room:
+        """Return the room of an attachment."""
+        joined = attachment.namespace_path
+        return cls(directory / f"{job_id}.json", Path(joined or directory / job_id), bool(joined))
+
+
+def prepare(room: Room, wanted: Attachment) -> Attachment:
     """Make the interface in a waiting room, unless it is there.
 
     Raises:
-        PreconditionFailed: The network cannot have it.
+        PreconditionFailed: The network cannot have it, or `namespace_taken`.
         InternalError: `network_failed`.
     """
-    make_namespace(room)
-    if wanted.host_link and any(link["ifname"] == wanted.interface for link in read_links(room)):
+    _open(room, wanted)
+    if wanted.host_link and any(link["ifname"] == wanted.interface for link in read_links(room.namespace)):
         return wanted
-    run(["nft", "-f", "-"], room, "flush ruleset\n" + SILENCE)
-    made = plugin_for(wanted).prepare(wanted, room)
+    run(["nft", "-f", "-"], room.namespace, SILENCE)
+    made = plugin_for(wanted).prepare(wanted, room.namespace)
     cut_off(made)
-    return made
+    return replace(made, namespace_path=wanted.namespace_path)
 
 
-def give_back(room: Path, attachment: Attachment) -> None:
-    """Take back what `prepare` made; without a waiting room the job has made nothing here."""
-    if room.exists():
-        plugin_for(attachment).detach(attachment, room)
-        drop_namespace(room)
+def furnish(room: Room, attachment: Attachment) -> None:
+    """Set up the interface in a room that the container joins as it is; its other end is down."""
+    run(["ip", "-batch", "-"], room.namespace, "\n".join(set_up_commands(attachment)) + "\n")
+    run(["nft", "-f", "-"], room.namespace, NO_SILENCE)
 
 
-def interface_hook(room: Path, attachment: Attachment, commands: Path) -> dict[str, Any]:
+def give_back(room: Room, attachment: Attachment) -> None:
+    """Take back what `prepare` made; without a marker the job has made nothing here."""
+    if room.marker.exists():
+        plugin_for(attachment).detach(attachment, room.namespace)
+        drop_namespace(room.namespace)
+        room.marker.unlink(missing_ok=True)
+
+
+def abandon(marker: Path) -> None:
+    """Take back what a job left that is over; an interface that a container has got by now is the container's."""
+    attachment = read_attachment(json.loads(marker.read_text()))
+    if attachment is None:
+        return
+    room = Room.of(marker.parent, marker.stem, attachment)
+    if plugin_for(attachment).waits(attachment, room.namespace):
+        give_back(room, attachment)
+    else:
+        leave(room)
+
+
+def leave(room: Room) -> None:
+    """Forget a room that the container has taken its interface from, or has moved into."""
+    if not room.is_the_containers:
+        drop_namespace(room.namespace)
+    room.marker.unlink(missing_ok=True)
+
+
+def _open(room: Room, wanted: Attachment) -> None:
+    if not room.marker.exists():
+        if room.namespace.exists():
+            raise PreconditionFailed(
+                f"there is a namespace {room.namespace} here already",
+                code="namespace_taken",
+                remedy="remove it, or choose another target",
+            )
+        room.marker.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = room.marker.with_suffix(".new")
+        temporary.write_text(json.dumps(pack_attachment(wanted)))
+        temporary.rename(room.marker)
+    make_namespace(room.namespace)
+
+
+def interface_hook(room: Room, attachment: Attachment, commands: Path) -> dict[str, Any]:
     """Make the hook that moves the interface from the waiting room into the container, and sets it up there."""
     commands.write_text("".join(f"{line}\n" for line in set_up_commands(attachment)))
-    there = f"nsenter --net={shlex.quote(str(room))}"
+    there = f"nsenter --net={shlex.quote(str(room.namespace))}"
     script = (
         f'{READ_PID} && {there} ip link set dev {attachment.interface} netns "$pid" && '
         f'nsenter --net="/proc/$pid/ns/net" ip -batch {shlex.quote(str(commands))}'
@@ -97,10 +169,10 @@ def interface_hook(room: Path, attachment: Attachment, commands: Path) -> dict[s
 def set_up_commands(attachment: Attachment) -> list[str]:
     """What `ip -batch` is told: an interface loses its addresses and routes when it goes to another namespace."""
     name = attachment.interface
-    addresses = [f"address add {a} dev {name}{' nodad' if ':' in a else ''}" for a in attachment.addresses]
+    addresses = [f"address replace {a} dev {name}{' nodad' if ':' in a else ''}" for a in attachment.addresses]
     routes = [
-        f"route add {route.destination}{f' via {route.gateway}' if route.gateway else ''} dev {name}"
+        f"route replace {route.destination}{f' via {route.gateway}' if route.gateway else ''} dev {name}"
         for route in attachment.routes
     ]
     link = f"link set dev {name} address {attachment.mac} mtu {attachment.mtu}"
-    return [link, *addresses, f"link set dev {name} up", *routes]
+    return ["link set dev lo up", link, *addresses, f"link set dev {name} up", *routes]

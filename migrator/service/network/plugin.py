@@ -43,6 +43,10 @@ class NetworkPlugin(Protocol):
         """
         ...
 
+    def waits(self, attachment: Attachment, namespace: Path) -> bool:
+        """Whether the interface is, as far as is noted, still where `prepare` made it."""
+        ...
+
     def adopt(self, attachment: Attachment, namespace: Path) -> None:
         """Note that the interface is in the container's own namespace now (`/proc/PID/ns/net`)."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from migrator.errors import Unavailable
 
 FAMILIES = ("tcp", "tcp6", "udp", "udp6")
+LOOK_S = 0.005
 LISTEN, TIME_WAIT, CLOSE = 0x0A, 0x06, 0x07
 TABLE = {"tcp": "tcp", "tcp6": "tcp", "udp": "udp", "udp6": "udp"}
 
@@ -51,6 +53,8 @@ class Socket:
     state: int
     inode: int
     """0 for a connection that nobody has accepted yet."""
+    unread: int = 0
+    """Bytes that nobody has read; of a listening socket, connections that nobody has accepted."""
 
     @property
     def connected(self) -> bool:
@@ -82,6 +86,20 @@ def read_sockets(process: Path) -> list[Socket]:
     return found
 
 
+def await_accepted(process: Path, limit_s: float) -> list[Socket]:
+    """Wait until no connection waits to be accepted in the network of a process; return where some still do.
+
+    CRIU dumps a connection by the descriptor that a program has of it, so one that waits cannot be dumped.
+    """
+    deadline = time.monotonic() + limit_s
+    while True:
+        full = [found for found in read_sockets(process) if found.state == LISTEN and found.unread]
+        full = [found for found in full if found.local.protocol == "tcp"]
+        if not full or time.monotonic() >= deadline:
+            return full
+        time.sleep(LOOK_S)
+
+
 def held_by(sockets: Iterable[Socket], pids: Iterable[int]) -> list[Socket]:
     """Choose the sockets that processes hold, with the connections that wait to be accepted by one of them."""
     inodes = {inode for pid in pids for inode in _inodes(Path(f"/proc/{pid}/fd"))}
@@ -98,7 +116,8 @@ def parse_socket(protocol: str, line: str) -> Socket:
     """Read one line of `/proc/net/tcp` and its like."""
     words = line.split()
     local, remote = (_endpoint(protocol, words[place]) for place in (1, 2))
-    return Socket(local, remote, int(words[3], 16), int(words[9]))
+    unread = int(words[4].partition(":")[2], 16)
+    return Socket(local, remote, int(words[3], 16), int(words[9]), unread)
 
 
 def _endpoint(protocol: str, text: str) -> Endpoint:

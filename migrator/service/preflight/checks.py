@@ -17,6 +17,7 @@ SOURCE_CHECKS: tuple[Check, ...] = (
     container.check_destinations,
     network.check_network,
     connections.check_connections,
+    connections.check_waiting,
     criu_configuration.check_criu_configuration,
 )
 

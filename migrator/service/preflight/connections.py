@@ -7,11 +7,12 @@ from pathlib import Path
 
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import TcpPolicy
-from migrator.service.network.sockets import Endpoint, Socket, held_by, read_sockets
+from migrator.service.network.sockets import Endpoint, Socket, await_accepted, held_by, read_sockets
 from migrator.service.preflight.subject import Subject
 
 SHOWN = 5
 """So many connections are named; the rest is counted."""
+ACCEPTING_S = 0.5
 CLOSE_THEM = "close them first, or let them be closed: --tcp close"
 
 
@@ -27,6 +28,16 @@ def check_connections(subject: Subject) -> Iterator[Finding]:
     elif uses_host_network(subject.spec):
         fault = f"uses its host's network and has open TCP connections ({told}), whose address stays behind,"
         yield subject.refusal("connections", "host_network_connections", fault, CLOSE_THEM)
+
+
+def check_waiting(subject: Subject) -> Iterator[Finding]:
+    """Connections that nobody accepts; CRIU cannot dump them. Of a host's network it is not known whose they are."""
+    if uses_host_network(subject.spec):
+        return
+    waiting = await_accepted(Path(f"/proc/{subject.task.pid}"), ACCEPTING_S)
+    if waiting:
+        fault = f"does not accept the connections that wait at {waiting[0].local}"
+        yield subject.refusal("connections", "connections_waiting", fault, "try again when it does")
 
 
 def task_sockets(subject: Subject) -> list[Socket]:

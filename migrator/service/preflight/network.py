@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from migrator.models.preflight import Finding
 from migrator.service.network.attachment import Attachment
@@ -12,12 +15,20 @@ from migrator.service.network.plugins import find_attachment
 from migrator.service.preflight.connections import uses_host_network
 from migrator.service.preflight.subject import Subject
 
+NAMED = re.compile(r"(/var)?/run/netns/[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+"""Where a target can make a namespace for it."""
 OWN = "start it without a network, or in one CNI network"
 
 
 def check_network(subject: Subject) -> Iterator[Finding]:
     """Every interface must be one that a plug-in knows, and can be cut off while the container moves."""
-    found = interfaces(subject)
+    found, path = interfaces(subject), joined_path(subject.spec)
+    if path and not (found and NAMED.fullmatch(path)):
+        fault = f"joins a network namespace made by somebody else ({path})"
+        yield subject.refusal("network", "joined_namespace", fault, OWN)
+    if path and _shares(subject):
+        fault = f"shares its network namespace ({path}) with other containers"
+        yield subject.refusal("network", "shared_namespace", fault, OWN)
     if not found:
         return
     attachment = attachment_of(subject)
@@ -30,9 +41,30 @@ def check_network(subject: Subject) -> Iterator[Finding]:
         yield subject.refusal("network", "unsupported_interface", fault, OWN)
 
 
+def _shares(subject: Subject) -> bool:
+    """Whether another task of its containerd namespace lives in the same network."""
+    mine = namespace_of(subject.task.pid).stat().st_ino
+    others = [task.pid for task in subject.runtime.tasks() if task.pid and task.id != subject.container.id]
+    return any(_inode(pid) == mine for pid in others)
+
+
+def _inode(pid: int) -> int | None:
+    try:
+        return namespace_of(pid).stat().st_ino
+    except OSError:
+        return None
+
+
 def attachment_of(subject: Subject) -> Attachment | None:
     """How a container is connected; None for one without a network of its own, or with an empty one."""
-    return find_attachment(namespace_of(subject.task.pid)) if interfaces(subject) else None
+    found = find_attachment(namespace_of(subject.task.pid)) if interfaces(subject) else None
+    return replace(found, namespace_path=joined_path(subject.spec)) if found else None
+
+
+def joined_path(spec: dict[str, Any]) -> str:
+    """The path of a network namespace that the container joins; empty if it has one of its own."""
+    namespaces = spec.get("linux", {}).get("namespaces", [])
+    return next((str(each.get("path") or "") for each in namespaces if each["type"] == "network"), "")
 
 
 def interfaces(subject: Subject) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from migrator.containerd import ProcessState, Task, try_to_thaw
 from migrator.criu.network_lock import find_lock, remove_lock
@@ -15,9 +16,12 @@ from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.attachment import read_attachment
 from migrator.service.network.handover import cut_off
 from migrator.service.network.rejoining import rejoin
+from migrator.service.network.sockets import await_accepted
 from migrator.service.steps.work import end_job_criu
 
 OWN_NETWORK = Path("/proc/self/ns/net")
+ACCEPTING_S = 0.25
+"""So long a container that is cut off may take to accept who waits."""
 PATIENT_ATTEMPTS = 3
 """So often CRIU may keep a task from being resumed: each attempt waits for it some seconds."""
 
@@ -31,7 +35,8 @@ class Freeze(HostStep):
         """Return how long the pause itself took, in seconds.
 
         Raises:
-            PreconditionFailed: `task_not_running`, the task ended meanwhile; `task_paused`, somebody paused it.
+            PreconditionFailed: `task_not_running`, the task ended meanwhile; `task_paused`, somebody paused it;
+                `connections_waiting`, it does not accept who waits.
         """
         container, job_id = str(act.request.container), act.command.job_id
         task = host.runtime(act.request.namespace).task(container)
@@ -45,6 +50,7 @@ class Freeze(HostStep):
         host.guards.arm(job_id, act.request.namespace, container, network)
         act.check_aborted()
         begun = time.monotonic()
+        _cut_off(network, task)
         if task.status().state is ProcessState.RUNNING:
             task.pause()
         state = task.status().state
@@ -54,8 +60,6 @@ class Freeze(HostStep):
                 code="task_not_running",
                 remedy="look at why it ended, then try again",
             )
-        if (attachment := read_attachment(network)) is not None:
-            cut_off(attachment)
         return {"pause_s": time.monotonic() - begun}
 
     def undo(self, host: Host, act: Act) -> None:
@@ -145,6 +149,25 @@ def resume(host: Host, act: Act) -> None:
             _unlock_network(task)
         rejoin(act.facts.get("network"), task.pid)
     host.guards.release(act.command.job_id)
+
+
+def _cut_off(network: dict[str, Any] | None, task: Task) -> None:
+    """Cut the container off while it still runs, so that it accepts who waits, and nobody comes after them.
+
+    Raises:
+        PreconditionFailed: `connections_waiting`, it does not accept them.
+    """
+    attachment = read_attachment(network)
+    if attachment is None or task.status().state is not ProcessState.RUNNING:
+        return
+    cut_off(attachment)
+    waiting = await_accepted(Path(f"/proc/{task.pid}"), ACCEPTING_S)
+    if waiting:
+        raise PreconditionFailed(
+            f"container '{task.container_id}' does not accept the connections that wait at {waiting[0].local}",
+            code="connections_waiting",
+            remedy="try again when it does; CRIU cannot carry them over",
+        )
 
 
 def _unlock_network(task: Task) -> None:

@@ -17,6 +17,8 @@ from migrator.service.steps.restored_spec import Spec, with_hook
 from migrator.service.steps.work import work_directory
 
 TARGET_NETWORK = "target_network"
+ROOMS = "network"
+"""Below RUN_DIR: what each job has of a network here."""
 
 
 def restored_name(act: Act) -> str:
@@ -32,7 +34,13 @@ def wanted_attachment(act: Act) -> Attachment | None:
     found = replace(found, host_link="")
     if not act.request.new_name:
         return found
-    return replace(found, container_id=f"{act.request.namespace}-{act.request.new_name}", addresses=(), routes=())
+    return replace(
+        found,
+        container_id=f"{act.request.namespace}-{act.request.new_name}",
+        addresses=(),
+        routes=(),
+        namespace_path="",
+    )
 
 
 def prepare_interface(host: Host, act: Act) -> Facts:
@@ -40,28 +48,34 @@ def prepare_interface(host: Host, act: Act) -> Facts:
     wanted = wanted_attachment(act)
     if wanted is None:
         return {}
-    return {TARGET_NETWORK: pack_attachment(handover.prepare(_room(host, act), wanted))}
+    return {TARGET_NETWORK: pack_attachment(handover.prepare(_room(host, act, wanted), wanted))}
 
 
 def drop_interface(host: Host, act: Act) -> None:
     """Take back what this job made of the network here."""
     wanted = wanted_attachment(act)
     if wanted is not None:
-        handover.give_back(_room(host, act), wanted)
+        handover.give_back(_room(host, act, wanted), wanted)
 
 
 def waiting_interface(host: Host, act: Act) -> Attachment | None:
     """Return the interface that waits for the container, made anew if a former restore has used it up."""
     waiting = read_attachment(act.facts.get(TARGET_NETWORK))
-    return None if waiting is None else handover.prepare(_room(host, act), waiting)
+    if waiting is None:
+        return None
+    room = _room(host, act, waiting)
+    made = handover.prepare(room, waiting)
+    if room.is_the_containers:
+        handover.furnish(room, made)
+    return made
 
 
 def with_interface(host: Host, act: Act, spec: Spec, waiting: Attachment | None) -> Spec:
     """Have the restored container take the interface before its program runs."""
-    if waiting is None:
+    if waiting is None or waiting.namespace_path:
         return spec
     commands = work_directory(host, act) / "interface.ip"
-    return with_hook(spec, handover.interface_hook(_room(host, act), waiting, commands))
+    return with_hook(spec, handover.interface_hook(_room(host, act, waiting), waiting, commands))
 
 
 def join_restored(attachment: Attachment | None, pid: int) -> None:
@@ -80,16 +94,20 @@ def cut_off_restored(act: Act) -> None:
 
 
 def leave_room(host: Host, act: Act) -> None:
-    """Remove the waiting room, which is empty since the restore."""
-    drop_namespace(_room(host, act))
+    """Forget the waiting room, which has served since the restore."""
+    waiting = read_attachment(act.facts.get(TARGET_NETWORK))
+    if waiting is not None:
+        handover.leave(_room(host, act, waiting))
 
 
 def detach_source(act: Act, pid: int | None) -> None:
-    """Give back what the source had of its network."""
+    """Give back what the source had of its network, while its task is frozen."""
     attachment = read_attachment(act.facts.get("network"))
     if attachment is not None:
         plugin_for(attachment).detach(attachment, handover.namespace_of(pid) if pid else None)
+        if attachment.namespace_path:
+            drop_namespace(Path(attachment.namespace_path))
 
 
-def _room(host: Host, act: Act) -> Path:
-    return host.settings.run_dir / "network" / act.command.job_id
+def _room(host: Host, act: Act, attachment: Attachment) -> handover.Room:
+    return handover.Room.of(host.settings.run_dir / ROOMS, act.command.job_id, attachment)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from migrator.service.network.sockets import Endpoint, held_by, parse_socket, read_sockets
+from migrator.service.network.sockets import Endpoint, await_accepted, held_by, parse_socket, read_sockets
 
 LISTENING = (
     "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0"
@@ -68,3 +68,11 @@ def test_sockets_of_others_are_left_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert port not in {each.local.port for each in held_by(read_sockets(Path("/proc/self")), [1 << 30])}
+
+
+def test_a_connection_that_nobody_accepts_is_found() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        port = server.getsockname()[1]
+        assert port in {found.local.port for found in await_accepted(Path("/proc/self"), 0.01)}
+        server.accept()[0].close()
+        assert port not in {found.local.port for found in await_accepted(Path("/proc/self"), 0.01)}
