@@ -28,6 +28,12 @@ RULES = (
         "it has an open TCP connection",
         "close the connection first",
     ),
+    Rule(
+        r"In-flight connection",
+        "connections_waiting",
+        "a connection waits to be accepted, and CRIU dumps only what a program has accepted",
+        "try again",
+    ),
     Rule(r"io_uring", "io_uring", "it uses io_uring, which CRIU cannot dump", "turn io_uring off in the program"),
     Rule(
         r"external (stream|unix|dgram) socket|External socket is used",

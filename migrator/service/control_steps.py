@@ -53,6 +53,7 @@ class ReadCheckpoint(ControlStep):
             "image": {"name": known.image, "manifest": index.part(Role.IMAGE).to_oci()},
             "snapshot": index.snapshot(),
             "network": pack_attachment(read_attachment(index.told(FactAnnotation.NETWORK, None))),
+            "criu_options": index.told(FactAnnotation.CRIU_OPTIONS, []),
             "source_name": known.container,
             "source_criu": index.fact(FactAnnotation.CRIU),
             "checkpoint_workload": known.workload_id,

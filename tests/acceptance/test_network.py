@@ -199,6 +199,24 @@ def test_a_container_in_a_namespace_made_by_others_moves_with_it(cluster: Cluste
     assert json.loads(client.finish())["nonces"] == [before["nonce"]]
 
 
+def test_a_copy_gets_an_address_of_its_own(cluster: Cluster, served: Running, keeps_checkpoints: None) -> None:
+    """A checkpoint leaves the client where it is, and its address is not given to a copy while it answers."""
+    client = Client(cluster, CLIENT, address_of(served))
+    cluster.done("checkpoints", "create", "alpha/served", "--wait")
+    checkpoint = cluster.done("checkpoints", "list")[0]["id"]
+    assert json.loads(client.finish())["nonces"] == [served.state()["nonce"]]
+    assert cluster.failure("restore", checkpoint, "beta")["code"] == "address_in_use"
+    cluster.remove("copy")
+    try:
+        job = cluster.done("restore", checkpoint, "beta", "--name", "copy", "--tcp", "close", "--wait")
+        assert job["state"] == "succeeded", job
+        copy = Running(cluster["beta"], "copy")
+        assert address_of(copy) != address_of(served)
+        assert served.state()["nonce"] in outside(cluster, ASK_UDP, address_of(copy))
+    finally:
+        cluster.remove("copy")
+
+
 def test_connections_are_closed_or_refused_as_the_job_says(cluster: Cluster, served: Running) -> None:
     client = Client(cluster, CLIENT, address_of(served))
     error = cluster.failure("migrate", "alpha/served", "beta", "--tcp", "refuse")
@@ -241,6 +259,9 @@ def shared(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
     workload.started(container)
     yield container
     cluster.remove("shared")
+    for machine in cluster.machines.values():  # what CRIU's iptables leaves, empty, where it has locked connections
+        for family in ("ip", "ip6"):
+            machine.run("nft", "delete", "table", family, "filter", check=False)
 
 
 def test_host_networking_moves_without_its_open_connections(cluster: Cluster, shared: Running) -> None:

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -45,6 +46,29 @@ def announce(namespace: Path, interface: str, mac: str, addresses: Iterable[str]
     sender.join()
 
 
+def is_answered(interface: str, mac: str, address: str, limit_s: float = 0.5) -> bool:
+    """Ask on an interface of this host whether somebody has an IPv4 address (RFC 5227, ARP probe)."""
+    wanted, own = ip_address(address), bytes.fromhex(mac.replace(":", ""))
+    if wanted.version != 4:
+        return False
+    probe = _arp(own, bytes(4), wanted.packed)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHER_ARP)) as line:
+        line.bind((interface, ETHER_ARP))
+        line.send(probe)
+        deadline = time.monotonic() + limit_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            line.settimeout(left_s)
+            with suppress(TimeoutError):
+                if is_answer(line.recv(2048), wanted.packed):
+                    return True
+    return False
+
+
+def is_answer(frame: bytes, address: bytes) -> bool:
+    """Whether a frame is an ARP reply of who has the address."""
+    return frame[12:14] == b"\x08\x06" and frame[20:22] == b"\x00\x02" and frame[28:32] == address
+
+
 def _enter(descriptor: int) -> None:
     if _LIBC.setns(descriptor, CLONE_NEWNET):  # os.setns needs Python 3.12
         number = ctypes.get_errno()
@@ -54,12 +78,14 @@ def _enter(descriptor: int) -> None:
 def frame_for(mac: str, address: IPv4Address | IPv6Address) -> bytes:
     """Make the frame that says "this address is at this MAC address"."""
     own = bytes.fromhex(mac.replace(":", ""))
-    return _gratuitous_arp(own, address) if address.version == 4 else _advertisement(own, address)
+    if address.version == 4:
+        return _arp(own, address.packed, address.packed)  # a request for itself, as most stacks expect it
+    return _advertisement(own, address)
 
 
-def _gratuitous_arp(own: bytes, address: IPv4Address | IPv6Address) -> bytes:
-    head = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)  # a request for itself, as most stacks expect it
-    arp = head + own + address.packed + bytes(6) + address.packed
+def _arp(own: bytes, sender: bytes, target: bytes) -> bytes:
+    """Make an ARP request."""
+    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + own + sender + bytes(6) + target
     return BROADCAST + own + struct.pack("!H", ETHER_ARP) + arp
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -51,6 +52,8 @@ class Cni:
         if missing:
             remedy = "install containernetworking-plugins there"
             yield _failure("network_missing", f"lacks the CNI plug-ins {', '.join(missing)}", remedy)
+        if shutil.which("nft") is None:
+            yield _failure("network_missing", "lacks the program nft", "install nftables there")
         yield from _examine_addresses(wanted)
         yield from _examine_ports(wanted)
 

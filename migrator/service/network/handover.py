@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from migrator.errors import PreconditionFailed
-from migrator.service.network.announcement import announce
+from migrator.service.network.announcement import announce, is_answered
 from migrator.service.network.attachment import Attachment, pack_attachment, read_attachment
-from migrator.service.network.links import drop_namespace, make_namespace, read_links, run, set_link
+from migrator.service.network.links import bridge_of, drop_namespace, make_namespace, read_links, run, set_link
 from migrator.service.network.plugins import plugin_for
 
 NO_SILENCE = """
@@ -104,6 +104,22 @@ def prepare(room: Room, wanted: Attachment) -> Attachment:
     made = plugin_for(wanted).prepare(wanted, room.namespace)
     cut_off(made)
     return replace(made, namespace_path=wanted.namespace_path)
+
+
+def check_unanswered(made: Attachment) -> None:
+    """Make sure that nobody on the segment has the address of a container that a checkpoint brings back.
+
+    Raises:
+        PreconditionFailed: `address_in_use`.
+    """
+    bridge = bridge_of(made.host_link)
+    answered = [a for a in made.plain_addresses if bridge and is_answered(bridge["ifname"], bridge["address"], a)]
+    if answered:
+        raise PreconditionFailed(
+            f"somebody answers for {answered[0]} in network '{made.network}'",
+            code="address_in_use",
+            remedy="stop the container that has it, or restore under another name, which gets another address",
+        )
 
 
 def furnish(room: Room, attachment: Attachment) -> None:

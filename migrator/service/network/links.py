@@ -49,6 +49,12 @@ def host_end(link: Link) -> str | None:
     return next((str(end["ifname"]) for end in read_links() if (end["ifindex"], end.get("link_index")) == ends), None)
 
 
+def bridge_of(name: str) -> Link | None:
+    """Find the bridge of this host that an interface belongs to; None if it belongs to none."""
+    found = {link["ifname"]: link for link in read_links()}
+    return found.get(found.get(name, {}).get("master", ""))
+
+
 def set_link(name: str, state: str) -> None:
     """Set an interface of this host `up` or `down`; one that is gone is fine.
 

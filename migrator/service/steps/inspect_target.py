@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from migrator.containerd import ContainerdClient
 from migrator.criu.program import find_criu
 from migrator.errors import AlreadyExists, NotFound
-from migrator.models.preflight import Finding
-from migrator.models.values import Facts
+from migrator.models.preflight import Finding, Grade
+from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.links import own_addresses
 from migrator.service.network.plugins import plugin_for
@@ -16,6 +16,7 @@ from migrator.service.network.sockets import Endpoint
 from migrator.service.preflight.checks import refuse_failures
 from migrator.service.preflight.connections import check_endpoints
 from migrator.service.preflight.criu_configuration import contradictions
+from migrator.service.steps.criu_options import TCP_ESTABLISHED
 from migrator.service.steps.interface import restored_name, wanted_attachment
 from migrator.service.steps.room import check_content_room
 from migrator.service.steps.work import check_room
@@ -47,6 +48,10 @@ class InspectTarget(HostStep):
 def _examine(act: Act) -> Iterator[Finding]:
     """What preflight looks at here."""
     yield from contradictions(act.request.tcp)
+    if act.request.tcp is TcpPolicy.REFUSE and TCP_ESTABLISHED in act.facts.get("criu_options", []):
+        remedy = "restore it with --tcp close, or keep"
+        message = "the checkpoint holds open TCP connections, which the job refuses"
+        yield Finding("connections", Grade.FAIL, message, "open_connections", remedy)
     attachment = wanted_attachment(act)
     if attachment is not None:
         yield from plugin_for(attachment).examine(attachment)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from migrator.errors import InternalError
+from migrator.models.phase import JobKind
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host
 from migrator.service.network import handover
@@ -44,11 +45,18 @@ def wanted_attachment(act: Act) -> Attachment | None:
 
 
 def prepare_interface(host: Host, act: Act) -> Facts:
-    """Make the interface in the job's waiting room."""
+    """Make the interface in the job's waiting room.
+
+    Raises:
+        PreconditionFailed: The network cannot have it; of a restore also `address_in_use`.
+    """
     wanted = wanted_attachment(act)
     if wanted is None:
         return {}
-    return {TARGET_NETWORK: pack_attachment(handover.prepare(_room(host, act, wanted), wanted))}
+    made = handover.prepare(_room(host, act, wanted), wanted)
+    if act.request.kind is JobKind.RESTORE:  # in a migration it is the source that answers
+        handover.check_unanswered(made)
+    return {TARGET_NETWORK: pack_attachment(made)}
 
 
 def drop_interface(host: Host, act: Act) -> None:

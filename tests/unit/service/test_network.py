@@ -13,7 +13,7 @@ import pytest
 
 from migrator.errors import IntegrityError, PreconditionFailed
 from migrator.service.network import cni_files, handover
-from migrator.service.network.announcement import checksum, frame_for
+from migrator.service.network.announcement import checksum, frame_for, is_answer
 from migrator.service.network.attachment import Attachment, Route, pack_attachment, read_attachment
 from migrator.service.network.cni import Cni, plugin_input, with_addresses
 from migrator.service.network.cni_files import Record, find_program, parse_record, read_networks, write_record
@@ -152,3 +152,11 @@ def test_a_namespace_that_is_there_already_is_not_taken(tmp_path: Path) -> None:
     with pytest.raises(PreconditionFailed, match="already"):
         handover.prepare(room, FOUND)
     assert not room.marker.exists()
+
+
+def test_an_arp_reply_is_told_from_a_request() -> None:
+    request = frame_for(MAC, ip_address("10.78.1.10"))
+    reply = request[:21] + b"\x02" + request[22:]
+    assert is_answer(reply, bytes([10, 78, 1, 10]))
+    assert not is_answer(request, bytes([10, 78, 1, 10]))
+    assert not is_answer(reply, bytes([10, 78, 1, 11]))
