@@ -13,7 +13,7 @@ import pytest
 
 from migrator.containerd import ContainerdClient
 from migrator.lab import container_network
-from tests.acceptance.cluster import Cluster
+from tests.acceptance.cluster import Cluster, Machine
 from tests.workloads import WORKLOADS, Running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
@@ -24,18 +24,26 @@ file = pathlib.Path("/etc/cni/net.d/10-lab.conflist").read_bytes()
 network, result = json.loads(file), None
 words = {"CNI_COMMAND": "ADD", "CNI_CONTAINERID": sys.argv[1], "CNI_IFNAME": "eth0", "CNI_NETNS": sys.argv[2],
          "CNI_PATH": "/opt/cni/bin"}
+ports = {"portMappings": [{"hostPort": 8080, "containerPort": 7000, "protocol": "tcp"}]}
 for part in network["plugins"]:
+    part |= {"runtimeConfig": ports} if "portMappings" in part["capabilities"] else {}
     part |= {"cniVersion": network["cniVersion"], "name": "lab"} | ({"prevResult": result} if result else {})
     done = subprocess.run(["/opt/cni/bin/" + part["type"]], input=json.dumps(part), text=True, check=True,
                           capture_output=True, env={**os.environ, **words})
     result = json.loads(done.stdout)
 note = {"kind": "cniCacheV1", "containerId": sys.argv[1], "ifName": "eth0", "networkName": "lab", "result": result,
-        "config": base64.b64encode(file).decode()}
+        "config": base64.b64encode(file).decode(), "capabilityArgs": ports}
 notes = pathlib.Path("/var/lib/cni/results")
 notes.mkdir(parents=True, exist_ok=True)
 (notes / f"lab-{sys.argv[1]}-eth0").write_text(json.dumps(note))
 """
-"""What `cnitool add` and other callers of libcni do."""
+"""What `cnitool add` and other callers of libcni do, with a published port."""
+ASK_PORT = """
+import socket, sys
+line = socket.create_connection((sys.argv[1], 8080), 5)
+line.sendall(b"hello")
+print(line.recv(100).decode())
+"""
 CLIENT = """
 import json, socket, sys, time
 line = socket.create_connection((sys.argv[1], 7000))
@@ -124,6 +132,8 @@ def joined(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
     cluster.remove("joined")
     for machine in cluster.machines.values():
         machine.run("sh", "-c", f"umount {place} 2> /dev/null; rm -f {place}", check=False)
+        for family in ("ip", "ip6"):  # the plug-in portmap leaves the chains that all ports share
+            machine.run("nft", "delete", "table", family, "nat", check=False)
 
 
 def address_of(container: Running) -> str:
@@ -145,6 +155,12 @@ def outside(cluster: Cluster, script: str, address: str) -> str:
     done = cluster.lab.control.exec(["python3", "-c", script, address], timeout_s=30)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def published_on(machine: Machine) -> str:
+    """What answers at the published port of a host, asked from there."""
+    address = container_network.address_of(machine.name)
+    return machine.run("python3", "-c", ASK_PORT, address, check=False).strip()
 
 
 def test_a_client_goes_on_with_its_connection(cluster: Cluster, served: Running) -> None:
@@ -192,9 +208,12 @@ def test_a_container_in_a_namespace_made_by_others_moves_with_it(cluster: Cluste
     workload = WORKLOADS["server"]
     before, address, mac = workload.look(joined), address_of(joined), mac_of(joined)
     client = Client(cluster, CLIENT, address)
+    assert before["nonce"] in published_on(cluster["alpha"])
     there = cluster.migrate(joined, "beta")
     middle = workload.check(before, there)
     assert (address_of(there), mac_of(there)) == (address, mac)
+    assert before["nonce"] in published_on(cluster["beta"])
+    assert published_on(cluster["alpha"]) == ""
     workload.check(middle, cluster.migrate(there, "alpha"))
     assert json.loads(client.finish())["nonces"] == [before["nonce"]]
 

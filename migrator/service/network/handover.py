@@ -19,7 +19,16 @@ from typing import Any
 from migrator.errors import PreconditionFailed
 from migrator.service.network.announcement import announce, is_answered
 from migrator.service.network.attachment import Attachment, pack_attachment, read_attachment
-from migrator.service.network.links import bridge_of, drop_namespace, make_namespace, read_links, run, set_link
+from migrator.service.network.links import (
+    bridge_of,
+    drop_namespace,
+    has_link,
+    host_end,
+    make_namespace,
+    read_links,
+    run,
+    set_link,
+)
 from migrator.service.network.plugins import plugin_for
 
 NO_SILENCE = """
@@ -62,9 +71,17 @@ def join(attachment: Attachment, pid: int) -> None:
     Raises:
         InternalError: `network_failed`.
     """
-    set_link(attachment.host_link, "up")
     namespace = namespace_of(pid)
+    set_link(_other_end(attachment, namespace), "up")
     announce(namespace, attachment.interface, attachment.mac, attachment.plain_addresses)
+
+
+def _other_end(attachment: Attachment, namespace: Path) -> str:
+    """The interface on this host: as it was noted, or as it is called since a former attempt used up that one."""
+    if has_link(attachment.host_link) or not namespace.exists():
+        return attachment.host_link
+    inside = [link for link in read_links(namespace) if link["ifname"] == attachment.interface]
+    return next((end for link in inside if (end := host_end(link))), attachment.host_link)
 
 
 def namespace_of(pid: int) -> Path:

@@ -61,8 +61,13 @@ def set_link(name: str, state: str) -> None:
     Raises:
         InternalError: `network_failed`.
     """
-    if Path("/sys/class/net", name).exists():
+    if has_link(name):
         run(["ip", "link", "set", "dev", name, state])
+
+
+def has_link(name: str) -> bool:
+    """Whether this host has an interface of that name."""
+    return bool(name) and Path("/sys/class/net", name).exists()
 
 
 def make_namespace(file: Path) -> None:

@@ -109,7 +109,7 @@ def leave_room(host: Host, act: Act) -> None:
 
 
 def detach_source(act: Act, pid: int | None) -> None:
-    """Give back what the source had of its network, while its task is frozen."""
+    """Give back what the source had of its network; plug-ins know more of it while its task is there."""
     attachment = read_attachment(act.facts.get("network"))
     if attachment is not None:
         plugin_for(attachment).detach(attachment, handover.namespace_of(pid) if pid else None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from migrator.containerd import ContainerdClient
-from migrator.errors import NotFound
+from migrator.errors import InternalError, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.image import JOB_LABEL, drop_lease
@@ -24,9 +25,11 @@ class Remove(HostStep):
         runtime = host.runtime(act.request.namespace)
         name = str(act.request.container)
         if _is_still_there(runtime, name, act):
-            detach_source(act, _task_pid(runtime, name))
+            with suppress(InternalError):  # it is tried again below; the task must not wait for it
+                detach_source(act, _task_pid(runtime, name))
             end_task(runtime, name)
             delete_container(runtime, name)
+        detach_source(act, None)
         host.guards.release(act.command.job_id)
         _let_go(host, act)
         return {}
