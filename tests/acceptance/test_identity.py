@@ -185,6 +185,7 @@ def test_the_clocks_of_a_program_never_jump_back(cluster: Cluster, person: Runni
     after = moved.wait_until(lambda state: state["counter"] > before["counter"] + 50, lambda: look(moved))
     assert after["back"] == 0.0
     assert after["nonce"] == before["nonce"]
+    assert Path(f"/proc/{moved.pid}/ns/time").readlink() != Path("/proc/self/ns/time").readlink(), "clocks of its own"
     for clock in ("monotonic", "boot"):
         assert 0 < after[clock] - before[clock] < 60
 
