@@ -24,12 +24,14 @@ from migrator.models.values import (
     Measures,
     Resolution,
     Step,
+    TcpPolicy,
 )
 from migrator.models.volumes import VolumePolicy
 from migrator.service.preflight.report import preflight_of
 
 KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
 KEEPS = {keep: pb.Keep.Value(f"KEEP_{keep.name}") for keep in Keep}
+TCP_POLICIES = {policy: pb.TcpPolicy.Value(f"TCP_POLICY_{policy.name}") for policy in TcpPolicy}
 STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
 
 
@@ -53,7 +55,24 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         keep_checkpoint=message.keep_checkpoint,
         volumes={name: _policy_from(name, word) for name, word in message.volumes.items()},
         external_unix_sockets=message.external_unix_sockets,
+        tcp=tcp_from(message.tcp),
     )
+
+
+def tcp_from(number: int) -> TcpPolicy:
+    """Read what becomes of open connections; keep when nothing is said.
+
+    Raises:
+        InvalidRequest: `bad_tcp_policy`.
+    """
+    if number == pb.TCP_POLICY_UNSPECIFIED:
+        return TcpPolicy.KEEP
+    policy = next((policy for policy, known in TCP_POLICIES.items() if known == number), None)
+    if policy is None:
+        raise InvalidRequest(
+            f"{number} is no policy for TCP connections", code="bad_tcp_policy", remedy="one of keep, close, refuse"
+        )
+    return policy
 
 
 def states_from(numbers: Iterable[int]) -> frozenset[JobState]:

@@ -13,6 +13,7 @@ ApiAddress = Annotated[str | None, typer.Option("--api", help="unix:///path or h
 Wait = Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Show the progress until the job has ended.")]
 Key = Annotated[str | None, typer.Option("--idempotency-key", help="Asking again with it gives the same job.")]
+Tcp = Annotated[str, typer.Option("--tcp", help="Open TCP connections: keep, close or refuse.")]
 Reference = Annotated[str, typer.Argument(metavar="HOST/CONTAINER", help="What to take, and where it runs.")]
 
 Volumes = Annotated[
@@ -23,6 +24,8 @@ ExternalUnix = Annotated[
     bool,
     typer.Option("--external-unix-sockets", help="Let unix sockets through that lead out of the container."),
 ]
+
+TCP_WORDS = ("keep", "close", "refuse")
 
 
 def split_volumes(words: list[str] | None) -> dict[str, str]:
@@ -69,6 +72,21 @@ def check_namespace(name: str) -> str:
     if not name:
         raise InvalidRequest("the namespace is empty", code="bad_name", remedy="name one, or leave --namespace out")
     return name
+
+
+def tcp_word(word: str) -> str:
+    """Read what becomes of open TCP connections, as the API's word.
+
+    Raises:
+        InvalidRequest: `bad_tcp_policy`.
+    """
+    if word not in TCP_WORDS:
+        raise InvalidRequest(
+            f"'{word}' is no policy for TCP connections",
+            code="bad_tcp_policy",
+            remedy=f"one of {', '.join(TCP_WORDS)}",
+        )
+    return f"TCP_POLICY_{word.upper()}"
 
 
 def state_number(messages: Any, word: str) -> int:

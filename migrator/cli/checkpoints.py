@@ -13,12 +13,14 @@ from migrator.cli.arguments import (
     ExternalUnix,
     Key,
     Reference,
+    Tcp,
     Volumes,
     Wait,
     Watch,
     check_namespace,
     split_reference,
     split_volumes,
+    tcp_word,
 )
 from migrator.cli.asking import asking, limit, show
 from migrator.cli.following import run_job
@@ -31,6 +33,7 @@ checkpoints_app = typer.Typer(help="Frozen containers in the object store.", no_
 def create_checkpoint(
     container: Reference,
     namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    tcp: Tcp = "keep",
     volume: Volumes = None,
     external_unix_sockets: ExternalUnix = False,
     idempotency_key: Key = None,
@@ -46,6 +49,7 @@ def create_checkpoint(
         "source": host,
         "container": name,
         "namespace": check_namespace(namespace),
+        "tcp": tcp_word(tcp),
         "volumes": split_volumes(volume),
         "external_unix_sockets": external_unix_sockets,
         "idempotency_key": idempotency_key or "",

@@ -12,12 +12,14 @@ from migrator.cli.arguments import (
     ExternalUnix,
     Key,
     Reference,
+    Tcp,
     Volumes,
     Wait,
     Watch,
     check_namespace,
     split_reference,
     split_volumes,
+    tcp_word,
 )
 from migrator.cli.following import ask_preflight, run_job
 
@@ -26,6 +28,7 @@ def migrate(
     container: Reference,
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The host it moves to.")],
     namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    tcp: Tcp = "keep",
     keep_checkpoint: Annotated[bool, typer.Option("--keep-checkpoint", help="Keep the checkpoint afterwards.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen; touch nothing.")] = False,
     volume: Volumes = None,
@@ -47,6 +50,7 @@ def migrate(
         "volumes": split_volumes(volume),
         "external_unix_sockets": external_unix_sockets,
         "keep_checkpoint": keep_checkpoint,
+        "tcp": tcp_word(tcp),
         "idempotency_key": idempotency_key or "",
     }
     if dry_run:
@@ -59,6 +63,7 @@ def preflight(
     container: Reference,
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The host it would move to.")],
     namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    tcp: Tcp = "keep",
     volume: Volumes = None,
     external_unix_sockets: ExternalUnix = False,
     as_json: AsJson = False,
@@ -71,6 +76,7 @@ def preflight(
         "container": name,
         "target": target,
         "namespace": check_namespace(namespace),
+        "tcp": tcp_word(tcp),
         "volumes": split_volumes(volume),
         "external_unix_sockets": external_unix_sockets,
     }
@@ -81,6 +87,7 @@ def restore(
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
     host: Annotated[str, typer.Argument(metavar="HOST", help="Where to.")],
     name: Annotated[str | None, typer.Option("--name", help="Under another name.")] = None,
+    tcp: Tcp = "keep",
     volume: Volumes = None,
     idempotency_key: Key = None,
     wait: Wait = False,
@@ -94,6 +101,7 @@ def restore(
         "checkpoint_id": checkpoint,
         "target": host,
         "new_name": name or "",
+        "tcp": tcp_word(tcp),
         "volumes": split_volumes(volume),
         "idempotency_key": idempotency_key or "",
     }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-FILES = ("/etc/criu/default.conf", "/etc/criu/runc.conf")
+RUNC_FILE = Path("/etc/criu/runc.conf")
+FILES = ("/etc/criu/default.conf", str(RUNC_FILE))
 """The first is CRIU's own (criu(8), CONFIGURATION FILES), the second runc hands to it."""
 GHOST_LIMIT_BYTES = 1 << 20
 """criu(8), --ghost-limit."""
@@ -34,6 +35,14 @@ def ghost_limit_bytes(files: Sequence[str] = FILES) -> int:
     """Return how much of a deleted file CRIU puts into its images here."""
     found = re.fullmatch(r"(\d+)([KMG]?)", read_options(files).get("ghost-limit", ""), re.IGNORECASE)
     return int(found[1]) * SCALE[found[2].upper()] if found else GHOST_LIMIT_BYTES
+
+
+def write_options(file: Path, options: Iterable[str], below: Path = RUNC_FILE) -> None:
+    """Write a configuration file for one run of CRIU: what another file says, then these options.
+
+    A file that runc is told of by the annotation `org.criu.config` takes the place of its usual one.
+    """
+    file.write_text("".join(f"{line}\n" for line in (*_lines(below), *options)))
 
 
 def _places(files: Sequence[str]) -> list[str]:

@@ -168,7 +168,7 @@ class Lab:
         return [(str(self.layout.api_dir), control.API_DIR, False)] if host.name == CONTROL else []
 
     def _container_host(self, name: str, shape: Shape) -> Host:
-        specs: tuple[ServiceSpec, ...] = (containerd(),)
+        specs: tuple[ServiceSpec, ...] = (containerd(name),)
         if shape.control:
             specs += (control.host_worker(ensure_secrets(self.layout.secrets_file), name),)
         return Host(self.layout, name, specs)

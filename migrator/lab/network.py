@@ -1,4 +1,4 @@
-"""The lab's network: a bridge in a namespace of its own and one cable to each host.
+"""The lab's network: a bridge in a namespace of its own and two cables to each host, one of them for its containers.
 
 The machine's own network is untouched: nothing of the lab ever appears in it.
 """
@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from migrator.errors import InternalError, PreconditionFailed
+from migrator.lab.container_network import CABLE, join_commands
 from migrator.lab.layout import PREFIX_BITS, SWITCH_ADDRESS, Layout, address_of, mac_of
 
 BRIDGE = "lab0"
@@ -35,26 +36,29 @@ def plug_in(layout: Layout, host: str) -> None:
     unplug(layout, host)
     network = layout.network_of(host)
     _make_namespace(network)
-    cable = f"c-{host}"
     _ip(
         layout.switch,
-        f"link add {cable} type veth peer name eth0 address {mac_of(host)} netns {network}",
-        f"link set {cable} master {BRIDGE} up",
+        f"link add c-{host} type veth peer name eth0 address {mac_of(host)} netns {network}",
+        f"link set c-{host} master {BRIDGE} up",
+        f"link add n-{host} type veth peer name {CABLE} netns {network}",
+        f"link set n-{host} master {BRIDGE} up",
     )
     _ip(
         network,
         "link set lo up",
         f"address add {address_of(host)}/{PREFIX_BITS} dev eth0",
         "link set eth0 up",
+        *join_commands(host),
     )
 
 
 def unplug(layout: Layout, host: str) -> None:
     """Remove a host's network namespace, and with it the cable. Harmless when there is none."""
     _drop_namespace(layout.network_of(host))
-    if _is_namespace(layout.switch) and f"c-{host}" in _cables(layout):
-        # The kernel takes the cable away a moment after the namespace: do not wait for it.
-        _ip(layout.switch, f"link delete c-{host}", may_fail=True)
+    for cable in (f"c-{host}", f"n-{host}"):
+        if _is_namespace(layout.switch) and f" {cable}@" in _cables(layout):
+            # The kernel takes the cable away a moment after the namespace: do not wait for it.
+            _ip(layout.switch, f"link delete {cable}", may_fail=True)
 
 
 def remove_all(layout: Layout) -> None:

@@ -28,6 +28,7 @@ PACKAGES = (
     "busybox",
     "ca-certificates",
     "containerd",
+    "containernetworking-plugins",
     "criu",
     "iproute2",
     "iptables",
@@ -39,7 +40,7 @@ PACKAGES = (
     "redis-server",
     "runc",
 )
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Raise it when the way of building changes, so that old roots are not taken for new ones."""
 BUILD_DEADLINE_S = 1200
 TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -165,6 +166,8 @@ def _prepare_mount_points(root: Path) -> None:
         (root / path).mkdir(parents=True, exist_ok=True)
     for taken_from_this_machine in ("etc/resolv.conf", "etc/hostname"):
         (root / taken_from_this_machine).unlink(missing_ok=True)
+    (root / "opt/cni").mkdir(parents=True)  # where everybody but Debian looks for plug-ins
+    (root / "opt/cni/bin").symlink_to("/usr/lib/cni")
     command = root / "usr/local/bin/migrator"
     command.write_text('#!/bin/sh\nexec /usr/bin/python3 -m migrator "$@"\n')
     command.chmod(0o755)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from migrator.lab.container_network import CONFIG_FILE, cni_config
+
 INSIDE_LIB = "/opt/migrator/lib"
 INSIDE_DEPS = "/opt/migrator/deps"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -63,11 +65,11 @@ class ServiceSpec:
     """True for the project's own processes, which start when everything they need is ready."""
 
 
-def containerd() -> ServiceSpec:
-    """Describe containerd, with its socket at the usual place."""
+def containerd(host: str) -> ServiceSpec:
+    """Describe containerd, with its socket at the usual place, and the network that its containers may join."""
     return ServiceSpec(
         name="containerd",
         argv=("containerd", "--config", "/run/lab/containerd.toml", "--log-level", "info"),
         probes=(Probe(path="/run/containerd/containerd.sock"),),
-        files={"/run/lab/containerd.toml": CONTAINERD_CONFIG},
+        files={"/run/lab/containerd.toml": CONTAINERD_CONFIG, CONFIG_FILE: cni_config(host)},
     )

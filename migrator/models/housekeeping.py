@@ -23,6 +23,7 @@ class FindingKind(StrEnum):
     FROZEN = "frozen"
     EPOCH = "epoch"
     FIREWALL = "firewall"
+    NETWORK = "network"
 
 
 class Fate(StrEnum):

@@ -9,7 +9,7 @@ from typing import Any
 from migrator.errors import InternalError
 from migrator.models.phase import JobKind, Phase
 from migrator.models.tables import JobRow, StepRow
-from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus
+from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus, TcpPolicy
 from migrator.models.volumes import VolumePolicy
 
 _REQUEST_FIELDS = frozenset(field.name for field in fields(JobRequest))
@@ -87,8 +87,13 @@ def _request(row: JobRow) -> JobRequest:
             code="request_newer",
             remedy="run the version of migrator that accepted the job, or a later one",
         )
-    volumes = {name: VolumePolicy(word) for name, word in row.request.get("volumes", {}).items()}
-    return JobRequest(**(row.request | {"kind": JobKind(row.request["kind"]), "volumes": volumes}))
+    told = row.request
+    words = {
+        "kind": JobKind(told["kind"]),
+        "volumes": {name: VolumePolicy(word) for name, word in told.get("volumes", {}).items()},
+        "tcp": TcpPolicy(told.get("tcp", TcpPolicy.KEEP)),
+    }
+    return JobRequest(**(told | words))
 
 
 def _resolution(told: dict[str, Any]) -> Resolution:

@@ -33,6 +33,17 @@ class StepAction(StrEnum):
     OBSERVE = "observe"
 
 
+class TcpPolicy(StrEnum):
+    """What becomes of the container's open TCP connections."""
+
+    KEEP = "keep"
+    """They go on where the container goes on; refused before the freeze where they cannot."""
+    CLOSE = "close"
+    """The restored program finds them closed."""
+    REFUSE = "refuse"
+    """A container that has any is not touched."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobRequest:
     """What somebody asked for.
@@ -55,6 +66,7 @@ class JobRequest:
     """What becomes of bind mounts, by their destination in the container."""
     external_unix_sockets: bool = False
     """Let unix sockets through whose other end is outside of the container; the target must have that end, too."""
+    tcp: TcpPolicy = TcpPolicy.KEEP
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from migrator.models.streams import OUTPUTS
 from migrator.models.values import Facts, Job
 from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.service.catalogue import enter_checkpoint
+from migrator.service.network.attachment import pack_attachment, read_attachment
 from migrator.service.preflight.forecast import RECENT_JOBS, predict
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
@@ -56,6 +57,8 @@ class ReadCheckpoint(ControlStep):
         return {
             "image": {"name": known.image, "manifest": index.part(Role.IMAGE).to_oci()},
             "snapshot": index.snapshot(),
+            "network": pack_attachment(read_attachment(index.told(FactAnnotation.NETWORK))),
+            "criu_options": index.told(FactAnnotation.CRIU_OPTIONS) or {},
             "source_name": known.container,
             "source_criu": index.fact(FactAnnotation.CRIU),
             "checkpoint_workload": known.workload_id,

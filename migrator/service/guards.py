@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from migrator.errors import InternalError, PreconditionFailed
 
@@ -55,6 +55,8 @@ class GuardRecord:
     patience_s: float
     state: GuardState = GuardState.ARMED
     guard_pid: int = 0
+    network: dict[str, Any] | None = None
+    """How the container is connected, if the freeze cuts it off: the guard joins it again."""
     reason: str = ""
 
 
@@ -118,7 +120,7 @@ class Guards:
         self._budget_s = budget_s
         self._patience_s = patience_s
 
-    def arm(self, job_id: str, namespace: str, container: str) -> None:
+    def arm(self, job_id: str, namespace: str, container: str, network: dict[str, Any] | None = None) -> None:
         """Start a guard and return when it watches; a guard that still watches this job is kept.
 
         Raises:
@@ -142,6 +144,7 @@ class Guards:
                     worker_started=worker_started,
                     budget_s=self._budget_s,
                     patience_s=self._patience_s,
+                    network=network,
                 )
             )
         self._spawn(file)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from migrator.containerd import ContainerdClient, try_to_thaw
 from migrator.errors import MigratorError, NotFound
@@ -65,7 +66,7 @@ class PauseGuard:
             reason = self._reason_to_resume(record) if record.state is GuardState.ARMED else verdict
             if reason is None:
                 return True
-            if not self._resume(record.container):
+            if not self._resume(record):
                 return True
             self._file.write(replace(record, state=GuardState.RESUMED, reason=reason))
             return False
@@ -100,10 +101,13 @@ class PauseGuard:
     def _started(self, pid: int) -> int | None:
         return started_ticks(pid)
 
-    def _resume(self, container: str) -> bool:
+    def _resume(self, record: GuardRecord) -> bool:
         """Let the task run; True when it was seen running or is gone. While a dump holds it, nobody can tell."""
         try:
-            failure = try_to_thaw(self._client.task(container))
+            task = self._client.task(record.container)
+            failure = try_to_thaw(task)
+            if failure is None and record.network is not None:
+                join_again(record.network, task.pid)
         except NotFound:
             return True
         except MigratorError as error:
@@ -124,6 +128,11 @@ def main(path: Path) -> None:
     print("watching", flush=True)
     sys.stdout.close()
     PauseGuard(file, client, ask_store).watch()
+
+
+def join_again(network: dict[str, Any], pid: int) -> None:
+    """Connect a task that its freeze cut off. Most are not, and this program must start fast: loaded when needed."""
+    importlib.import_module("migrator.service.network.rejoining").rejoin(network, pid)
 
 
 def ask_store(job_id: str) -> bool:

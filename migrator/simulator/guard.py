@@ -113,5 +113,5 @@ class SimulatedGuard(PauseGuard, Actor):
         worker = self._machine.worker
         return pid if worker is not None and worker.pid == pid else None
 
-    def _resume(self, container: str) -> bool:
-        return self._machine.try_to_thaw(container) is None
+    def _resume(self, record: GuardRecord) -> bool:
+        return self._machine.try_to_thaw(record.container) is None

@@ -43,6 +43,8 @@ class FactAnnotation(StrEnum):
     CREATED = "io.migrator.created"
     STDIO = "io.migrator.stdio"
     """JSON: `stdout`, `stderr`: where the task wrote to."""
+    NETWORK = "io.migrator.network"
+    """JSON: how the container is connected; null if it is not."""
     SNAPSHOT = "io.migrator.snapshot"
     """JSON: `snapshotter`, `key`, `parent`."""
     CRIU_OPTIONS = "io.migrator.criu-options"

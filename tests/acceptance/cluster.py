@@ -24,6 +24,20 @@ from tests.acceptance.inventory import is_frozen
 from tests.workloads import Running, Workload
 
 JOB_S = 60.0
+DETACH = """
+import base64, json, os, pathlib, subprocess, sys
+for note in pathlib.Path("/var/lib/cni/results").glob(f"*-{sys.argv[1]}-*"):
+    told = json.loads(note.read_text())
+    network = json.loads(base64.b64decode(told["config"]))
+    words = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": told["containerId"], "CNI_IFNAME": told["ifName"],
+             "CNI_PATH": "/opt/cni/bin", "CNI_NETNS": ""}
+    for part in reversed(network["plugins"]):
+        part |= {"cniVersion": network["cniVersion"], "name": network["name"], "prevResult": told["result"]}
+        command = ["/opt/cni/bin/" + part["type"]]
+        subprocess.run(command, input=json.dumps(part), text=True, check=True, env={**os.environ, **words})
+    note.unlink()
+"""
+"""What a user does with a CNI container that is gone: DEL, by the runtime's note. `ctr` itself never does it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,10 +189,14 @@ class Cluster:
             list(pool.map(lambda host: self[host].host.import_image(archive, namespace), hosts))
         return f"migrator.local/{workload.name}:1"
 
-    def start(self, workload: Workload, host: str, name: str, namespace: str = "default") -> Running:
+    def start(
+        self, workload: Workload, host: str, name: str, namespace: str = "default", options: tuple[str, ...] = ()
+    ) -> Running:
         """Start a container by containerd's own tool and bring it to the point where a move is worth something."""
         image = self.import_image(workload, host, namespace=namespace)
-        self[host].ctr("run", "--detach", "--null-io", *workload.run_options, image, name, namespace=namespace)
+        self[host].ctr(
+            "run", "--detach", "--null-io", *workload.run_options, *options, image, name, namespace=namespace
+        )
         container = Running(self[host], name, namespace)
         workload.started(container)
         return container
@@ -191,6 +209,7 @@ class Cluster:
                 machine.ctr("tasks", "delete", "--force", name, namespace=namespace, check=False)
             if name in machine.containers(namespace):
                 machine.ctr("containers", "delete", name, namespace=namespace)
+            machine.run("python3", "-c", DETACH, f"{namespace}-{name}")
 
     # ---- faults
 

@@ -28,6 +28,8 @@ done
 find /run/migrator /var/lib/migrator/criu /tmp /var/tmp -mindepth 1 ! -type s ! -type d 2>/dev/null | sed "s|^|file - |" || true
 find /run/migrator /var/lib/migrator/criu -mindepth 2 -type d 2>/dev/null | sed "s|^|directory - |" || true
 find /run/containerd/io.containerd.runtime.v2.task -mindepth 2 -maxdepth 2 2>/dev/null | sed "s|^|bundle - |" || true
+find /var/lib/cni/results /var/lib/cni/networks -type f ! -name 'last_*' ! -name lock 2>/dev/null | sed "s|^|cni - |" || true
+ls /sys/class/net | sed "s|^|link - |"
 iptables-save 2>/dev/null | grep '^-A' | sed "s|^|iptables - |" || true
 nft list tables 2>/dev/null | sed "s|^|nft - |" || true
 for ns in $(ctr namespaces ls -q); do

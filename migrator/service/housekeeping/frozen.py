@@ -17,6 +17,7 @@ from migrator.service.guards import GuardFile, GuardRecord, GuardState
 from migrator.service.host import Host
 from migrator.service.housekeeping.leftovers import Leftover, Need, changed_at
 from migrator.service.identifiers import find_job
+from migrator.service.network.rejoining import rejoin
 
 FREEZING = (GuardState.ARMED, GuardState.PROMISED)
 """In these states the guard has not let the task run again."""
@@ -81,7 +82,7 @@ def _guard_left(host: Host, file: GuardFile, record: GuardRecord | None) -> Left
         f"frozen by a job whose guard is dead ({record.state.value})"
         if record and frozen
         else "the record of a guard that is dead",
-        partial(_resume, host, record) if record and frozen else partial(host.guards.forget, job_id),
+        partial(_resume, host, record) if record and frozen else partial(_forget, host, job_id, record),
         namespace=record.namespace if record else "",
         since=changed_at(file.path) or changed_at(file.path.with_suffix(".lock")),
         job_id=job_id if find_job(job_id) else "",
@@ -111,7 +112,17 @@ def _resume(host: Host, record: GuardRecord) -> None:
     failure = _thaw(host.runtime(record.namespace), record.container)
     if failure is not None:
         raise failure
-    host.guards.forget(record.job_id)
+    _forget(host, record.job_id, record)
+
+
+def _forget(host: Host, job_id: str, record: GuardRecord | None) -> None:
+    """Drop a dead guard's record; what it says was cut off is joined again if it runs."""
+    if record is not None and record.network is not None:
+        with suppress(NotFound):
+            task = host.runtime(record.namespace).task(record.container)
+            if task.status().state is ProcessState.RUNNING:
+                rejoin(record.network, task.pid)
+    host.guards.forget(job_id)
 
 
 def _same_container(first: GuardRecord, second: GuardRecord) -> bool:

@@ -18,7 +18,9 @@ from migrator.errors import NotFound
 from migrator.models.housekeeping import FindingKind
 from migrator.service.host import Host
 from migrator.service.identifiers import find_job
+from migrator.service.network.handover import abandon
 from migrator.service.steps.image import JOB_LABEL, drop_lease
+from migrator.service.steps.interface import ROOMS
 from migrator.service.steps.restore import delete_container, end_task
 from migrator.service.volumes.places import Places, kept_records
 
@@ -72,6 +74,7 @@ class Leftover:
 def find_leftovers(host: Host) -> Iterator[Leftover]:
     """Look for everything that steps make on a host."""
     yield from find_directories(host)
+    yield from find_rooms(host)
     yield from find_epochs(host)
     yield from find_volumes(host)
     for namespace in host.containerd.namespaces.list():
@@ -200,6 +203,21 @@ def find_volumes(host: Host) -> Iterator[Leftover]:
             job_id=job_id,
             container=record.container,
         )
+
+
+def find_rooms(host: Host) -> Iterator[Leftover]:
+    """Interfaces that wait for a container which a job was to bring."""
+    for marker in _entries(host.settings.run_dir / ROOMS):
+        if marker.suffix == ".json" and (job_id := find_job(marker.stem)):
+            yield Leftover(
+                FindingKind.NETWORK,
+                str(marker),
+                Need.JOB_OVER,
+                "a network interface made for a container before its move",
+                partial(abandon, marker),
+                since=changed_at(marker),
+                job_id=job_id,
+            )
 
 
 def find_epochs(host: Host) -> Iterator[Leftover]:

@@ -32,7 +32,7 @@ def check_namespaces(subject: Subject) -> Iterator[Finding]:
     """A namespace that somebody else made cannot be remade from the images."""
     namespaces = subject.spec.get("linux", {}).get("namespaces", [])
     for namespace in namespaces:
-        if namespace.get("path"):
+        if namespace.get("path") and namespace["type"] != "network":  # see `network`
             fault = f"joins a {namespace['type']} namespace made by somebody else ({namespace['path']})"
             yield subject.refusal("namespaces", "joined_namespace", fault, "start it with namespaces of its own")
     if "pid" not in {namespace["type"] for namespace in namespaces}:

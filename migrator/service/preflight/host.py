@@ -8,6 +8,7 @@ from migrator.criu.configuration import read_options
 from migrator.criu.program import find_criu
 from migrator.errors import PreconditionFailed
 from migrator.models.preflight import Finding, Grade
+from migrator.models.values import TcpPolicy
 from migrator.service.host import Host
 from migrator.service.preflight.arrival import Arrival
 from migrator.service.preflight.subject import Subject
@@ -15,8 +16,15 @@ from migrator.service.preflight.subject import Subject
 CONTRADICTS = frozenset({
     "images-dir", "work-dir", "root", "lazy-pages", "page-server", "address", "port", "stream", "leave-stopped",
     "prev-images-dir", "shell-job", "restore-detached", "restore-sibling", "pidfile", "tree", "log-file", "log-pid",
+    "empty-ns",
 })  # fmt: skip
-"""Options about where images and logs lie, which processes are meant, and what becomes of them."""
+"""Options about where images and logs lie, which processes are meant, what is left out, and what becomes of them."""
+AGAINST = {
+    TcpPolicy.KEEP: frozenset({"tcp-close"}),
+    TcpPolicy.CLOSE: frozenset({"tcp-established"}),
+    TcpPolicy.REFUSE: frozenset({"tcp-established", "tcp-close"}),
+}
+"""What would become of open connections otherwise than the job wants."""
 HARMLESS = frozenset(["ghost-limit", "irmap-scan-path", "verbosity", "v0", "v1", "v2", "v3", "v4", "timeout"])
 
 
@@ -40,13 +48,12 @@ def check_criu(place: Subject | Arrival) -> Iterator[Finding]:
 
 def check_configuration(place: Subject | Arrival) -> Iterator[Finding]:
     """CRIU's own configuration on this host outranks what it is asked for."""
-    del place
-    yield from judge_options(read_options())
+    yield from judge_options(read_options(), place.request.tcp)
 
 
-def judge_options(options: Mapping[str, str]) -> Iterator[Finding]:
+def judge_options(options: Mapping[str, str], tcp: TcpPolicy = TcpPolicy.KEEP) -> Iterator[Finding]:
     """Refuse what would send images elsewhere or leave the task in another state, and tell the rest."""
-    wrong = sorted(CONTRADICTS & options.keys())
+    wrong = sorted((CONTRADICTS | AGAINST[tcp]) & options.keys())
     if wrong:
         remedy = "remove it from /etc/criu/default.conf, /etc/criu/runc.conf and ~/.criu/default.conf of this host"
         fault = f"CRIU's configuration contradicts what the job asks for: {', '.join(wrong)}"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from migrator.criu.configuration import RUNC_FILE, write_options
+from migrator.errors import IntegrityError
+from migrator.models.values import TcpPolicy
 
 Spec = dict[str, Any]
 CONFIG_ANNOTATION = "org.criu.config"
@@ -14,10 +18,10 @@ CONFIG_ANNOTATION = "org.criu.config"
 
 @dataclass(frozen=True, slots=True)
 class CriuOptions:
-    """The options of a dump, which its restore needs again."""
+    """The options of a dump, which its restore needs again: the runtime's shim does not replay them."""
 
-    tcp: str = "refuse"
-    """`refuse`, `keep` or `close` open TCP connections."""
+    tcp: TcpPolicy = TcpPolicy.REFUSE
+    """What becomes of open TCP connections."""
     file_locks: bool = True
     """The processes of a container hold their locks themselves: they are taken along, and where there are none this
     costs nothing."""
@@ -26,36 +30,52 @@ class CriuOptions:
     def lines(self) -> list[str]:
         """As they stand in CRIU's configuration file (criu(8), CONFIGURATION FILES)."""
         wanted = {
-            "tcp-established": self.tcp == "keep",
-            "tcp-close": self.tcp == "close",
+            "tcp-established": self.tcp is TcpPolicy.KEEP,
+            "tcp-close": self.tcp is TcpPolicy.CLOSE,
             "file-locks": self.file_locks,
             "ext-unix-sk": self.external_unix,
         }
         return [option for option, on in wanted.items() if on]
 
 
-def read_options(told: Mapping[str, Any]) -> CriuOptions:
-    """Read what a checkpoint says; one from before says nothing, and had no locks."""
-    known = CriuOptions(file_locks=False)
-    return CriuOptions(
-        tcp=str(told.get("tcp", known.tcp)),
-        file_locks=bool(told.get("file_locks", known.file_locks)),
-        external_unix=bool(told.get("external_unix", known.external_unix)),
+def options_to_replay(options: CriuOptions, images: Path) -> dict[str, Any]:
+    """Say what a restore from these images needs (one `tcp-stream` image is one open connection)."""
+    tcp = TcpPolicy.KEEP if any(images.glob("tcp-stream-*.img")) else TcpPolicy.REFUSE
+    return asdict(replace(options, tcp=tcp))
+
+
+def replayed_options(told: Any, tcp: TcpPolicy) -> CriuOptions:
+    """Read what a checkpoint says the dump was told, and turn it as the job wants it.
+
+    A checkpoint that says nothing is from before, and has no locks.
+
+    Raises:
+        IntegrityError: `bad_index`, it asks for an option that no restore needs.
+    """
+    known = read_options({} if told is None else told)
+    return replace(known, tcp=tcp) if known.tcp is not TcpPolicy.REFUSE else known
+
+
+def read_options(told: Any) -> CriuOptions:
+    """Read what a checkpoint says; it is not trusted, so nothing else is taken from it.
+
+    Raises:
+        IntegrityError: `bad_index`.
+    """
+    words = {"tcp": "refuse", "file_locks": False, "external_unix": False} | (
+        told if isinstance(told, dict) else {"": told}
     )
+    tcp, file_locks, external_unix, *others = words.values()
+    if others or tcp not in list(TcpPolicy) or not (isinstance(file_locks, bool) and isinstance(external_unix, bool)):
+        raise IntegrityError(f"the checkpoint asks CRIU for {told!r:.100}", code="bad_index")
+    return CriuOptions(TcpPolicy(tcp), file_locks, external_unix)
 
 
 def with_options(spec: Spec, options: CriuOptions, file: Path) -> Spec:
-    """Write the options into a file and name it in a spec; what the container's own file says stays in force."""
-    annotations = spec.get("annotations") or {}
-    lines = [*_lines_of(annotations.get(CONFIG_ANNOTATION)), *options.lines()]
+    """Write the options into a file and name it in a spec; what the container's own file, or runc's, says stays."""
+    lines = options.lines()
     if not lines:
         return spec
-    file.write_text("".join(f"{line}\n" for line in lines))
+    annotations: Mapping[str, str] = spec.get("annotations") or {}
+    write_options(file, lines, Path(annotations.get(CONFIG_ANNOTATION, RUNC_FILE)))
     return {**spec, "annotations": {**annotations, CONFIG_ANNOTATION: str(file)}}
-
-
-def _lines_of(file: str | None) -> list[str]:
-    try:
-        return Path(file).read_text().splitlines() if file else []
-    except OSError:
-        return []

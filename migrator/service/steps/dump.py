@@ -23,10 +23,10 @@ from migrator.criu.images import pack_images
 from migrator.criu.log import explain_failure
 from migrator.criu.timers import wake_timers
 from migrator.errors import MigratorError
-from migrator.models.values import Facts
+from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.programs import refuse_executed
-from migrator.service.steps.criu_options import CriuOptions
+from migrator.service.steps.criu_options import CriuOptions, options_to_replay
 from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
 from migrator.service.steps.restarting import with_restart
@@ -61,7 +61,10 @@ class Dump(HostStep):
         refuse_executed(task)
         await_drained(task, act.facts.get("stdio") or {})
         images = new_image_directory(host, act, int(act.facts["memory_bytes"]) + int(act.facts.get("volume_bytes", 0)))
-        options = CriuOptions(external_unix=act.request.external_unix_sockets)
+        options = CriuOptions(
+            tcp=TcpPolicy.KEEP if act.facts.get("dumps_connections") else TcpPolicy.REFUSE,
+            external_unix=act.request.external_unix_sockets,
+        )
         images.mkdir(mode=0o700)
         with ThreadPoolExecutor(1) as beside, packing_volumes(host, act) as volumes:
             diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
@@ -80,7 +83,7 @@ class Dump(HostStep):
         return {
             "parts": [part.to_oci() for part in parts if part],
             "stdio": asdict(task.stdio()),
-            "criu_options": asdict(options),
+            "criu_options": options_to_replay(options, images),
         }
 
     def undo(self, host: Host, act: Act) -> Facts:
@@ -108,6 +111,7 @@ def _dump_memory(host: Host, act: Act, task: Task, images: Path, wanted: CriuOpt
     options = CheckpointOptions(
         image_path=str(images),
         work_path=str(work_path),
+        open_tcp=wanted.tcp is TcpPolicy.KEEP,
         file_locks=wanted.file_locks,
         external_unix_sockets=wanted.external_unix,
     )

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from migrator.containerd import ProcessState, Task, try_to_thaw
 from migrator.criu.network_lock import find_lock, remove_lock
@@ -14,10 +15,16 @@ from migrator.models.values import Facts, StepAction
 from migrator.service.catalogue import SOURCE_GONE
 from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.network.attachment import read_attachment
+from migrator.service.network.handover import cut_off
+from migrator.service.network.rejoining import rejoin
+from migrator.service.network.sockets import await_accepted
 from migrator.service.steps.restarting import allow_restarts, stop_restarts
 from migrator.service.steps.work import end_job_criu
 
 OWN_NETWORK = Path("/proc/self/ns/net")
+ACCEPTING_S = 0.25
+"""So long a container that is cut off may take to accept who waits."""
 PATIENT_ATTEMPTS = 3
 """So often CRIU may keep a task from being resumed: each attempt waits for it some seconds."""
 
@@ -31,7 +38,8 @@ class Freeze(HostStep):
         """Return how long the pause itself took, in seconds.
 
         Raises:
-            PreconditionFailed: `task_not_running`, the task ended meanwhile; `task_paused`, somebody paused it.
+            PreconditionFailed: `task_not_running`, the task ended meanwhile; `task_paused`, somebody paused it;
+                `connections_waiting`, it does not accept who waits.
         """
         container, job_id = str(act.request.container), act.command.job_id
         task = host.runtime(act.request.namespace).task(container)
@@ -41,10 +49,12 @@ class Freeze(HostStep):
                 code="task_paused",
                 remedy=f"resume it first: ctr tasks resume {container}",
             )
+        network = act.facts.get("network")
         stop_restarts(host.runtime(act.request.namespace), container)
-        host.guards.arm(job_id, act.request.namespace, container)
+        host.guards.arm(job_id, act.request.namespace, container, network)
         act.check_aborted()
         begun = time.monotonic()
+        _cut_off(network, task)
         if task.status().state is ProcessState.RUNNING:
             task.pause()
         state = task.status().state
@@ -144,8 +154,10 @@ def resume(host: Host, act: Act) -> None:
             code="task_left_frozen",
             remedy=f"it is tried again; or run: ctr --namespace {runtime.namespace} tasks resume {container}",
         ) from failure
-    if task is not None and act.command.action is StepAction.UNDO:
-        _unlock_network(task)
+    if task is not None:
+        if act.command.action is StepAction.UNDO:
+            _unlock_network(task)
+        rejoin(act.facts.get("network"), task.pid)
     host.guards.release(act.command.job_id)
 
 
@@ -158,6 +170,25 @@ def _lives(host: Host, act: Act) -> bool:
     except NotFound:
         return False
     return bool(started_ticks(task.pid) == act.facts["source_started"])
+
+
+def _cut_off(network: dict[str, Any] | None, task: Task) -> None:
+    """Cut the container off while it still runs, so that it accepts who waits, and nobody comes after them.
+
+    Raises:
+        PreconditionFailed: `connections_waiting`, it does not accept them.
+    """
+    attachment = read_attachment(network)
+    if attachment is None or task.status().state is not ProcessState.RUNNING:
+        return
+    cut_off(attachment)
+    waiting = await_accepted(Path(f"/proc/{task.pid}"), ACCEPTING_S)
+    if waiting:
+        raise PreconditionFailed(
+            f"container '{task.container_id}' does not accept the connections that wait at {waiting[0].local}",
+            code="connections_waiting",
+            remedy="try again when it does; CRIU cannot carry them over",
+        )
 
 
 def _unlock_network(task: Task) -> None:

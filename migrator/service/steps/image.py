@@ -8,6 +8,7 @@ from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_snapshot_key
 from migrator.service.preflight.image import image_blobs
+from migrator.service.steps.interface import drop_interface, prepare_interface
 from migrator.storage.checkpoints import CheckpointStore
 
 
@@ -48,10 +49,11 @@ class Prepare(HostStep):
         unpack_image(leased, _manifest(act).digest, act.facts["snapshot"]["snapshotter"])
         _name_image(leased, act)
         _make_snapshot(leased, act)
-        return {"image_downloaded_bytes": fetched_bytes}
+        return {"image_downloaded_bytes": fetched_bytes, **prepare_interface(host, act)}
 
     def undo(self, host: Host, act: Act) -> Facts:
-        """Drop the snapshot and the lease; the base image stays for the next one if it has a name."""
+        """Drop interface, snapshot and lease; the base image stays for the next one if it has a name."""
+        drop_interface(host, act)
         runtime = host.runtime(act.request.namespace)
         drop_snapshot(runtime, act)
         drop_lease(runtime, act.lease_id)

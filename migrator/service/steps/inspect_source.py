@@ -15,9 +15,12 @@ from migrator.models.volumes import Volume
 from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
+from migrator.service.network.attachment import Attachment, pack_attachment
 from migrator.service.preflight.checks import SOURCE_CHECKS, conclude, examine
+from migrator.service.preflight.connections import dumps_connections, host_endpoints
 from migrator.service.preflight.host import criu_version
 from migrator.service.preflight.image import find_manifest, image_sizes
+from migrator.service.preflight.network import attachment_of
 from migrator.service.preflight.processes import read_processes
 from migrator.service.preflight.report import told
 from migrator.service.preflight.subject import Subject
@@ -62,6 +65,9 @@ class InspectSource(HostStep):
             "rw_bytes": subject.changed_bytes,
             "anonymous_bytes": sum(process.anonymous_bytes for process in subject.processes),
             "huge_bytes": sum(process.huge_bytes for process in subject.processes),
+            "network": pack_attachment(_attachment(subject, findings)),
+            "dumps_connections": dumps_connections(subject),
+            "endpoints": [asdict(endpoint) for endpoint in host_endpoints(subject)],
             "source_criu": traits.criu,
             "source_containerd": traits.containerd,
             "source_traits": traits.to_facts(),
@@ -95,18 +101,25 @@ def _look(host: Host, act: Act) -> tuple[Subject, Traits]:
 
 def _volumes(subject: Subject, findings: Iterable[Finding]) -> tuple[Volume, ...]:
     """The volumes as the job needs them; a preflight whose checks of them failed has told why there are none."""
-    if any(finding.check in ("volumes", "submounts") and finding.grade is Grade.FAIL for finding in findings):
-        return ()
-    return volumes_of(subject)
+    return () if _failed(findings, "volumes", "submounts") else volumes_of(subject)
+
+
+def _attachment(subject: Subject, findings: Iterable[Finding]) -> Attachment | None:
+    """The network as the job needs it; a preflight whose check of the network failed has told why there is none."""
+    return None if _failed(findings, "network") else attachment_of(subject)
 
 
 def _image(subject: Subject, findings: Iterable[Finding]) -> Facts:
     """The image as the job needs it; a preflight whose check of the image failed has told why there is none."""
-    if any(finding.check == "image" and finding.grade is Grade.FAIL for finding in findings):
+    if _failed(findings, "image"):
         return {}
     manifest = find_manifest(subject.runtime, subject.container)
     image = {"name": subject.container.image, "manifest": manifest.to_oci()}
     return {"image": image, **image_sizes(subject, manifest)}
+
+
+def _failed(findings: Iterable[Finding], *checks: str) -> bool:
+    return any(finding.check in checks and finding.grade is Grade.FAIL for finding in findings)
 
 
 def find_container(runtime: ContainerdClient, request: Any) -> Container:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from migrator.containerd import ContainerdClient
-from migrator.errors import NotFound
+from migrator.errors import InternalError, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_name
 from migrator.service.steps.image import JOB_LABEL, drop_lease
+from migrator.service.steps.interface import detach_source, leave_room
 from migrator.service.steps.restarting import with_restart
 from migrator.service.steps.restore import delete_container, end_task
 from migrator.service.steps.volumes import places_of
@@ -26,8 +28,11 @@ class Remove(HostStep):
         runtime = host.runtime(act.request.namespace)
         name = str(act.request.container)
         if _is_still_there(runtime, name, act):
+            with suppress(InternalError):  # it is tried again below; the task must not wait for it
+                detach_source(act, _task_pid(runtime, name))
             end_task(runtime, name)
             delete_container(runtime, name)
+        detach_source(act, None)
         host.guards.release(act.command.job_id)
         _let_go(host, act)
         return {}
@@ -61,6 +66,7 @@ class ReleaseTarget(HostStep):
         except NotFound:
             pass  # it ended and somebody removed it meanwhile: theirs to decide
         places_of(host, act).hand_over()
+        leave_room(host, act)
         _let_go(host, act)
         return {}
 
@@ -71,6 +77,13 @@ def _is_still_there(runtime: ContainerdClient, name: str, act: Act) -> bool:
         return bool(str(runtime.containers.get(name).created_at) == act.facts["source_created_at"])
     except NotFound:
         return False
+
+
+def _task_pid(runtime: ContainerdClient, name: str) -> int | None:
+    try:
+        return runtime.task(name).pid or None
+    except NotFound:
+        return None
 
 
 def _let_go(host: Host, act: Act) -> None:

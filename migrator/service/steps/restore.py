@@ -28,10 +28,18 @@ from migrator.gen.containerd.services.containers.v1 import containers_pb2
 from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.network.attachment import pack_attachment, read_attachment
 from migrator.service.preflight.arrival import restored_name, restored_snapshot_key
-from migrator.service.steps.criu_options import read_options, with_options
+from migrator.service.steps.criu_options import replayed_options, with_options
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
+from migrator.service.steps.interface import (
+    TARGET_NETWORK,
+    cut_off_restored,
+    join_restored,
+    waiting_interface,
+    with_interface,
+)
 from migrator.service.steps.restarting import without_restart
 from migrator.service.steps.restored_spec import Spec, renamed, with_loopback
 from migrator.service.steps.work import (
@@ -61,17 +69,20 @@ class Restore(HostStep):
         """
         runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
         if self.observe(host, act) == "done":
-            return {"pid": runtime.task(restored_name(act)).pid}
+            return {"pid": runtime.task(restored_name(act)).pid}  # `prove` joins its network
         index = sealed_index(host, act)
         container = _read_record(runtime, index, act)
-        _create(runtime, container, _restorable(host, index, act, container.spec_json()))
+        interface = waiting_interface(host, act)
+        spec = _restorable(host, index, act, container.spec_json())
+        _create(runtime, container, with_interface(host, act, spec, interface))
         try:
             with watching_criu(host, act):
                 task = _start(host, runtime, act, container, _restored_io(index))
         except MigratorError as error:
             log = work_directory(host, act) / "restore.log"
             raise explain_failure("restore", container.id, error, log) from error
-        return {"pid": task.pid}
+        join_restored(interface, task.pid)
+        return {"pid": task.pid, TARGET_NETWORK: pack_attachment(interface)}
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Remove the restored task and container, if they are this job's."""
@@ -83,6 +94,7 @@ class Restore(HostStep):
             return {}
         if container.labels.get(JOB_LABEL) != act.command.job_id:
             return {}
+        cut_off_restored(act)
         end_task(runtime, name)
         end_remains(container, runtime.namespace)
         delete_container(runtime, name)
@@ -126,6 +138,7 @@ class Prove(HostStep):
         alive = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
         if not alive:
             raise PreconditionFailed(f"container '{task.id}' has no processes", code="ended_after_restore")
+        join_restored(read_attachment(act.facts.get(TARGET_NETWORK)), task.pid)
         return {"processes": len(alive)}
 
 
@@ -205,7 +218,7 @@ def _restored_io(index: CheckpointIndex) -> PlainIO:
 
 def _restorable(host: Host, index: CheckpointIndex, act: Act, spec: Spec) -> Spec:
     """The spec with what only the restore needs: a hook, and what CRIU is told."""
-    options = read_options(index.told(FactAnnotation.CRIU_OPTIONS) or {})
+    options = replayed_options(index.told(FactAnnotation.CRIU_OPTIONS), act.request.tcp)
     return with_options(with_loopback(spec), options, work_directory(host, act) / "criu.conf")
 
 

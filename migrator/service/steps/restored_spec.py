@@ -33,8 +33,13 @@ def with_loopback(spec: Spec) -> Spec:
     """
     if not any(_is_own_network(namespace) for namespace in spec.get("linux", {}).get("namespaces", [])):
         return spec
+    return with_hook(spec, LOOPBACK_HOOK)
+
+
+def with_hook(spec: Spec, hook: Mapping[str, Any]) -> Spec:
+    """Add a hook that runs when the namespaces stand and the program does not, after the container's own."""
     hooks = spec.get("hooks") or {}
-    return {**spec, "hooks": {**hooks, "createRuntime": [*(hooks.get("createRuntime") or []), LOOPBACK_HOOK]}}
+    return {**spec, "hooks": {**hooks, "createRuntime": [*(hooks.get("createRuntime") or []), hook]}}
 
 
 def _is_own_network(namespace: Mapping[str, Any]) -> bool:

@@ -143,6 +143,7 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         FactAnnotation.JOB: command.job_id,
         FactAnnotation.CREATED: str(act.facts["claimed_at"]),
         FactAnnotation.STDIO: json.dumps(act.facts["stdio"], sort_keys=True),
+        FactAnnotation.NETWORK: json.dumps(act.facts.get("network"), sort_keys=True),
         FactAnnotation.SNAPSHOT: json.dumps(act.facts["snapshot"], sort_keys=True),
         FactAnnotation.CRIU_OPTIONS: json.dumps(act.facts.get("criu_options", {}), sort_keys=True),
         FactAnnotation.VOLUMES: json.dumps(act.facts.get("volumes", []), sort_keys=True),

@@ -9,6 +9,7 @@ import pytest
 from migrator.errors import KINDS, WorkloadFailed
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.models.phase import Phase
+from migrator.models.values import TcpPolicy
 from migrator.service.plans import MIGRATION
 from tests.servers.api import CALL_S, ServedApi, failure_of
 
@@ -53,6 +54,24 @@ def test_a_job_is_written_down_told_and_read_back(two_hosts: ServedApi, prefix: 
     assert get(two_hosts, job.id) == job
     assert listed(two_hosts) == [job.id]
     assert two_hosts.bell.rung == [job.id]
+
+
+@pytest.mark.parametrize(
+    ("number", "policy"),
+    [
+        (pb.TCP_POLICY_UNSPECIFIED, TcpPolicy.KEEP),
+        (pb.TCP_POLICY_KEEP, TcpPolicy.KEEP),
+        (pb.TCP_POLICY_CLOSE, TcpPolicy.CLOSE),
+        (pb.TCP_POLICY_REFUSE, TcpPolicy.REFUSE),
+    ],
+)
+def test_what_becomes_of_connections_is_written_down(two_hosts: ServedApi, number: int, policy: TcpPolicy) -> None:
+    job = create(two_hosts, **REQUESTS["mig"], tcp=number)
+    assert two_hosts.plane.get_job(job.id).request.tcp is policy
+
+
+def test_an_unknown_policy_for_connections_is_refused(two_hosts: ServedApi) -> None:
+    refused(two_hosts, "InvalidRequest", "bad_tcp_policy", **REQUESTS["mig"], tcp=9)
 
 
 def test_a_job_shows_its_plan(two_hosts: ServedApi) -> None:

@@ -89,6 +89,16 @@ def test_a_bad_reference(api: ServedApi, cli: Cli, reference: str) -> None:
     assert not api.plane.list_jobs()
 
 
+def test_an_unknown_policy_for_connections(api: ServedApi, cli: Cli) -> None:
+    for words in (
+        ["migrate", "alpha/web", "beta"],
+        ["restore", "ck-1", "beta"],
+        ["checkpoints", "create", "alpha/web"],
+    ):
+        refused(cli(*words, "--tcp", "drop"), 2, "'drop' is no policy for TCP connections", "keep, close, refuse")
+    assert not api.plane.list_jobs()
+
+
 def test_an_unknown_state(cli: Cli) -> None:
     refused(cli("jobs", "list", "--state", "done"), 2, "'done' is no state of a job", "succeeded, failed")
     refused(cli("jobs", "list", "--state", "unspecified"), 2, "'unspecified'")

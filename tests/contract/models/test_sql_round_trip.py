@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from migrator.models.phase import JobKind, Phase, may_follow
 from migrator.models.session import Database
-from migrator.models.values import Job, JobRequest, Step, StepStatus
+from migrator.models.values import Job, JobRequest, Step, StepStatus, TcpPolicy
 
 numbers = count()
 small, big = st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1)
@@ -35,6 +35,7 @@ requests = st.builds(
     checkpoint_id=st.none() | words,
     new_name=st.none() | words,
     keep_checkpoint=st.booleans(),
+    tcp=st.sampled_from(TcpPolicy),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from migrator.models.volumes import Volume, VolumeKind, VolumePolicy
 from migrator.service.fence import Fence
 from migrator.service.guards import GuardFile, GuardRecord, Guards, GuardState
 from migrator.service.host import Host
-from migrator.service.housekeeping import firewall
+from migrator.service.housekeeping import firewall, frozen
 from migrator.service.housekeeping.housekeeper import Housekeeper
 from migrator.service.housekeeping.leftovers import Leftover, Need
 from migrator.service.volumes.places import Places
@@ -151,8 +152,10 @@ class Bench:
     def fates(self, clearance: Clearance = NOTHING, *, sweep: bool = False) -> list[tuple[str, str, str]]:
         return [(item.kind.value, item.name, item.fate.value) for item in self.find(clearance, sweep=sweep)]
 
-    def record(self, job: str, container: str, state: GuardState, guard_pid: int = DEAD_PID) -> None:
-        record = GuardRecord(job, "default", container, "/run/x", DEAD_PID, 1, 30, 3, state, guard_pid)
+    def record(
+        self, job: str, container: str, state: GuardState, guard_pid: int = DEAD_PID, network: Any = None
+    ) -> None:
+        record = GuardRecord(job, "default", container, "/run/x", DEAD_PID, 1, 30, 3, state, guard_pid, network)
         file = GuardFile(self.settings.run_dir / "guards" / f"{job}.json")
         with file.locked():
             file.write(record)
@@ -208,6 +211,20 @@ def plant_volume(bench: Bench) -> None:
     places.make(Volume("/data", str(place), VolumePolicy.EMPTY, VolumeKind.DIRECTORY), "default/web", lambda _: None)
 
 
+def plant_room(bench: Bench) -> None:
+    marker = bench.settings.run_dir / "network" / f"{JOB}.json"
+    marker.parent.mkdir(parents=True)
+    marker.write_text(json.dumps(NETWORK))
+
+
+NETWORK = {
+    "plugin": "cni",
+    "network": "unheard-of",
+    "container_id": "default-web",
+    "interface": "eth0",
+    "mac": "02:00:00:00:00:05",
+    "addresses": ["10.0.0.5/24"],
+}
 PLANTS = [
     plant_lease,
     plant_snapshot,
@@ -217,6 +234,7 @@ PLANTS = [
     plant_disk,
     plant_guard,
     plant_volume,
+    plant_room,
 ]
 
 
@@ -357,6 +375,15 @@ def test_a_task_that_we_froze_runs_again(bench: Bench, state: GuardState) -> Non
     assert bench.fates(OURS, sweep=True) == [("frozen", "web", "removed")]
     assert bench.runtime.states["web"] == "running"
     assert bench.guard_files() == []
+
+
+def test_a_task_that_we_cut_off_is_joined_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[Any] = []
+    monkeypatch.setattr(frozen, "rejoin", lambda network, pid: joined.append((network, bench.runtime.states["web"])))
+    bench.runtime.add("web", state="paused")
+    bench.record(JOB, "web", GuardState.ARMED, network=NETWORK)
+    assert bench.fates(OURS, sweep=True) == [("frozen", "web", "removed")]
+    assert joined == [(NETWORK, "running")]
 
 
 @pytest.mark.parametrize(

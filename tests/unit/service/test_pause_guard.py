@@ -11,7 +11,8 @@ from typing import Any, cast
 import pytest
 
 from migrator.containerd import ContainerdClient, ProcessState, Status
-from migrator.errors import NotFound, Unavailable
+from migrator.errors import InternalError, NotFound, Unavailable
+from migrator.service import pause_guard
 from migrator.service.guards import GuardFile, GuardRecord, GuardState, started_ticks
 from migrator.service.pause_guard import ASK_S, PauseGuard
 
@@ -26,6 +27,7 @@ class FakeTask:
         self.state = ProcessState.PAUSED
         self.held = False
         self.container_id = "c"
+        self.pid = 4711
 
     def resume(self, *, timeout_s: float | None = None) -> None:
         if self.held:
@@ -157,3 +159,22 @@ def test_a_released_guard_goes_and_touches_nothing(bench: Bench) -> None:
     assert bench.look(3600.0) is GuardState.RELEASED
     assert not bench.goes_on
     assert not bench.runs
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_the_freeze_cut_off_is_joined_when_the_task_runs(
+    bench: Bench, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[tuple[dict[str, Any], int]] = []
+
+    def join(network: dict[str, Any], pid: int) -> None:
+        assert bench.runs, "joined before it ran"
+        joined.append((network, pid))
+        if fails and len(joined) == 1:
+            raise InternalError("no such program", code="network_failed")
+
+    monkeypatch.setattr(pause_guard, "join_again", join)
+    bench.change(network={"network": "lab"})
+    assert bench.look(31.0) is (GuardState.ARMED if fails else GuardState.RESUMED)
+    assert bench.look() is GuardState.RESUMED
+    assert joined == [({"network": "lab"}, 4711)] * (2 if fails else 1)

@@ -108,7 +108,8 @@ def test_every_known_fault_says_what_to_install() -> None:
     [
         ({}, []),
         ({"ghost-limit": "10M", "irmap-scan-path": "/data"}, []),
-        ({"tcp-close": ""}, [(Grade.WARN, "criu_options")]),
+        ({"tcp-established": ""}, [(Grade.WARN, "criu_options")]),
+        ({"tcp-close": ""}, [(Grade.FAIL, "criu_configuration")]),
         ({"images-dir": "/elsewhere", "tcp-close": ""}, [(Grade.FAIL, "criu_configuration")]),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from migrator.errors import IntegrityError
+from migrator.models.values import TcpPolicy
 from migrator.models.volumes import Volume, VolumeKind, VolumePolicy, made_on_target, read_volumes
 from migrator.service.preflight.volumes import examine_places
 from migrator.service.steps.criu_options import CONFIG_ANNOTATION, CriuOptions, read_options, with_options
@@ -81,7 +82,7 @@ def test_places_on_the_target(tmp_path: Path) -> None:
 
 def test_criu_is_told_again_what_it_was_told(tmp_path: Path) -> None:
     file, own = tmp_path / "criu.conf", tmp_path / "own.conf"
-    options = CriuOptions(tcp="keep", external_unix=True)
+    options = CriuOptions(tcp=TcpPolicy.KEEP, external_unix=True)
     assert read_options({"tcp": "keep", "file_locks": True, "external_unix": True}) == options
     spec = with_options({"annotations": {"a": "b"}}, options, file)
     assert spec["annotations"] == {"a": "b", CONFIG_ANNOTATION: str(file)}

@@ -23,6 +23,32 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _TcpPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TcpPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TcpPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TCP_POLICY_UNSPECIFIED: _TcpPolicy.ValueType  # 0
+    TCP_POLICY_KEEP: _TcpPolicy.ValueType  # 1
+    """They go on where the container goes on; refused before the freeze where they cannot."""
+    TCP_POLICY_CLOSE: _TcpPolicy.ValueType  # 2
+    """The restored program finds them closed."""
+    TCP_POLICY_REFUSE: _TcpPolicy.ValueType  # 3
+    """A container that has any is not touched."""
+
+class TcpPolicy(_TcpPolicy, metaclass=_TcpPolicyEnumTypeWrapper):
+    """What becomes of the container's open TCP connections."""
+
+TCP_POLICY_UNSPECIFIED: TcpPolicy.ValueType  # 0
+TCP_POLICY_KEEP: TcpPolicy.ValueType  # 1
+"""They go on where the container goes on; refused before the freeze where they cannot."""
+TCP_POLICY_CLOSE: TcpPolicy.ValueType  # 2
+"""The restored program finds them closed."""
+TCP_POLICY_REFUSE: TcpPolicy.ValueType  # 3
+"""A container that has any is not touched."""
+Global___TcpPolicy: _TypeAlias = TcpPolicy  # noqa: Y015
+
 class _JobKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -504,6 +530,7 @@ class CreateJobRequest(_message.Message):
     NEW_NAME_FIELD_NUMBER: _builtins.int
     KEEP_CHECKPOINT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    TCP_FIELD_NUMBER: _builtins.int
     VOLUMES_FIELD_NUMBER: _builtins.int
     EXTERNAL_UNIX_SOCKETS_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
@@ -516,6 +543,8 @@ class CreateJobRequest(_message.Message):
     keep_checkpoint: _builtins.bool
     """Keep a migration's own checkpoint in the catalogue."""
     idempotency_key: _builtins.str
+    tcp: Global___TcpPolicy.ValueType
+    """What becomes of open TCP connections; unspecified is keep."""
     external_unix_sockets: _builtins.bool
     """Let unix sockets through whose other end is outside of the container."""
     @_builtins.property
@@ -534,12 +563,13 @@ class CreateJobRequest(_message.Message):
         new_name: _builtins.str = ...,
         keep_checkpoint: _builtins.bool = ...,
         idempotency_key: _builtins.str = ...,
+        tcp: Global___TcpPolicy.ValueType = ...,
         volumes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         external_unix_sockets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "external_unix_sockets", b"external_unix_sockets", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "source", b"source", "target", b"target", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "external_unix_sockets", b"external_unix_sockets", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

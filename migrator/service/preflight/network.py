@@ -1,0 +1,111 @@
+"""The network of a container: whether it can follow it to another host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from migrator.models.preflight import Finding
+from migrator.service.host import Act
+from migrator.service.network.attachment import Attachment, read_attachment
+from migrator.service.network.handover import namespace_of
+from migrator.service.network.links import LOOPBACK, read_links
+from migrator.service.network.plugins import find_attachment, plugin_for
+from migrator.service.preflight.arrival import Arrival
+from migrator.service.preflight.connections import uses_host_network
+from migrator.service.preflight.subject import Subject
+
+NAMED = re.compile(r"(/var)?/run/netns/[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+"""Where a target can make a namespace for it."""
+OWN = "start it without a network, or in one CNI network"
+
+
+def check_network(subject: Subject) -> Iterator[Finding]:
+    """Every interface must be one that a plug-in knows, and can be cut off while the container moves."""
+    found, path = interfaces(subject), joined_path(subject.spec)
+    if path and not (found and NAMED.fullmatch(path)):
+        fault = f"joins a network namespace made by somebody else ({path})"
+        yield subject.refusal("network", "joined_namespace", fault, OWN)
+        return
+    if path and _shares(subject):
+        fault = f"shares its network namespace ({path}) with other containers"
+        yield subject.refusal("network", "shared_namespace", fault, OWN)
+    if found:
+        yield from _judge_interfaces(subject, found)
+
+
+def _judge_interfaces(subject: Subject, found: list[str]) -> Iterator[Finding]:
+    attachment = attachment_of(subject)
+    others = [name for name in found if attachment is None or name != attachment.interface]
+    if others:
+        fault = f"has network interfaces that no network plug-in knows ({', '.join(others)})"
+        yield subject.refusal("network", "unknown_network", fault, OWN)
+    elif attachment and not attachment.host_link:
+        fault = f"has an interface {attachment.interface} that is no veth pair"
+        yield subject.refusal("network", "unsupported_interface", fault, OWN)
+
+
+def _shares(subject: Subject) -> bool:
+    """Whether another task of its containerd namespace lives in the same network."""
+    mine = namespace_of(subject.task.pid).stat().st_ino
+    others = [task.pid for task in subject.runtime.tasks() if task.pid and task.id != subject.container.id]
+    return any(_inode(pid) == mine for pid in others)
+
+
+def _inode(pid: int) -> int | None:
+    try:
+        return namespace_of(pid).stat().st_ino
+    except OSError:
+        return None
+
+
+def check_attachment(arrival: Arrival) -> Iterator[Finding]:
+    """Whether this host can take the container in, with its addresses and published ports."""
+    wanted = wanted_attachment(arrival)
+    if wanted is not None:
+        yield from plugin_for(wanted).examine(wanted)
+
+
+def wanted_attachment(act: Act | Arrival) -> Attachment | None:
+    """How the container shall be connected on its target; a copy under another name gets an address of its own."""
+    found = read_attachment(act.facts.get("network"))
+    if found is None:
+        return None
+    found = replace(found, host_link="")
+    if not act.request.new_name:
+        return found
+    return replace(
+        found,
+        container_id=f"{act.request.namespace}-{act.request.new_name}",
+        addresses=(),
+        routes=(),
+        namespace_path="",
+    )
+
+
+def attachment_of(subject: Subject) -> Attachment | None:
+    """How a container is connected; None for one without a network of its own, or with an empty one."""
+    found = find_attachment(namespace_of(subject.task.pid)) if interfaces(subject) else None
+    return replace(found, namespace_path=joined_path(subject.spec)) if found else None
+
+
+def joined_path(spec: dict[str, Any]) -> str:
+    """The path of a network namespace that the container joins; empty if it has one of its own."""
+    namespaces = spec.get("linux", {}).get("namespaces", [])
+    return next((str(each.get("path") or "") for each in namespaces if each["type"] == "network"), "")
+
+
+def interfaces(subject: Subject) -> list[str]:
+    """The interfaces of a network namespace of its own, but for the loopback."""
+    if uses_host_network(subject.spec):
+        return []
+    found = read_links(namespace_of(subject.task.pid))
+    return [str(link["ifname"]) for link in found if link["ifname"] != LOOPBACK and _is_real(link)]
+
+
+def _is_real(link: dict[str, object]) -> bool:
+    """Not one of those that the kernel makes in every namespace when their module is loaded, such as `tunl0`."""
+    flags = link.get("flags")
+    return isinstance(flags, list) and "UP" in flags
