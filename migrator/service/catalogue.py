@@ -15,6 +15,10 @@ from migrator.storage.oci import parse_index
 
 SOURCE_GONE = "source_gone"
 """Fact of a rollback: the program that was frozen does not live any more."""
+SOURCE_RUNS = "source_runs"
+"""Fact of a rollback: a task of the container runs, the same or a later one."""
+TARGET_GONE = "target_gone"
+"""Fact of a migration: its target was removed after the proof, so that what was sealed is all that is left."""
 LAST_COPY = "last_copy"
 """Fact of a rollback: the checkpoint stays in the store, whole, because of that."""
 
@@ -67,6 +71,8 @@ def keep_last_copy(tx: Transaction, job: Job) -> Job:
     kept = bool(facts.get(LAST_COPY))
     if kept:
         enter_checkpoint(tx, job)
+    elif facts.get(SOURCE_RUNS):
+        return job
     return replace(job, phase=Phase.FAILED, failure=_tell(job, kept=kept).to_dict())
 
 
@@ -74,12 +80,13 @@ def _tell(job: Job, *, kept: bool) -> WorkloadFailed:
     request, first = job.request, (job.failure or {}).get("message")
     state = f"its checkpoint {job.checkpoint_id} is kept" if kept else "it was not sealed yet"
     remedy = (
-        f"bring it back: migrator restore {job.checkpoint_id} HOST"
+        f"remove what is left of the container, then bring it back: migrator restore {job.checkpoint_id} HOST"
         if kept
         else f"its files are still there; start it from them: ctr tasks start --detach {request.container}"
     )
     return WorkloadFailed(
-        f"container '{request.container}' does not run any more; {state}" + (f" (after: {first})" if first else ""),
+        f"the program that was frozen in container '{request.container}' is gone; {state}"
+        + (f" (after: {first})" if first else ""),
         code=SOURCE_GONE,
         host=request.source_host,
         remedy=remedy,

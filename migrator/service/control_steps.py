@@ -12,7 +12,7 @@ from migrator.models.session import Database
 from migrator.models.streams import OUTPUTS
 from migrator.models.values import Facts, Job
 from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
-from migrator.service.catalogue import enter_checkpoint
+from migrator.service.catalogue import TARGET_GONE, enter_checkpoint
 from migrator.service.network.attachment import pack_attachment, read_attachment
 from migrator.service.preflight.forecast import RECENT_JOBS, predict
 from migrator.storage.checkpoints import CheckpointStore
@@ -88,7 +88,8 @@ class Settle(ControlStep):
 
     def run(self, job: Job) -> Facts:
         """Keep or discard."""
-        if job.request.kind is JobKind.MIGRATION and not job.request.keep_checkpoint:
+        wanted = job.request.keep_checkpoint or job.facts.get(TARGET_GONE)
+        if job.request.kind is JobKind.MIGRATION and not wanted:
             return self._discard(job)
         with self._database.transaction() as tx:
             enter_checkpoint(tx, job)

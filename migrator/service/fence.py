@@ -13,7 +13,7 @@ from pathlib import Path
 
 from migrator.errors import PreconditionFailed, ResourceExhausted
 from migrator.models.values import StepAction, StepCommand
-from migrator.service.plans import PLANS
+from migrator.service.plans import line_named
 
 
 class Fence:
@@ -43,7 +43,7 @@ class Fence:
         try:
             self.admit(command.workload_id, command.epoch)
         except ResourceExhausted:
-            if command.action is StepAction.RUN and not PLANS[command.request.kind][command.position].forward_only:
+            if command.action is StepAction.RUN and not line_named(command.request.kind, command.step).forward_only:
                 raise
 
     def admit(self, workload_id: str, epoch: int) -> None:

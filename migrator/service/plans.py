@@ -122,9 +122,14 @@ def steps_for(request: JobRequest) -> tuple[Step, ...]:
     )
 
 
+def line_named(kind: JobKind, name: str) -> Line:
+    """Return the line of a step: by its name, for a job may have begun when the plan had another order."""
+    return next(line for line in PLANS[kind] if line.step == name)
+
+
 def line_for(kind: JobKind, step: Step) -> Line:
     """Return the line of the plan that a row came from."""
-    return PLANS[kind][step.position]
+    return line_named(kind, step.name)
 
 
 def time_limit_s(line: Line, size_bytes: int) -> float:

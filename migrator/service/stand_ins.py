@@ -5,7 +5,7 @@ from __future__ import annotations
 from migrator.errors import WorkloadFailed
 from migrator.models.descriptors import Descriptor
 from migrator.models.values import Facts, Job
-from migrator.service.catalogue import SOURCE_GONE, last_copy
+from migrator.service.catalogue import SOURCE_GONE, TARGET_GONE, last_copy
 from migrator.service.control_steps import ControlStep
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.verdicts import Verdicts
@@ -66,10 +66,20 @@ class LostTarget(ControlStep):
         )
 
 
+class LostSuccessor(ControlStep):
+    """What was moved went with its target; its source is removed."""
+
+    def run(self, job: Job) -> Facts:
+        """Let `settle` keep what was sealed: it is the last copy."""
+        del job
+        return {TARGET_GONE: True}
+
+
 def stand_ins(checkpoints: CheckpointStore) -> dict[str, ControlStep]:
     """Those that have something to say, by step name; `NoAct` stands in for all others."""
     return {
         "freeze": LostSource(Verdicts(checkpoints.objects)),
         "upload": LostUpload(checkpoints),
         "prove": LostTarget(),
+        "release-target": LostSuccessor(),
     }

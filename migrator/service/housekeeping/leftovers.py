@@ -22,7 +22,7 @@ from migrator.service.network.handover import abandon
 from migrator.service.steps.image import JOB_LABEL, drop_lease
 from migrator.service.steps.interface import ROOMS
 from migrator.service.steps.restore import delete_container, end_task
-from migrator.service.volumes.places import Places, kept_records
+from migrator.service.volumes.places import Places, Record, kept_records
 
 LABELLED = f'labels."{JOB_LABEL}"'
 VIEW_PREFIX = "migrator-view-"
@@ -195,7 +195,7 @@ def find_volumes(host: Host) -> Iterator[Leftover]:
         yield Leftover(
             FindingKind.VOLUME,
             ", ".join(placed.path for placed in record.placed) or str(directory / job_id),
-            Need.TAKEN_BACK,
+            Need.NO_TWIN if _is_used(host, record) else Need.TAKEN_BACK,
             "made for a container that never ran here",
             Places(directory, job_id).take_back,
             namespace=record.container.partition("/")[0],
@@ -203,6 +203,16 @@ def find_volumes(host: Host) -> Iterator[Leftover]:
             job_id=job_id,
             container=record.container,
         )
+
+
+def _is_used(host: Host, record: Record) -> bool:
+    """Whether the container that volumes were made for runs after all."""
+    namespace, _, name = record.container.partition("/")
+    runtime = host.runtime(namespace)
+    try:
+        return _lives(runtime, runtime.containers.get(name))
+    except NotFound:
+        return False
 
 
 def find_rooms(host: Host) -> Iterator[Leftover]:

@@ -16,7 +16,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from migrator.errors import InternalError, PreconditionFailed
+from migrator.errors import InternalError, PreconditionFailed, Unavailable
 from migrator.models.preflight import Finding, Grade
 from migrator.service.network import cni_files as files
 from migrator.service.network.attachment import Attachment, PublishedPort, Route
@@ -234,7 +234,7 @@ def _call(verb: str, record: Record, part: Config, previous: Config | None) -> C
     """Run one plug-in.
 
     Raises:
-        InternalError: `network_failed`, with the plug-in's own words.
+        Unavailable: `network_failed`, with the plug-in's own words.
     """
     kind = str(part.get("type", ""))
     program = files.find_program(kind)
@@ -244,7 +244,7 @@ def _call(verb: str, record: Record, part: Config, previous: Config | None) -> C
     answer = _answer(done.stdout)
     if done.returncode:
         words = answer.get("msg") or done.stderr.strip() or f"status {done.returncode}"
-        raise InternalError(
+        raise Unavailable(
             f"CNI plug-in '{kind}' failed to {verb} '{record.container_id}': {words}", code="network_failed"
         )
     return answer or None
@@ -277,7 +277,7 @@ def _run(program: Path, environment: dict[str, str], text: str) -> subprocess.Co
             [program], input=text, env=environment, capture_output=True, text=True, timeout=PLUGIN_S, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise InternalError(f"CNI plug-in {program} failed: {error}", code="network_failed") from error
+        raise Unavailable(f"CNI plug-in {program} failed: {error}", code="network_failed") from error
 
 
 def _answer(text: str) -> Config:

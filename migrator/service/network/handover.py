@@ -60,7 +60,7 @@ def cut_off(attachment: Attachment) -> None:
     """Let nothing out of the container and nothing into it.
 
     Raises:
-        InternalError: `network_failed`.
+        Unavailable: `network_failed`.
     """
     set_link(attachment.host_link, "down")
 
@@ -69,7 +69,7 @@ def join(attachment: Attachment, pid: int) -> None:
     """Let a task that runs be reached, and tell everybody where it is.
 
     Raises:
-        InternalError: `network_failed`.
+        Unavailable: `network_failed`.
     """
     namespace = namespace_of(pid)
     set_link(_other_end(attachment, namespace), "up")
@@ -112,13 +112,19 @@ def prepare(room: Room, wanted: Attachment) -> Attachment:
 
     Raises:
         PreconditionFailed: The network cannot have it, or `namespace_taken`.
-        InternalError: `network_failed`.
+        Unavailable: `network_failed`.
     """
     _open(room, wanted)
     if wanted.host_link and any(link["ifname"] == wanted.interface for link in read_links(room.namespace)):
         return wanted
     run(["nft", "-f", "-"], room.namespace, SILENCE)
     made = plugin_for(wanted).prepare(wanted, room.namespace)
+    if made.host_link and bridge_of(made.host_link) is None:
+        raise PreconditionFailed(
+            f"network '{made.network}' here routes to its containers instead of bridging them",
+            code="unsupported_interface",
+            remedy="choose a target where it is a network of the plug-in `bridge`",
+        )
     cut_off(made)
     return replace(made, namespace_path=wanted.namespace_path)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from migrator.errors import InternalError
+from migrator.errors import Unavailable
 
 ANSWER_S = 10.0
 ANY = ("0.0.0.0", "::")
@@ -26,7 +27,7 @@ def read_links(namespace: Path | None = None) -> list[Link]:
     """Describe the interfaces of a network namespace, or of this host, as `ip -json -details address` does.
 
     Raises:
-        InternalError: `network_failed`.
+        Unavailable: `network_failed`.
     """
     found: list[Link] = json.loads(run(["ip", "-json", "-details", "address", "show"], namespace) or "[]")
     return [{"addr_info": [], **link} for link in found if link]
@@ -59,7 +60,7 @@ def set_link(name: str, state: str) -> None:
     """Set an interface of this host `up` or `down`; one that is gone is fine.
 
     Raises:
-        InternalError: `network_failed`.
+        Unavailable: `network_failed`.
     """
     if has_link(name):
         run(["ip", "link", "set", "dev", name, state])
@@ -87,21 +88,22 @@ def drop_namespace(file: Path) -> None:
 
 def is_namespace(file: Path) -> bool:
     """Whether a file holds a namespace, and is not just a file."""
-    return any(line.split()[4] == str(file) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    place = os.path.realpath(file)  # /var/run is a link to /run, and the kernel tells where a mount really is
+    return any(line.split()[4] == place for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 def run(command: list[str], namespace: Path | None = None, text: str = "") -> str:
     """Run a program, in a network namespace if one is given, and return what it prints.
 
     Raises:
-        InternalError: `network_failed`, with its last words.
+        Unavailable: `network_failed`, with its last words.
     """
     inside = [*(["nsenter", f"--net={namespace}"] if namespace else []), *command]
     try:
         done = subprocess.run(inside, input=text, capture_output=True, text=True, timeout=ANSWER_S, check=False)
     except (OSError, subprocess.SubprocessError) as error:
-        raise InternalError(f"`{' '.join(command)}` failed: {error}", code="network_failed") from error
+        raise Unavailable(f"`{' '.join(command)}` failed: {error}", code="network_failed") from error
     if done.returncode:
         words = done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}"
-        raise InternalError(f"`{' '.join(command)}` failed: {words}", code="network_failed")
+        raise Unavailable(f"`{' '.join(command)}` failed: {words}", code="network_failed")
     return done.stdout

@@ -39,7 +39,7 @@ class NetworkPlugin(Protocol):
 
         Raises:
             PreconditionFailed: `address_unavailable`, the network does not give out the address wanted.
-            InternalError: `network_failed`.
+            Unavailable: `network_failed`.
         """
         ...
 
@@ -59,6 +59,6 @@ class NetworkPlugin(Protocol):
             namespace: Where the interface is; None when that is gone.
 
         Raises:
-            InternalError: `network_failed`.
+            Unavailable: `network_failed`.
         """
         ...

@@ -12,7 +12,7 @@ def rejoin(network: dict[str, Any] | None, pid: int) -> None:
     """Join what `handover.cut_off` cut; None was not cut.
 
     Raises:
-        InternalError: `network_failed`.
+        Unavailable: `network_failed`.
     """
     attachment = read_attachment(network)
     if attachment is not None:

@@ -11,7 +11,7 @@ from migrator.models.preflight import Finding
 from migrator.service.host import Act
 from migrator.service.network.attachment import Attachment, read_attachment
 from migrator.service.network.handover import namespace_of
-from migrator.service.network.links import LOOPBACK, read_links
+from migrator.service.network.links import LOOPBACK, bridge_of, read_links
 from migrator.service.network.plugins import find_attachment, plugin_for
 from migrator.service.preflight.arrival import Arrival
 from migrator.service.preflight.connections import uses_host_network
@@ -45,6 +45,10 @@ def _judge_interfaces(subject: Subject, found: list[str]) -> Iterator[Finding]:
     elif attachment and not attachment.host_link:
         fault = f"has an interface {attachment.interface} that is no veth pair"
         yield subject.refusal("network", "unsupported_interface", fault, OWN)
+    elif attachment and bridge_of(attachment.host_link) is None:
+        # Its routes on the host would go when its other end goes down, and not come back.
+        fault = f"has an interface {attachment.interface} that is routed, not bridged"
+        yield subject.refusal("network", "unsupported_interface", fault, "use a network of the plug-in `bridge`")
 
 
 def _shares(subject: Subject) -> bool:

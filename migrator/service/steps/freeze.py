@@ -10,9 +10,9 @@ from typing import Any
 
 from migrator.containerd import ProcessState, Task, try_to_thaw
 from migrator.criu.network_lock import find_lock, remove_lock
-from migrator.errors import InternalError, NotFound, PreconditionFailed, ResourceBusy
+from migrator.errors import MigratorError, NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.values import Facts, StepAction
-from migrator.service.catalogue import SOURCE_GONE
+from migrator.service.catalogue import SOURCE_GONE, SOURCE_RUNS
 from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.attachment import read_attachment
@@ -49,6 +49,7 @@ class Freeze(HostStep):
                 code="task_paused",
                 remedy=f"resume it first: ctr tasks resume {container}",
             )
+        _check_same(task, act)
         network = act.facts.get("network")
         stop_restarts(host.runtime(act.request.namespace), container)
         host.guards.arm(job_id, act.request.namespace, container, network)
@@ -72,12 +73,16 @@ class Freeze(HostStep):
         The controller may have left a verdict for the guard: it is taken back in any case.
 
         Returns:
-            `source_gone`: whether the program is no more, so that what was sealed of it is its last copy.
+            `source_gone`: whether the program is no more, so that what was sealed of it is its last copy;
+            `source_runs`: whether a task of that name runs, which then may be a later one.
         """
         resume(host, act)
-        allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
+        state, started = _look(host, act)
+        gone = state is ProcessState.STOPPED or started != act.facts.get("source_started", started)
+        if not gone or "index_digest" not in act.facts:  # else it would be started anew beside its last copy
+            allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
         host.verdicts.forget(act.command.job_id)
-        return {SOURCE_GONE: not _lives(host, act)}
+        return {SOURCE_GONE: gone, SOURCE_RUNS: state is ProcessState.RUNNING}
 
 
 class Thaw(HostStep):
@@ -161,15 +166,28 @@ def resume(host: Host, act: Act) -> None:
     host.guards.release(act.command.job_id)
 
 
-def _lives(host: Host, act: Act) -> bool:
-    """Whether the program that was inspected, and not a later one of that name, is still there."""
+def _look(host: Host, act: Act) -> tuple[ProcessState, int | None]:
+    """How the task stands, and when its first process began; one that is gone is as good as stopped."""
     try:
         task = host.runtime(act.request.namespace).task(str(act.request.container))
-        if task.status().state is ProcessState.STOPPED:
-            return False
+        return task.status().state, started_ticks(task.pid)
     except NotFound:
-        return False
-    return bool(started_ticks(task.pid) == act.facts["source_started"])
+        return ProcessState.STOPPED, None
+
+
+def _check_same(task: Task, act: Act) -> None:
+    """Make sure that this is the program that was inspected.
+
+    Raises:
+        PreconditionFailed: `task_restarted`.
+    """
+    started = started_ticks(task.pid)
+    if started != act.facts.get("source_started", started):
+        raise PreconditionFailed(
+            f"container '{task.container_id}' was started anew since it was looked at",
+            code="task_restarted",
+            remedy="try again",
+        )
 
 
 def _cut_off(network: dict[str, Any] | None, task: Task) -> None:
@@ -197,7 +215,7 @@ def _unlock_network(task: Task) -> None:
     In a network that is the host's own the lock may be somebody else's. What does not open is told by housekeeping.
     """
     network = Path(f"/proc/{task.pid}/ns/net")
-    with suppress(OSError, InternalError):
+    with suppress(OSError, MigratorError):
         lock = None if os.path.samestat(network.stat(), OWN_NETWORK.stat()) else find_lock(network)
         if lock is not None:
             remove_lock(lock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from migrator.errors import InternalError
+from migrator.errors import MigratorError
 from migrator.models.phase import JobKind
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host
@@ -75,7 +75,7 @@ def cut_off_restored(act: Act) -> None:
     """Silence a restored task that is about to be taken back."""
     attachment = read_attachment(act.facts.get(TARGET_NETWORK))
     if attachment is not None:
-        with suppress(InternalError):  # its end follows
+        with suppress(MigratorError, OSError):  # its end follows
             handover.cut_off(attachment)
 
 

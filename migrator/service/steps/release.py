@@ -6,12 +6,13 @@ from contextlib import suppress
 from dataclasses import replace
 
 from migrator.containerd import ContainerdClient
-from migrator.errors import InternalError, NotFound
+from migrator.errors import MigratorError, NotFound
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.network.attachment import read_attachment
 from migrator.service.preflight.arrival import restored_name
 from migrator.service.steps.image import JOB_LABEL, drop_lease
-from migrator.service.steps.interface import detach_source, leave_room
+from migrator.service.steps.interface import TARGET_NETWORK, detach_source, join_restored, leave_room
 from migrator.service.steps.restarting import with_restart
 from migrator.service.steps.restore import delete_container, end_task
 from migrator.service.steps.volumes import places_of
@@ -28,7 +29,7 @@ class Remove(HostStep):
         runtime = host.runtime(act.request.namespace)
         name = str(act.request.container)
         if _is_still_there(runtime, name, act):
-            with suppress(InternalError):  # it is tried again below; the task must not wait for it
+            with suppress(MigratorError, OSError):  # it is tried again below; the task must not wait for it
                 detach_source(act, _task_pid(runtime, name))
             end_task(runtime, name)
             delete_container(runtime, name)
@@ -66,6 +67,9 @@ class ReleaseTarget(HostStep):
         except NotFound:
             pass  # it ended and somebody removed it meanwhile: theirs to decide
         places_of(host, act).hand_over()
+        if (pid := _task_pid(runtime, restored_name(act))) is not None:
+            with suppress(MigratorError, OSError):  # the proof has joined it, unless an operator's word stands for that
+                join_restored(read_attachment(act.facts.get(TARGET_NETWORK)), pid)
         leave_room(host, act)
         _let_go(host, act)
         return {}

@@ -22,6 +22,7 @@ from migrator.models.volumes import VOLUME_ROLE
 from migrator.service.catalogue import SOURCE_GONE, last_copy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.traits import read_cpu_flags
+from migrator.service.steps.restarting import allow_restarts
 from migrator.service.steps.volumes import volume_file
 from migrator.service.steps.work import image_directory
 from migrator.storage.oci import FactAnnotation, with_role
@@ -63,6 +64,7 @@ class Upload(HostStep):
             kept = last_copy(host.checkpoints, workload_id, checkpoint_id, int(act.facts["image_bytes"]))
             if kept is not None:
                 return kept
+            allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
         parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
         parts += [packed for part in parts for packed in _packed_forms(host.runtime(act.request.namespace), part)]
         host.checkpoints.remove(workload_id, checkpoint_id, candidates=parts)

@@ -42,6 +42,8 @@ class Appended:
     path: str
     inode: int
     size_before: int
+    size_after: int = 0
+    """Longer than this, others have written into it since, and nothing is cut off."""
 
 
 @dataclass(slots=True)
@@ -95,11 +97,12 @@ class Places:
             return
         record = self.read()
         stage = self._stage(place, container, record, fill)
-        with only_file(stage).open("rb") as whole, place.open("r+b") as here:
-            info = os.fstat(here.fileno())
-            record.appended.append(Appended(str(place), info.st_ino, info.st_size))
+        with only_file(stage).open("rb") as whole, place.open("rb") as here, place.open("ab") as end:
+            _find_rest(whole, here)
+            info, rest_bytes = os.fstat(here.fileno()), os.fstat(whole.fileno()).st_size - whole.tell()
+            record.appended.append(Appended(str(place), info.st_ino, info.st_size, info.st_size + rest_bytes))
             self._write(record)
-            _go_on(whole, here)
+            shutil.copyfileobj(whole, end, PIECE_BYTES)
         shutil.rmtree(stage)
 
     def take_back(self) -> None:
@@ -187,8 +190,8 @@ def _put(content: Path, place: Path) -> None:
         ) from error
 
 
-def _go_on(whole: BinaryIO, here: BinaryIO) -> None:
-    """Append what `here` lacks of `whole`: its rest if `here` is how it began, nothing if it is how `here` began."""
+def _find_rest(whole: BinaryIO, here: BinaryIO) -> None:
+    """Stand in `whole` at what `here` lacks: its rest if `here` is how it began, its end if it is how `here` began."""
     while True:
         ours, theirs = whole.read(PIECE_BYTES), here.read(PIECE_BYTES)
         common = min(len(ours), len(theirs))
@@ -198,16 +201,14 @@ def _go_on(whole: BinaryIO, here: BinaryIO) -> None:
         if common < PIECE_BYTES:
             whole.seek(common - len(ours), os.SEEK_CUR)
             break
-    here.seek(0, os.SEEK_END)
-    shutil.copyfileobj(whole, here, PIECE_BYTES)
 
 
 def _cut(appended: Appended) -> None:
-    """Give a log the length that it had."""
+    """Give a log the length that it had, unless somebody else has written into it since."""
     path = Path(appended.path)
     with suppress(FileNotFoundError):
         info = path.stat()
-        if info.st_ino == appended.inode and info.st_size > appended.size_before:
+        if info.st_ino == appended.inode and appended.size_before < info.st_size <= appended.size_after:
             os.truncate(path, appended.size_before)
 
 

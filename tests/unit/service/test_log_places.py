@@ -61,6 +61,15 @@ def test_a_log_that_was_replaced_is_left_alone(tmp_path: Path) -> None:
     assert log.read_text() == "somebody else's\n"
 
 
+@pytest.mark.parametrize(("here", "travelled"), [("1\n", "1\n2\n"), ("1\n2\n", "1\n2\n")], ids=["behind", "same"])
+def test_what_others_wrote_since_is_not_cut_off(tmp_path: Path, here: str, travelled: str) -> None:
+    log, places = go_on(tmp_path, here, travelled)
+    with log.open("a") as other:
+        other.write("theirs\n")
+    places.take_back()
+    assert log.read_text() == travelled + "theirs\n"
+
+
 def test_where_output_goes_is_read_from_its_name() -> None:
     both = {"stdout": "file:///var/log/a%20b", "stderr": "file:///var/log/a%20b", "stdin": ""}
     assert log_files(both) == {"stdout": "/var/log/a b"}
