@@ -217,14 +217,14 @@ def _is_used(host: Host, record: Record) -> bool:
 
 def find_rooms(host: Host) -> Iterator[Leftover]:
     """Interfaces that wait for a container which a job was to bring."""
-    for marker in _entries(host.settings.run_dir / ROOMS):
+    for marker in _entries(host.settings.state_dir / ROOMS):
         if marker.suffix == ".json" and (job_id := find_job(marker.stem)):
             yield Leftover(
                 FindingKind.NETWORK,
                 str(marker),
                 Need.JOB_OVER,
                 "a network interface made for a container before its move",
-                partial(abandon, marker),
+                partial(abandon, marker, host.settings.run_dir / ROOMS),
                 since=changed_at(marker),
                 job_id=job_id,
             )

@@ -94,17 +94,17 @@ class Room:
     """Where an interface waits for its container on the target, for one job."""
 
     marker: Path
-    """Says what waits. As long as it is there, the job has something of the network here."""
+    """Says what waits. As long as it is there, the job has something of the network here, also after a reboot."""
     namespace: Path
     """A namespace of the job's own, or the place where the container expects one that others made."""
     is_the_containers: bool
     """Whether the container joins the room itself, instead of taking the interface out of it."""
 
     @classmethod
-    def of(cls, directory: Path, job_id: str, attachment: Attachment) -> Room:
-        """Return the room of an attachment."""
+    def of(cls, marker: Path, namespaces: Path, attachment: Attachment) -> Room:
+        """Return the room of an attachment; its marker bears the job's name."""
         joined = attachment.namespace_path
-        return cls(directory / f"{job_id}.json", Path(joined or directory / job_id), bool(joined))
+        return cls(marker, Path(joined or namespaces / marker.stem), bool(joined))
 
 
 def prepare(room: Room, wanted: Attachment) -> Attachment:
@@ -159,12 +159,12 @@ def give_back(room: Room, attachment: Attachment) -> None:
         room.marker.unlink(missing_ok=True)
 
 
-def abandon(marker: Path) -> None:
+def abandon(marker: Path, namespaces: Path) -> None:
     """Take back what a job left that is over; an interface that a container has got by now is the container's."""
     attachment = read_attachment(json.loads(marker.read_text()))
     if attachment is None:
         return
-    room = Room.of(marker.parent, marker.stem, attachment)
+    room = Room.of(marker, namespaces, attachment)
     if plugin_for(attachment).waits(attachment, room.namespace):
         give_back(room, attachment)
     else:

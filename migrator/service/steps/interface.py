@@ -19,7 +19,7 @@ from migrator.service.steps.work import work_directory
 
 TARGET_NETWORK = "target_network"
 ROOMS = "network"
-"""Below RUN_DIR: what each job has of a network here."""
+"""What each job has of a network here: noted below STATE_DIR, held below RUN_DIR, which a reboot empties."""
 
 
 def prepare_interface(host: Host, act: Act) -> Facts:
@@ -96,4 +96,5 @@ def detach_source(act: Act, pid: int | None) -> None:
 
 
 def _room(host: Host, act: Act, attachment: Attachment) -> handover.Room:
-    return handover.Room.of(host.settings.run_dir / ROOMS, act.command.job_id, attachment)
+    marker = host.settings.state_dir / ROOMS / f"{act.command.job_id}.json"
+    return handover.Room.of(marker, host.settings.run_dir / ROOMS, attachment)

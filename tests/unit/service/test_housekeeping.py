@@ -212,7 +212,7 @@ def plant_volume(bench: Bench) -> None:
 
 
 def plant_room(bench: Bench) -> None:
-    marker = bench.settings.run_dir / "network" / f"{JOB}.json"
+    marker = bench.settings.state_dir / "network" / f"{JOB}.json"
     marker.parent.mkdir(parents=True)
     marker.write_text(json.dumps(NETWORK))
 

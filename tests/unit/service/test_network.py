@@ -142,7 +142,7 @@ def test_an_interface_is_set_up_as_it_was() -> None:
 
 
 def test_without_a_waiting_room_nothing_is_given_back(tmp_path: Path) -> None:
-    room = handover.Room.of(tmp_path, "mig-1", FOUND)
+    room = handover.Room.of(tmp_path / "mig-1.json", tmp_path, FOUND)
     handover.give_back(room, replace(FOUND, plugin="unheard-of"))
 
 
