@@ -5,7 +5,6 @@ A command that carries a lower epoch comes from a time when somebody else decide
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pathlib import Path
 from migrator.errors import PreconditionFailed, ResourceExhausted
 from migrator.models.values import StepAction, StepCommand
 from migrator.service.plans import line_named
+from migrator.storage.durable import write_durably
 
 
 class Fence:
@@ -100,14 +100,4 @@ class Fence:
 
     def _write(self, workload_id: str, epoch: int) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        temporary = self._directory / f".{workload_id}"
-        with temporary.open("w") as file:
-            file.write(str(epoch))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self._directory / workload_id)
-        handle = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_durably(self._directory / workload_id, str(epoch), self._directory / f".{workload_id}")

@@ -44,9 +44,7 @@ class LostUpload(ControlStep):
         kept = last_copy(self._checkpoints, workload_id, checkpoint_id, int(job.facts.get("image_bytes", 0)))
         if kept is None:
             parts = [Descriptor.from_oci(part) for part in job.facts.get("parts", [])]
-            self._checkpoints.remove(workload_id, checkpoint_id, candidates=parts)
-            for part in parts:
-                self._checkpoints.abort_uploads(part.digest)
+            self._checkpoints.withdraw(workload_id, checkpoint_id, parts)
         return {SOURCE_GONE: True, **(kept or {})}
 
 

@@ -250,9 +250,7 @@ class Upload(SimulatedStep):
             if kept is not None:
                 return kept
         parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
-        here.checkpoints.remove(workload_id, checkpoint_id, candidates=parts)
-        for part in parts:
-            here.checkpoints.abort_uploads(part.digest)
+        here.checkpoints.withdraw(workload_id, checkpoint_id, parts)
         return {}
 
     def _bytes(self, here: Here, act: Act, part: Descriptor) -> bytes:

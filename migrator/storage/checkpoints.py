@@ -6,7 +6,7 @@ An index is visible only when every blob it names is there and whole. That is th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -230,6 +230,12 @@ class CheckpointStore:
         old = [info.key for info in self.objects.scan(layout.BLOBS) if info.modified_at < older_than]
         named = {layout.blob_key(digest) for digest in self._named_blobs({})} if old else set()
         return [f"sha256:{key.removeprefix(layout.BLOBS)}" for key in old if key not in named]
+
+    def withdraw(self, workload_id: str, checkpoint_id: str, parts: Sequence[Descriptor]) -> None:
+        """Take an upload back, sealed or half-way, with what is left of unfinished uploads of its parts."""
+        self.remove(workload_id, checkpoint_id, candidates=parts)
+        for part in parts:
+            self.abort_uploads(part.digest)
 
     def remove_blob(self, digest: str) -> int:
         """Delete a blob, whoever names it, and return the bytes freed."""

@@ -20,6 +20,7 @@ from migrator.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from migrator.storage.durable import flush_directory
 from migrator.storage.layout import check_key
 from migrator.storage.probing import probe_conditional_put
 from migrator.storage.store import PIECE_BYTES, SMALL_BYTES, ObjectInfo, Progress, object_not_found
@@ -164,7 +165,7 @@ class DirectoryStore:
         if path != self._root and not path.is_dir():
             self._make_directory(path.parent)
             path.mkdir(mode=0o700, exist_ok=True)
-            _flush_directory(path.parent)
+            flush_directory(path.parent)
 
     def _give_name(self, temporary: Path, path: Path, key: str, *, if_absent: bool) -> None:
         """A link fails where a name exists, a rename replaces it."""
@@ -179,7 +180,7 @@ class DirectoryStore:
             except FileNotFoundError as error:  # housekeeping took an upload that it believed dead
                 raise self._fault(error) from error
             with suppress(FileNotFoundError):  # somebody removed the object and its empty directory already
-                _flush_directory(path.parent)
+                flush_directory(path.parent)
 
     def _prune(self, directory: Path) -> None:
         """Remove directories that are empty now; the system refuses those that are not."""
@@ -250,11 +251,3 @@ def _write_whole(file: int, chunk: bytes) -> None:
 def _raise_unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _flush_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

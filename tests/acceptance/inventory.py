@@ -130,6 +130,11 @@ def tools(lab: Lab, host: str) -> list[str]:
     return found
 
 
+def parent_of(pid: int) -> int:
+    """The parent of a process (proc(5), field 4 of stat); that of a container's first one is its shim."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def is_frozen(pid: int) -> bool:
     """Tell whether a process stands in a frozen cgroup."""
     for hierarchy in cgroups.hierarchies():

@@ -6,12 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.inventory import is_frozen
+from tests.acceptance.inventory import is_frozen, parent_of
 from tests.workloads import WORKLOADS, Running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -157,8 +156,3 @@ def test_a_program_that_dies_while_it_is_frozen_is_brought_back_from_its_checkpo
     assert job["checkpoint_id"] in [row["id"] for row in cluster.done("checkpoints", "list")]
     assert cluster.finish("restore", job["checkpoint_id"], "beta")["state"] == "succeeded"
     WORKLOADS["ticker"].check(before, Running(cluster["beta"], "demo"))
-
-
-def parent_of(pid: int) -> int:
-    """The shim of a container's first process (proc(5), field 4 of stat)."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

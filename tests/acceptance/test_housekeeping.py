@@ -8,13 +8,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.cluster import Cluster, Machine
-from tests.acceptance.inventory import is_frozen
+from tests.acceptance.inventory import is_frozen, parent_of
 from tests.workloads import WORKLOADS, Running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -441,7 +440,7 @@ def test_a_worker_sweeps_when_it_starts(cluster: Cluster, alpha: Machine, failed
 def test_what_a_removed_host_had_sealed_is_brought_back(
     cluster: Cluster, alpha: Machine, ticker: Running, keeps_checkpoints: None
 ) -> None:
-    before, shim = ticker.state(), int(Path(f"/proc/{ticker.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    before, shim = ticker.state(), parent_of(ticker.pid)
     target = cluster["beta"].host.service("worker")
     job_id = str(cluster.done("migrate", str(ticker), "beta")["id"])
     cluster.wait_frozen(ticker)

@@ -30,6 +30,7 @@ from migrator.service.network.links import (
     set_link,
 )
 from migrator.service.network.plugins import plugin_for
+from migrator.storage.durable import write_durably
 
 NO_SILENCE = """
 table arp migrator
@@ -187,9 +188,7 @@ def _open(room: Room, wanted: Attachment) -> None:
                 remedy="remove it, or choose another target",
             )
         room.marker.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = room.marker.with_suffix(".new")
-        temporary.write_text(json.dumps(pack_attachment(wanted)))
-        temporary.rename(room.marker)
+        write_durably(room.marker, json.dumps(pack_attachment(wanted)), room.marker.with_suffix(".new"))
     make_namespace(room.namespace)
 
 

@@ -79,7 +79,7 @@ def read_processes(pids: Iterable[int], proc: Path = PROC) -> tuple[Process, ...
 
 def _read(place: Path) -> Process | None:
     try:
-        status = _fields((place / "status").read_text())
+        status = read_status(place / "status")
         return Process(
             pid=int(place.name),
             name=status["Name"],
@@ -97,8 +97,10 @@ def _read(place: Path) -> Process | None:
         return None
 
 
-def _fields(text: str) -> dict[str, str]:
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+def read_status(file: Path) -> dict[str, str]:
+    """Read the status of a process or thread (proc(5)) by field."""
+    lines = (line.partition(":") for line in file.read_text().splitlines())
+    return {name: value.strip() for name, _, value in lines}
 
 
 def _bytes(status: dict[str, str], name: str) -> int:
@@ -115,7 +117,7 @@ def _sleeping_hard(place: Path) -> Iterator[int]:
 
 def thread_state(thread: Path) -> tuple[str, str]:
     """Return the state of a thread and how often it went to sleep: the same numbers mean the same sleep."""
-    status = _fields((thread / "status").read_text())
+    status = read_status(thread / "status")
     return status["State"][:1], status.get("voluntary_ctxt_switches", "")
 
 

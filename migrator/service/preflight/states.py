@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from migrator.models.preflight import Finding
+from migrator.service.preflight.processes import read_status
 from migrator.service.preflight.subject import Subject
 
 CAP_SYS_RESOURCE = 24
@@ -34,15 +35,10 @@ def check_users(subject: Subject) -> Iterator[Finding]:
 
 
 def _may_read_limits() -> bool:
-    return bool(int(_status(Path("/proc/self/status"))["CapEff"], 16) >> CAP_SYS_RESOURCE & 1)
+    return bool(int(read_status(Path("/proc/self/status"))["CapEff"], 16) >> CAP_SYS_RESOURCE & 1)
 
 
 def _statuses(subject: Subject) -> Iterator[tuple[int, dict[str, str]]]:
     for process in subject.task.pids():
         with suppress(OSError):  # gone since
-            yield process.pid, _status(Path(f"/proc/{process.pid}/status"))
-
-
-def _status(file: Path) -> dict[str, str]:
-    lines = (line.partition(":") for line in file.read_text().splitlines())
-    return {name: value.strip() for name, _, value in lines}
+            yield process.pid, read_status(Path(f"/proc/{process.pid}/status"))

@@ -10,6 +10,7 @@ from typing import Any
 from migrator.containerd import Container, ContainerdClient, Task
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import JobRequest
+from migrator.models.volumes import Volume
 from migrator.service.host import Host
 from migrator.service.preflight.processes import Process
 from migrator.service.preflight.traits import Traits
@@ -30,6 +31,8 @@ class Subject:
     """Resident memory of all its processes."""
     changed_bytes: int = 0
     """Its changed files."""
+    volumes: tuple[Volume, ...] = ()
+    """Its declared bind mounts."""
     volume_bytes: int = 0
     """What of its volumes and logs travels with it."""
     processes: tuple[Process, ...] = ()

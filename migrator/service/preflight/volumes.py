@@ -49,10 +49,13 @@ def check_submounts(subject: Subject) -> Iterator[Finding]:
 
 
 def volumes_of(subject: Subject) -> tuple[Volume, ...]:
-    """Every bind mount with its policy; what is copied has a role and a size. Call it after the checks passed."""
+    """Every declared bind mount that is there; what is copied has a role and a size, which is measured: once a job."""
     found: list[Volume] = []
     for bind, policy in declared_by(subject).policies.items():
-        info = Path(bind.source).stat()
+        try:
+            info = Path(bind.source).stat()
+        except OSError:  # `check_volumes` tells of it
+            continue
         copied = policy is VolumePolicy.COPY
         found.append(
             Volume(
@@ -78,12 +81,6 @@ def declared_by(subject: Subject) -> Declared:
 def check_places(arrival: Arrival) -> Iterator[Finding]:
     """Look on the target whether there is a place for each volume."""
     yield from examine_places(read_volumes(arrival.facts.get("volumes", [])))
-
-
-def copied_bytes_of(subject: Subject) -> int:
-    """What the volumes that are to be copied take, as far as they are there."""
-    copied = [bind.source for bind, policy in declared_by(subject).policies.items() if policy is VolumePolicy.COPY]
-    return sum(measure(Path(source)) for source in copied if Path(source).exists())
 
 
 def examine_places(volumes: Iterable[Volume]) -> Iterator[Finding]:

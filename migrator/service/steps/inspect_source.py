@@ -25,8 +25,9 @@ from migrator.service.preflight.processes import read_processes
 from migrator.service.preflight.report import told
 from migrator.service.preflight.subject import Subject
 from migrator.service.preflight.traits import Traits, read_traits
-from migrator.service.preflight.volumes import copied_bytes_of, volumes_of
+from migrator.service.preflight.volumes import volumes_of
 from migrator.service.steps.streams import log_bytes
+from migrator.service.steps.volumes import copied_bytes
 
 MEASURES = 20
 """How often changed files are measured until no file vanishes meanwhile."""
@@ -95,13 +96,14 @@ def _look(host: Host, act: Act) -> tuple[Subject, Traits]:
         processes=read_processes(process.pid for process in task.pids()),
         traits=traits,
     )
-    carried_bytes = copied_bytes_of(subject) + log_bytes(asdict(task.stdio()))
-    return replace(subject, volume_bytes=carried_bytes), traits
+    volumes = volumes_of(subject)
+    carried_bytes = copied_bytes(volumes) + log_bytes(asdict(task.stdio()))
+    return replace(subject, volumes=volumes, volume_bytes=carried_bytes), traits
 
 
 def _volumes(subject: Subject, findings: Iterable[Finding]) -> tuple[Volume, ...]:
     """The volumes as the job needs them; a preflight whose checks of them failed has told why there are none."""
-    return () if _failed(findings, "volumes", "submounts") else volumes_of(subject)
+    return () if _failed(findings, "volumes", "submounts") else subject.volumes
 
 
 def _attachment(subject: Subject, findings: Iterable[Finding]) -> Attachment | None:

@@ -67,9 +67,7 @@ class Upload(HostStep):
             allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
         parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
         parts += [packed for part in parts for packed in _packed_forms(host.runtime(act.request.namespace), part)]
-        host.checkpoints.remove(workload_id, checkpoint_id, candidates=parts)
-        for part in parts:
-            host.checkpoints.abort_uploads(part.digest)
+        host.checkpoints.withdraw(workload_id, checkpoint_id, parts)
         return {}
 
 

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from migrator.errors import PreconditionFailed
 from migrator.models.volumes import Volume, VolumeKind
 from migrator.service.volumes.archive import only_file
+from migrator.storage.durable import write_durably
 
 PIECE_BYTES = 1 << 20
 MADE_MODE = 0o755
@@ -154,17 +155,7 @@ class Places:
 
     def _write(self, record: Record) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self.file.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump(asdict(record), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.file)
-        handle = os.open(self.file.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        write_durably(self.file, json.dumps(asdict(record)), self.file.with_suffix(".new"))
 
 
 def kept_records(directory: Path) -> Iterator[tuple[str, Record, datetime]]:

@@ -13,7 +13,7 @@ from migrator.lab import cgroups
 from migrator.lab.control import ADDRESS, BUCKET
 from migrator.lab.host import Host
 from tests.acceptance.faults.scene import Mend, Scene
-from tests.acceptance.inventory import is_frozen
+from tests.acceptance.inventory import is_frozen, parent_of
 
 Strike = Callable[[Scene], Mend]
 Until = Callable[[Scene], None]
@@ -195,8 +195,7 @@ def _words(pid: int) -> list[str]:
 def _is_main_criu(pid: int) -> bool:
     """Whether this is the CRIU that runc started; its helpers have CRIU for a parent."""
     try:
-        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-        return _program(pid) == "criu" and _program(int(parent)) == "runc"
+        return _program(pid) == "criu" and _program(parent_of(pid)) == "runc"
     except OSError:
         return False
 

@@ -64,6 +64,6 @@ def test_other_users_need_a_capability(
     users: str, capable: bool, code: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {"State": "S (sleeping)", "Uid": users, "Gid": "0\t0\t0\t0", "CapEff": f"{capable << 24:x}"}
-    monkeypatch.setattr(states, "_status", lambda _: told)
+    monkeypatch.setattr(states, "read_status", lambda _: told)
     found = states.check_users(subject(7, 8))
     assert (only(found).code if code else next(found, None)) == code
