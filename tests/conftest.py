@@ -41,6 +41,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why tests were tried again: a test that passes at the second try has something to tell, too."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.write_line(f"tried again: {report.nodeid} ({report.when})")
+        for line in [line for line in report.longreprtext.splitlines() if line.startswith("E ")][:12]:
+            terminalreporter.write_line(f"    {line[:400]}")
+
+
 @contextmanager
 def lab_name(base: str) -> Iterator[str]:
     """The first free name of `base`, `base-2`, `base-3`, … for this process alone.

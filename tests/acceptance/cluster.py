@@ -201,15 +201,23 @@ class Cluster:
         workload.started(container)
         return container
 
-    def remove(self, name: str, namespace: str = "default") -> None:
-        """Remove a container of that name from every host, frozen or not."""
+    def remove(self, name: str, namespace: str = "default", timeout_s: float = 20.0) -> None:
+        """Remove a container of that name from every host, frozen or not, also when a restart label brings it back."""
         for machine in self.machines.values():
-            if name in machine.tasks(namespace):
+            deadline = time.monotonic() + timeout_s
+            while name in machine.containers(namespace):
+                assert time.monotonic() < deadline, f"{machine.name}: {name} cannot be removed: {machine.tasks(namespace)}"
                 machine.ctr("tasks", "kill", "--all", "--signal", "SIGKILL", name, namespace=namespace, check=False)
                 machine.ctr("tasks", "delete", "--force", name, namespace=namespace, check=False)
-            if name in machine.containers(namespace):
-                machine.ctr("containers", "delete", name, namespace=namespace)
+                machine.ctr("containers", "delete", name, namespace=namespace, check=False)
             machine.run("python3", "-c", DETACH, f"{namespace}-{name}")
+
+    def sweep(self) -> None:
+        """Remove every container that a test which failed has left behind."""
+        for machine in self.machines.values():
+            for namespace in machine.run("ctr", "namespaces", "ls", "-q").split():
+                for name in machine.containers(namespace):
+                    self.remove(name, namespace)
 
     # ---- faults
 
