@@ -7,7 +7,7 @@ MOVES ?= 200
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab-up lab-down test test-fast simulate soak check format protos clean
+.PHONY: help setup demo lab-up lab-down test test-fast test-wide workloads compare-podman simulate soak check format protos clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ lab-up: setup ## Start a lab: two hosts and a control plane on this machine
 lab-down: setup ## Stop the lab and leave nothing behind
 	@$(BIN)/migrator lab down
 
-test: setup ## Run every test, the real ones with CRIU included (needs root)
+test: setup ## Run the tests, the real ones with CRIU included (needs root)
 	@deploy/test all
+
+test-wide: setup ## Run the rarer cases that `make test` leaves out: more faults, more workloads (needs root)
+	@deploy/test wide
 
 test-fast: setup ## Run what needs neither root nor servers, in under a minute
 	@deploy/test fast

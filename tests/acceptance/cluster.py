@@ -206,7 +206,9 @@ class Cluster:
         for machine in self.machines.values():
             deadline = time.monotonic() + timeout_s
             while name in machine.containers(namespace):
-                assert time.monotonic() < deadline, f"{machine.name}: {name} cannot be removed: {machine.tasks(namespace)}"
+                assert time.monotonic() < deadline, (
+                    f"{machine.name}: {name} cannot be removed: {machine.tasks(namespace)}"
+                )
                 machine.ctr("tasks", "kill", "--all", "--signal", "SIGKILL", name, namespace=namespace, check=False)
                 machine.ctr("tasks", "delete", "--force", name, namespace=namespace, check=False)
                 machine.ctr("containers", "delete", name, namespace=namespace, check=False)

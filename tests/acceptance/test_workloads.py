@@ -24,7 +24,12 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 WRITES = bool(os.environ.get("WRITE_WORKLOADS"))
 
 
-@pytest.fixture(params=sorted(WORKLOADS))
+def marked() -> Iterator[pytest.ParameterSet]:
+    for name, workload in sorted(WORKLOADS.items()):
+        yield pytest.param(name, marks=[pytest.mark.wide] if workload.wide else [])
+
+
+@pytest.fixture(params=marked())
 def workload(request: pytest.FixtureRequest) -> Workload:
     return WORKLOADS[request.param]
 

@@ -8,6 +8,7 @@ from tests.workloads.workload import Running, State, Workload
 
 class Counter(Workload):
     name = "counter"
+    wide = True
 
     def image(self, root: Path) -> Path:
         return shell_image(root, "counter.sh")

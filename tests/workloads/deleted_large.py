@@ -2,4 +2,4 @@
 
 from tests.workloads.images import Program
 
-WORKLOAD = Program("deleted_file.py", "8192", name="deleted_large")
+WORKLOAD = Program("deleted_file.py", "8192", name="deleted_large", wide=True)

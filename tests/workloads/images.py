@@ -47,6 +47,7 @@ class Program(Workload):
         files: Further files of the image by their path in it.
         run_options: What `ctr run` is told besides.
         name: The program's own name when not given.
+        wide: Whether `make test` leaves it to `make test-wide`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Program(Workload):
         files: Mapping[str, bytes | Path] | None = None,
         run_options: tuple[str, ...] = (),
         name: str | None = None,
+        wide: bool = False,
     ):
         self.name = name or Path(program).stem
         self.program = program
@@ -64,6 +66,7 @@ class Program(Workload):
         self.packages = packages
         self.files = files or {}
         self.run_options = run_options
+        self.wide = wide
 
     def image(self, root: Path) -> Path:
         ours = {f"/opt/{file}": PROGRAMS_DIR / file for file in (*SHARED, self.program)}

@@ -2,4 +2,4 @@
 
 from tests.workloads.images import Program
 
-WORKLOAD = Program("inotify.py", "/dev/shm/watched", name="inotify_tmpfs")
+WORKLOAD = Program("inotify.py", "/dev/shm/watched", name="inotify_tmpfs", wide=True)

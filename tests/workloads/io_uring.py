@@ -2,4 +2,4 @@
 
 from tests.workloads.images import Program
 
-WORKLOAD = Program("io_uring.py")
+WORKLOAD = Program("io_uring.py", wide=True)

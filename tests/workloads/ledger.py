@@ -8,6 +8,7 @@ from tests.workloads.workload import Running, State, Workload
 
 class Ledger(Workload):
     name = "ledger"
+    wide = True
 
     def image(self, root: Path) -> Path:
         return python_image(root, "ledger.py")

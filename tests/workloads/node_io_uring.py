@@ -8,4 +8,5 @@ WORKLOAD = Program(
     name="node_io_uring",
     packages=["nodejs"],
     files={"/opt/node.js": PROGRAMS_DIR / "node.js"},
+    wide=True,
 )

@@ -13,6 +13,7 @@ HARMLESS = "plain-devices,deleted-small,watch-etc,watch-tmpfs,terminal,shared"
 
 class Odd(Workload):
     name = "odd"
+    wide = True
 
     def image(self, root: Path) -> Path:
         return build_image(

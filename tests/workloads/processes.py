@@ -2,4 +2,4 @@
 
 from tests.workloads.images import Program
 
-WORKLOAD = Program("processes.py")
+WORKLOAD = Program("processes.py", wide=True)

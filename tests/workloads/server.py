@@ -8,6 +8,7 @@ from tests.workloads.workload import Running, State, Workload
 
 class Server(Workload):
     name = "server"
+    wide = True
 
     def image(self, root: Path) -> Path:
         return python_image(root, "server.py")

@@ -2,4 +2,4 @@
 
 from tests.workloads.images import Program
 
-WORKLOAD = Program("stopped.py")
+WORKLOAD = Program("stopped.py", wide=True)

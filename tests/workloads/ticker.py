@@ -8,6 +8,7 @@ from tests.workloads.workload import Running, State, Workload
 
 class Ticker(Workload):
     name = "ticker"
+    wide = True
 
     def image(self, root: Path) -> Path:
         return python_image(root, "ticker.py", "64")

@@ -88,6 +88,8 @@ class Workload(ABC):
     """The first line of its file."""
     run_options: tuple[str, ...] = ()
     """What `ctr run` is told besides."""
+    wide = False
+    """Moved by `make test-wide` and `make workloads`, so that `make test` stays short."""
 
     @abstractmethod
     def image(self, root: Path) -> Path:

@@ -37,8 +37,8 @@ class Fault:
     until: Callable[[Scene], None]
     """What is waited for before it is mended."""
     ends: tuple[str, ...]
-    rare: bool = False
-    """Met by the endurance run alone, so that `make test` stays short."""
+    wide: bool = False
+    """Met by `make test-wide` and the endurance run, so that `make test` stays short."""
 
     def __str__(self) -> str:
         return self.name

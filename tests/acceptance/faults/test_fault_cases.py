@@ -10,30 +10,30 @@ from tests.acceptance.faults.scene import Fault, Scene
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
 
-def often(cases: tuple[Fault, ...]) -> list[Fault]:
-    return [case for case in cases if not case.rare]
+def marked(cases: tuple[Fault, ...]) -> list[pytest.ParameterSet]:
+    return [pytest.param(case, marks=[pytest.mark.wide] if case.wide else [], id=case.name) for case in cases]
 
 
-@pytest.mark.parametrize("fault", often(WORKERS), ids=str)
+@pytest.mark.parametrize("fault", marked(WORKERS))
 def test_a_worker_fails(scene: Scene, fault: Fault) -> None:
     scene.play(fault)
 
 
-@pytest.mark.parametrize("fault", often(CONTROL_PLANE), ids=str)
+@pytest.mark.parametrize("fault", marked(CONTROL_PLANE))
 def test_the_control_plane_fails(scene: Scene, fault: Fault) -> None:
     scene.play(fault)
 
 
-@pytest.mark.parametrize("fault", often(WIRES), ids=str)
+@pytest.mark.parametrize("fault", marked(WIRES))
 def test_a_wire_is_cut(scene: Scene, fault: Fault) -> None:
     scene.play(fault)
 
 
-@pytest.mark.parametrize("fault", often(RUNTIME), ids=str)
+@pytest.mark.parametrize("fault", marked(RUNTIME))
 def test_the_runtime_fails(scene: Scene, fault: Fault) -> None:
     scene.play(fault)
 
 
-@pytest.mark.parametrize("fault", often(DISKS), ids=str)
+@pytest.mark.parametrize("fault", marked(DISKS))
 def test_no_room_is_left(scene: Scene, fault: Fault) -> None:
     scene.play(fault)

@@ -12,13 +12,13 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
 PARTS = (
     ("memory", "changed"),
-    ("memory", "cut"),
+    pytest.param("memory", "cut", marks=pytest.mark.wide),
     ("memory", "gone"),
-    ("rw-diff", "changed"),
+    pytest.param("rw-diff", "changed", marks=pytest.mark.wide),
     ("container", "cut"),
     ("index", "changed"),
-    ("index", "cut"),
-    ("index", "gone"),
+    pytest.param("index", "cut", marks=pytest.mark.wide),
+    pytest.param("index", "gone", marks=pytest.mark.wide),
 )
 
 
