@@ -30,6 +30,8 @@ from migrator.service.housekeeping.housekeeper import Housekeeper
 from migrator.service.housekeeping.referee import Referee
 from migrator.service.housekeeping.store import StoreKeeper
 from migrator.service.inspection import look
+from migrator.service.retention.steps import retention_steps
+from migrator.service.rounds import utc_now
 from migrator.service.stand_ins import stand_ins
 from migrator.service.steps import HOST_STEPS
 from migrator.settings import Settings
@@ -76,7 +78,7 @@ def run_controller(settings: Settings) -> int:
     conductor = Conductor(
         database,
         line,
-        control_steps(database, checkpoints),
+        control_steps(database, checkpoints) | retention_steps(database, checkpoints, utc_now),
         stand_ins(checkpoints),
         host_silent_s=settings.host_silent_s,
         let_run=Verdicts(objects).let_run,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from migrator.cli import retention_render
+from migrator.cli.tables import age as _age
+from migrator.cli.tables import open_console as _console
+from migrator.cli.tables import size as size
+from migrator.cli.tables import table as _table
 
 Rows = list[dict[str, Any]]
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "needs_operator": "bold red"}
@@ -17,10 +21,6 @@ LEVELS = {
     "kept": "cyan", "foreign": "dim", "due": "yellow", "removed": "green", "failed": "red",
 }  # fmt: skip
 GRADES = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
-FOLDED = ("CONTAINER", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL")
-"""Columns that may be longer than a terminal is wide: they go on in the next line, so that nothing is cut off."""
-RIGHT = ("MS", "SIZE", "MEMORY")
-PIPE_COLUMNS = 1000
 FACT_SIGNS = 200
 """Processors have some hundred flags."""
 
@@ -74,6 +74,7 @@ def job(row: dict[str, Any]) -> None:
     _print_preflight(console, row["findings"])
     if row["forecast"]:
         _print_forecast(console, row["forecast"])
+    retention_render.report(row)
     if row["failure"]:
         console.print(Text(row["failure"]["message"], "red"))
         console.print(f"  → {row['failure']['remedy']}" if row["failure"]["remedy"] else "")
@@ -131,7 +132,7 @@ def verdict(row: dict[str, Any]) -> None:
 
 def checkpoints(rows: Rows) -> None:
     """A table of checkpoints."""
-    table = _table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE")
+    table = _table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE", "MARKS")
     for row in rows:
         table.add_row(
             row["id"],
@@ -140,8 +141,19 @@ def checkpoints(rows: Rows) -> None:
             row["host"],
             size(row["size_bytes"]),
             _age(row["created_at"]),
+            _marks(row),
         )
     _print(table, rows, "no checkpoints; take one: migrator checkpoints create HOST/CONTAINER")
+
+
+def _marks(row: dict[str, Any]) -> Text:
+    """In a word each: does it stay, and what did a verification find."""
+    marks = [("pinned", "cyan")] if row["pinned_at"] else []
+    if row["damage"]:
+        marks.append(("damaged", "red"))
+    elif row["verified_at"]:
+        marks.append(("verified", "green"))
+    return Text(", ").join(Text(*mark) for mark in marks)
 
 
 def checkpoint(row: dict[str, Any]) -> None:
@@ -152,6 +164,11 @@ def checkpoint(row: dict[str, Any]) -> None:
     for part in row["parts"]:
         table.add_row(part["role"], size(part["size_bytes"]), part["digest"][:26] + "…")
     console.print(Text.assemble((row["id"], "bold"), origin), table, sep="\n")
+    if row["pinned_at"]:
+        console.print(f"  pinned        {row['pin_reason'] or 'without a reason'}, {_age(row['pinned_at'])} ago")
+    if row["verified_at"]:
+        found = Text(row["damage"], "red") if row["damage"] else Text("all there", "green")
+        console.print(Text.assemble("  verified      ", found, f", {_age(row['verified_at'])} ago"))
     for name, value in row["facts"].items():
         if name.startswith("io.migrator."):
             short = value if len(value) <= FACT_SIGNS else f"{value[:FACT_SIGNS]}… (see --json)"
@@ -191,31 +208,6 @@ def _print_findings(console: Console, findings: Rows) -> None:
         console.print(f"    {finding['reason']}", soft_wrap=True)
 
 
-def size(size_bytes: float) -> str:
-    """A number of bytes for people, in powers of ten."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= scale:
-            return f"{size_bytes / scale:.1f} {unit}"
-    return f"{size_bytes:.0f} B"
-
-
-def _console() -> Console:
-    """No markup: what is printed comes from elsewhere, and brackets in it mean nothing."""
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        table.add_column(
-            heading,
-            justify="right" if heading in RIGHT else "left",
-            overflow="fold",
-            no_wrap=heading not in FOLDED,
-        )
-    return table
-
-
 def _print(table: Table, rows: Rows, nothing: str) -> None:
     _console().print(table if rows else Text(nothing, "dim"))
 
@@ -226,13 +218,3 @@ def _origin(row: dict[str, Any]) -> str:
 
 def _state(state: str) -> Text:
     return Text(state, COLOURS.get(state, "cyan"))
-
-
-def _age(moment: str | None) -> str:
-    if moment is None:
-        return ""
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
-    for unit, length_s in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length_s:
-            return f"{seconds / length_s:.0f}{unit}"
-    return f"{max(seconds, 0):.0f}s"

@@ -34,6 +34,8 @@ from migrator.service.measures import measure
 from migrator.service.plans import steps_for
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
+from migrator.service.retention.pinning import pin, unpin
+from migrator.service.retention.removal import check_selection
 from migrator.service.rounds import utc_now
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
@@ -48,7 +50,9 @@ KIND_PREFIX = {
     JobKind.CHECKPOINT: "chk",
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
+    JobKind.FORGET: "fgt",
 }
+MAKES_CHECKPOINT = (JobKind.MIGRATION, JobKind.CHECKPOINT)
 
 
 class Bell(Protocol):
@@ -117,10 +121,11 @@ class ControlPlane:
             if request.checkpoint_id is not None:
                 # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
                 twin = known and known.request.checkpoint_id == request.checkpoint_id
-                origin = known.request if known and twin else tx.checkpoints.get(request.checkpoint_id)
+                origin = known.request if known and twin else tx.checkpoints.hold(request.checkpoint_id)
                 request = _complete_restore(request, origin.namespace)
             if known is None:
                 self._check(request, {host.name: host for host in tx.hosts.list()})
+                check_selection(tx, request)
             job = tx.jobs.add(self._new_job(request, idempotency_key))
         self._ring(job.id)
         return job
@@ -255,6 +260,14 @@ class ControlPlane:
         ]
         return CheckpointDetail(checkpoint=checkpoint, parts=parts, facts=dict(index.annotations))
 
+    def pin_checkpoint(self, checkpoint_id: str, reason: str) -> Checkpoint:
+        """See `pinning.pin`."""
+        return pin(self._database, self._checkpoints, checkpoint_id, reason, self._now())
+
+    def unpin_checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """See `pinning.unpin`."""
+        return unpin(self._database, self._checkpoints, checkpoint_id)
+
     def export_checkpoint(self, checkpoint_id: str) -> Iterator[bytes]:
         """Give a checkpoint as the bytes of an OCI archive.
 
@@ -280,7 +293,7 @@ class ControlPlane:
             updated_at=now,
             idempotency_key=idempotency_key,
             workload_id=new_id(request.new_name or "restored") if request.kind is JobKind.RESTORE else None,
-            checkpoint_id=request.checkpoint_id or (new_id("ck") if request.kind is not JobKind.PREFLIGHT else None),
+            checkpoint_id=request.checkpoint_id or (new_id("ck") if request.kind in MAKES_CHECKPOINT else None),
             steps=steps_for(request),
         )
 

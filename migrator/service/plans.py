@@ -49,6 +49,8 @@ class Line:
     """No answer is not a failure: ask the host what is true before deciding anything."""
     queues: bool = False
     """Waits here until its hosts have room for one more job that dumps, moves or restores memory."""
+    patient: bool = False
+    """Tried again after a failure that may pass: nobody waits for it."""
 
 
 SOURCE, TARGET, CONTROL = Where.SOURCE, Where.TARGET, Where.CONTROL
@@ -102,11 +104,17 @@ PREFLIGHT = (
     Line("predict", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
 )
 
+FORGET = (
+    Line("choose-checkpoints", CONTROL, Phase.PREFLIGHT, NOTHING, 60),
+    Line("forget-checkpoints", CONTROL, Phase.REMOVING, NOTHING, 120, patient=True),
+)
+
 PLANS = {
     JobKind.MIGRATION: MIGRATION,
     JobKind.CHECKPOINT: CHECKPOINT,
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
+    JobKind.FORGET: FORGET,
 }
 
 SECONDS_PER_GIB = 60.0
@@ -118,8 +126,14 @@ def steps_for(request: JobRequest) -> tuple[Step, ...]:
     hosts = {SOURCE: request.source_host, TARGET: request.target_host, CONTROL: None}
     return tuple(
         Step(position=position, name=line.step, host=hosts[line.where], phase=line.phase)
-        for position, line in enumerate(PLANS[request.kind])
+        for position, line in enumerate(_lines_for(request))
     )
+
+
+def _lines_for(request: JobRequest) -> list[Line]:
+    """The lines that a job needs: a dry run is a plan that is not executed."""
+    only_looks = request.forget is not None and request.forget.dry_run
+    return [line for line in PLANS[request.kind] if not (only_looks and line.phase is Phase.REMOVING)]
 
 
 def line_named(kind: JobKind, name: str) -> Line:

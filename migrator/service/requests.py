@@ -9,6 +9,7 @@ from migrator.errors import InvalidRequest
 from migrator.models.phase import JobKind
 from migrator.models.values import JobRequest
 from migrator.models.volumes import VolumePolicy
+from migrator.service.retention.selection import check_work
 
 FIELDS = ("source_host", "container", "target_host", "checkpoint_id", "new_name")
 NEEDED = {
@@ -16,6 +17,7 @@ NEEDED = {
     JobKind.CHECKPOINT: frozenset({"source_host", "container"}),
     JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
+    JobKind.FORGET: frozenset(),
 }
 ALLOWED = {**NEEDED, JobKind.RESTORE: NEEDED[JobKind.RESTORE] | {"new_name"}}
 NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
@@ -52,6 +54,7 @@ def check_request(request: JobRequest, idempotency_key: str | None) -> None:
         if name is not None:
             _check_name(what, name)
     _check_volumes(request.volumes)
+    check_work(request)
     if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
         raise InvalidRequest(
             f"an idempotency key of {len(idempotency_key)} signs cannot be kept",

@@ -221,6 +221,10 @@ class CheckpointStore:
         self.objects.delete(layout.index_key(workload_id, checkpoint_id))
         return sum(self._delete_blob(digest) for digest in sorted(doomed - self._named_blobs(seen)))
 
+    def unseal(self, workload_id: str, checkpoint_id: str) -> None:
+        """Delete a checkpoint's index and leave its blobs to a prune; one that is not there is fine."""
+        self.objects.delete(layout.index_key(workload_id, checkpoint_id))
+
     def unnamed_blobs(self, older_than: datetime) -> list[str]:
         """List the blobs that were written before a moment and that no index names.
 

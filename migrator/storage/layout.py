@@ -3,6 +3,7 @@
 oci-layout
 blobs/sha256/HEX                        every blob once, whoever wrote it
 checkpoints/WORKLOAD/ID/index.json      the OCI index of one checkpoint, written last
+pins/ID                                 a checkpoint that stays whatever a policy says
 verdicts/JOB                            for a guard whose worker is dead: the source may run again
 """
 
@@ -17,6 +18,7 @@ OCI_LAYOUT = "oci-layout"
 OCI_LAYOUT_CONTENT = b'{"imageLayoutVersion":"1.0.0"}'
 CHECKPOINTS = "checkpoints/"
 BLOBS = "blobs/sha256/"
+PINS = "pins/"
 VERDICTS = "verdicts/"
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """Such a name means the same to every store and file system, and leaves room for a temporary one beside it."""
@@ -48,6 +50,15 @@ def verdict_key(job_id: str) -> str:
         InvalidRequest: `bad_id`.
     """
     return f"{VERDICTS}{check_segment(job_id)}"
+
+
+def pin_key(checkpoint_id: str) -> str:
+    """Return where a checkpoint's pin is.
+
+    Raises:
+        InvalidRequest: `bad_id`.
+    """
+    return f"{PINS}{check_segment(checkpoint_id)}"
 
 
 def parse_index_key(key: str) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ from migrator.models.session import Database
 from migrator.models.values import Job
 from migrator.service.housekeeping.referee import is_over
 from migrator.service.identifiers import find_job
+from migrator.service.retention.removal import Remover
 from migrator.service.rounds import utc_now
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore, SealedCheckpoint
@@ -44,6 +45,7 @@ class StoreKeeper:
     def sweep(self) -> None:
         """Remove every kind: what may name others first, blobs last."""
         for kind, act in (
+            ("forgotten checkpoints", Remover(self._database, self._checkpoints, self._now).finish_all),
             ("uploads", self.abort_uploads),
             ("probes and verdicts", self.remove_notes),
             ("checkpoints", self.remove_temporary_checkpoints),
