@@ -7,7 +7,7 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from migrator.api.retention_messages import forget_from_message, forget_report
+from migrator.api.retention_messages import forget_from_message, forget_report, prune_from_message, prune_report
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.models.housekeeping import Finding, HostExamination
@@ -58,6 +58,7 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         external_unix_sockets=message.external_unix_sockets,
         tcp=tcp_from(message.tcp),
         forget=forget_from_message(message.forget) if message.HasField("forget") else None,
+        prune=prune_from_message(message.prune) if message.HasField("prune") else None,
     )
 
 
@@ -118,6 +119,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         findings=[_preflight_finding_message(found) for found in preflight.findings],
         forecast=_forecast_message(preflight.forecast),
         forget=forget_report(job),
+        prune=prune_report(job),
     )
 
 

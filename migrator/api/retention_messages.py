@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from migrator.gen.migrator.v1 import retention_pb2 as pb
-from migrator.models.retention import RULES, ForgetRequest, RetentionPolicy
+from migrator.models.retention import GRACE_S, RULES, ForgetRequest, PruneRequest, RetentionPolicy
 from migrator.models.values import Facts, Job
 
 
@@ -20,6 +20,7 @@ def forget_from_message(message: pb.ForgetRequest) -> ForgetRequest:
         policy=_policy_from(message.policy) if message.HasField("policy") else None,
         dry_run=message.dry_run,
         force=message.force,
+        prune=message.prune,
     )
 
 
@@ -27,6 +28,18 @@ def forget_report(job: Job) -> pb.ForgetReport | None:
     """Write what a job that forgets has chosen; None in other jobs, and before it has."""
     judged = job.facts.get("judged") if job.request.forget is not None else None
     return None if judged is None else pb.ForgetReport(judged=[_judgement(found) for found in judged])
+
+
+def prune_from_message(message: pb.PruneRequest) -> PruneRequest:
+    """Read how to prune."""
+    grace_s = message.grace_s if message.HasField("grace_s") else GRACE_S
+    return PruneRequest(grace_s=grace_s, dry_run=message.dry_run)
+
+
+def prune_report(job: Job) -> pb.PruneReport | None:
+    """Write what a job pruned; None if it did not."""
+    found = job.facts.get("pruned")
+    return None if found is None else pb.PruneReport(**found)
 
 
 def _policy_from(message: pb.RetentionPolicy) -> RetentionPolicy:

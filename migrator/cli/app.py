@@ -14,7 +14,7 @@ from migrator.cli.checkpoints import checkpoints_app
 from migrator.cli.hosts import containers_app, doctor, hosts_app
 from migrator.cli.jobs import jobs_app
 from migrator.cli.moves import migrate, preflight, restore
-from migrator.cli.retention import forget
+from migrator.cli.retention import forget, prune
 from migrator.errors import KINDS, MigratorError
 
 
@@ -34,7 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (migrate, preflight, restore, forget, doctor):
+for command in (migrate, preflight, restore, forget, prune, doctor):
     app.command()(command)
 for name, group in (
     ("hosts", hosts_app),

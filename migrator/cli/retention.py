@@ -47,6 +47,7 @@ def forget(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be kept and why; remove nothing.")
     ] = False,
+    and_prune: Annotated[bool, typer.Option("--prune", help="Prune afterwards, with the default grace time.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if nothing of a workload is left.")] = False,
     idempotency_key: Key = None,
     as_json: AsJson = False,
@@ -65,6 +66,7 @@ def forget(
         "time_zone": time_zone,
     }
     asked = _selection(what, everything=everything) | {"policy": policy, "dry_run": dry_run, "force": force}
+    asked["prune"] = and_prune
     request = {
         "kind": "JOB_KIND_FORGET",
         "namespace": check_namespace(namespace),
@@ -72,6 +74,36 @@ def forget(
         "idempotency_key": idempotency_key or "",
     }
     run_to_end(request, api, as_json=as_json)
+
+
+def prune(
+    grace: Annotated[
+        str, typer.Option(metavar="DURATION", help="Between mark and deletion: 36h, 1d; 0: the next run deletes.")
+    ] = "1d",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    idempotency_key: Key = None,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Free what no checkpoint needs: mark it now, and delete what an earlier run marked a grace time ago."""
+    asked = {"grace_s": read_grace(grace), "dry_run": dry_run}
+    request = {"kind": "JOB_KIND_PRUNE", "prune": asked, "idempotency_key": idempotency_key or ""}
+    run_to_end(request, api, as_json=as_json)
+
+
+def read_grace(text: str) -> float:
+    """Read a grace time, in seconds.
+
+    Raises:
+        InvalidRequest: `bad_duration`.
+    """
+    seconds = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    number, unit = (text, "s") if text == "0" else (text[:-1], text[-1:])
+    if not (number.isascii() and number.isdigit() and len(number) < 9 and unit in seconds):
+        raise InvalidRequest(
+            f"'{text[:50]}' is no grace time", code="bad_duration", remedy="write it like 1d, 36h, 30m, 10s or 0"
+        )
+    return float(int(number) * seconds[unit])
 
 
 def remove_checkpoints(checkpoints: Ids, as_json: AsJson = False, api: ApiAddress = None) -> None:

@@ -10,7 +10,15 @@ from migrator.gen.migrator.v1 import retention_pb2 as retention
 
 def retention_data(job: pb.Job) -> dict[str, Any]:
     """What such a job reports; each is None in other jobs."""
-    return {"forget": [_judgement(found) for found in job.forget.judged] if job.HasField("forget") else None}
+    return {
+        "forget": [_judgement(found) for found in job.forget.judged] if job.HasField("forget") else None,
+        "prune": _prune(job.prune) if job.HasField("prune") else None,
+    }
+
+
+def _prune(found: retention.PruneReport) -> dict[str, Any]:
+    names = [field.name for field in found.DESCRIPTOR.fields if field.name != "unclear"]
+    return {**{name: getattr(found, name) for name in names}, "unclear": [*found.unclear]}
 
 
 def _judgement(found: retention.Judgement) -> dict[str, Any]:

@@ -16,6 +16,37 @@ def report(job: dict[str, Any]) -> None:
     """What such a job reports; nothing of other jobs."""
     if job["forget"] is not None:
         judgements(job["forget"], done=job["state"] == "succeeded" and _removes(job))
+    if job["prune"] is not None:
+        pruned(job["prune"], dry=job["prune"]["dry_run"])
+
+
+def pruned(row: dict[str, Any], *, dry: bool) -> None:
+    """What was freed, what may be next time, and what stands in the way."""
+    console = open_console()
+    objects = f"{row['blobs']} blobs and {row['packs']} packs"
+    if dry:
+        console.print(f"would delete {objects}, {size(row['planned_bytes'])}")
+        console.print(f"would mark {row['marked']} for the next prune, {size(row['marked_bytes'])}")
+    else:
+        console.print(f"deleted {objects}, freed {size(row['freed_bytes'])} of {size(row['planned_bytes'])} planned")
+        console.print(f"marked {row['marked']} for the next prune, {size(row['marked_bytes'])}")
+    for name, words in PRUNE_WORDS.items():
+        if row[name]:
+            console.print(f"{row[name]} {words}")
+    if row["unclear"]:
+        names = ", ".join(row["unclear"])
+        console.print(Text(f"no pack was touched, for these are damaged: {names}; see `migrator verify`", "yellow"))
+    if row["missing_chunks"]:
+        words = f"no pack was touched: {row['missing_chunks']} chunks are missing; see `migrator verify --repair`"
+        console.print(Text(words, "yellow"))
+
+
+PRUNE_WORDS = {
+    "unmarked": "are needed again",
+    "repacked": "packs are mostly unused: what is needed of them is written anew",
+    "young": "are needed by nobody and too young to be judged, or a job under way may rely on them",
+    "uploads": "unfinished uploads were ended",
+}
 
 
 def judgements(rows: Rows, *, done: bool) -> None:

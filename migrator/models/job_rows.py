@@ -8,7 +8,7 @@ from typing import Any
 
 from migrator.errors import InternalError
 from migrator.models.phase import JobKind, Phase
-from migrator.models.retention import forget_from
+from migrator.models.retention import forget_from, prune_from
 from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus, TcpPolicy
 from migrator.models.volumes import VolumePolicy
@@ -94,6 +94,7 @@ def _request(row: JobRow) -> JobRequest:
         "volumes": {name: VolumePolicy(word) for name, word in told.get("volumes", {}).items()},
         "tcp": TcpPolicy(told.get("tcp", TcpPolicy.KEEP)),
         "forget": forget_from(told.get("forget")),
+        "prune": prune_from(told.get("prune")),
     }
     return JobRequest(**(told | words))
 

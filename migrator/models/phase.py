@@ -13,6 +13,8 @@ class JobKind(StrEnum):
     RESTORE = "restore"
     PREFLIGHT = "preflight"
     """The question whether a migration would go well: it looks, and touches nothing."""
+    PRUNE = "prune"
+    """What no checkpoint needs is freed."""
     FORGET = "forget"
     """Checkpoints that a policy does not keep leave the catalogue."""
 

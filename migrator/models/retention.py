@@ -79,6 +79,22 @@ class ForgetRequest:
     dry_run: bool = False
     force: bool = False
     """Let a policy leave nothing of a workload."""
+    prune: bool = False
+    """Prune afterwards, with the default grace time."""
+
+
+GRACE_S = 86400.0
+"""How long what no checkpoint needs is left alone: no upload takes so long."""
+GRACE_LIMIT_S = 366 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class PruneRequest:
+    """How what no checkpoint needs is to be freed."""
+
+    grace_s: float = GRACE_S
+    """Between mark and deletion. 0: the next prune deletes what this one marks."""
+    dry_run: bool = False
 
 
 def parse_within(text: str) -> Within | None:
@@ -130,6 +146,11 @@ def read_zone(name: str) -> ZoneInfo:
             code="bad_time_zone",
             remedy="use a name such as UTC or Europe/Berlin",
         ) from error
+
+
+def prune_from(told: dict[str, Any] | None) -> PruneRequest | None:
+    """Read what `dataclasses.asdict` wrote."""
+    return None if told is None else PruneRequest(**told)
 
 
 def forget_from(told: dict[str, Any] | None) -> ForgetRequest | None:

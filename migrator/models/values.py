@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from migrator.models.phase import JobKind, JobState, Phase
-from migrator.models.retention import ForgetRequest
+from migrator.models.retention import ForgetRequest, PruneRequest
 from migrator.models.volumes import VolumePolicy
 
 Facts = dict[str, Any]
@@ -70,6 +70,7 @@ class JobRequest:
     tcp: TcpPolicy = TcpPolicy.KEEP
     forget: ForgetRequest | None = None
     """What a job that forgets is to forget."""
+    prune: PruneRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ KIND_PREFIX = {
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
     JobKind.FORGET: "fgt",
+    JobKind.PRUNE: "prn",
 }
 MAKES_CHECKPOINT = (JobKind.MIGRATION, JobKind.CHECKPOINT)
 

@@ -107,7 +107,10 @@ PREFLIGHT = (
 FORGET = (
     Line("choose-checkpoints", CONTROL, Phase.PREFLIGHT, NOTHING, 60),
     Line("forget-checkpoints", CONTROL, Phase.REMOVING, NOTHING, 120, patient=True),
+    Line("prune", CONTROL, Phase.FINISHING, NOTHING, 120, patient=True),
 )
+
+PRUNE = (Line("prune", CONTROL, Phase.REMOVING, NOTHING, 120, patient=True),)
 
 PLANS = {
     JobKind.MIGRATION: MIGRATION,
@@ -115,6 +118,7 @@ PLANS = {
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
     JobKind.FORGET: FORGET,
+    JobKind.PRUNE: PRUNE,
 }
 
 SECONDS_PER_GIB = 60.0
@@ -132,8 +136,11 @@ def steps_for(request: JobRequest) -> tuple[Step, ...]:
 
 def _lines_for(request: JobRequest) -> list[Line]:
     """The lines that a job needs: a dry run is a plan that is not executed."""
-    only_looks = request.forget is not None and request.forget.dry_run
-    return [line for line in PLANS[request.kind] if not (only_looks and line.phase is Phase.REMOVING)]
+    unwanted: set[str] = set()
+    if request.forget is not None:
+        unwanted |= set() if request.forget.prune else {"prune"}
+        unwanted |= {"forget-checkpoints", "prune"} if request.forget.dry_run else set()
+    return [line for line in PLANS[request.kind] if line.step not in unwanted]
 
 
 def line_named(kind: JobKind, name: str) -> Line:

@@ -8,6 +8,7 @@ from datetime import datetime
 from migrator.models.session import Database
 from migrator.service.control_steps import ControlStep
 from migrator.service.retention.forgetting import forget_steps
+from migrator.service.retention.pruning import Prune
 from migrator.storage.checkpoints import CheckpointStore
 
 
@@ -15,4 +16,5 @@ def retention_steps(
     database: Database, checkpoints: CheckpointStore, now: Callable[[], datetime]
 ) -> dict[str, ControlStep]:
     """All of them by name."""
-    return {step.name: step for step in forget_steps(database, checkpoints, now)}
+    steps = [*forget_steps(database, checkpoints, now), Prune(database, checkpoints, now)]
+    return {step.name: step for step in steps}

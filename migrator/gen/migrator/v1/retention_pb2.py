@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmigrator/v1/retention.proto\x12\x0bmigrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\x14PinCheckpointRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x17\n\x15PinCheckpointResponse\"$\n\x16UnpinCheckpointRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x19\n\x17UnpinCheckpointResponse\"\xa3\x01\n\x0fRetentionPolicy\x12\x0c\n\x04last\x18\x01 \x01(\x05\x12\x0e\n\x06hourly\x18\x02 \x01(\x05\x12\r\n\x05\x64\x61ily\x18\x03 \x01(\x05\x12\x0e\n\x06weekly\x18\x04 \x01(\x05\x12\x0f\n\x07monthly\x18\x05 \x01(\x05\x12\x0e\n\x06yearly\x18\x06 \x01(\x05\x12\x0e\n\x06within\x18\x07 \x01(\t\x12\x0f\n\x07minimum\x18\x08 \x01(\x05\x12\x11\n\ttime_zone\x18\t \x01(\t\"\xbf\x01\n\rForgetRequest\x12\x13\n\x0bworkload_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x12\n\neverything\x18\x04 \x01(\x08\x12\x16\n\x0e\x63heckpoint_ids\x18\x05 \x03(\t\x12,\n\x06policy\x18\x06 \x01(\x0b\x32\x1c.migrator.v1.RetentionPolicy\x12\x0f\n\x07\x64ry_run\x18\x07 \x01(\x08\x12\r\n\x05\x66orce\x18\x08 \x01(\x08\"\xb0\x01\n\tJudgement\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bworkload_id\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x11\n\tcontainer\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x0c\n\x04keep\x18\x07 \x01(\x08\x12\x0f\n\x07reasons\x18\x08 \x03(\t\"6\n\x0c\x46orgetReport\x12&\n\x06judged\x18\x01 \x03(\x0b\x32\x16.migrator.v1.Judgement2\xc8\x01\n\x10RetentionService\x12V\n\rPinCheckpoint\x12!.migrator.v1.PinCheckpointRequest\x1a\".migrator.v1.PinCheckpointResponse\x12\\\n\x0fUnpinCheckpoint\x12#.migrator.v1.UnpinCheckpointRequest\x1a$.migrator.v1.UnpinCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmigrator/v1/retention.proto\x12\x0bmigrator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n\x14PinCheckpointRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x17\n\x15PinCheckpointResponse\"$\n\x16UnpinCheckpointRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x19\n\x17UnpinCheckpointResponse\"\xa3\x01\n\x0fRetentionPolicy\x12\x0c\n\x04last\x18\x01 \x01(\x05\x12\x0e\n\x06hourly\x18\x02 \x01(\x05\x12\r\n\x05\x64\x61ily\x18\x03 \x01(\x05\x12\x0e\n\x06weekly\x18\x04 \x01(\x05\x12\x0f\n\x07monthly\x18\x05 \x01(\x05\x12\x0e\n\x06yearly\x18\x06 \x01(\x05\x12\x0e\n\x06within\x18\x07 \x01(\t\x12\x0f\n\x07minimum\x18\x08 \x01(\x05\x12\x11\n\ttime_zone\x18\t \x01(\t\"\xce\x01\n\rForgetRequest\x12\x13\n\x0bworkload_id\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x11\n\tcontainer\x18\x03 \x01(\t\x12\x12\n\neverything\x18\x04 \x01(\x08\x12\x16\n\x0e\x63heckpoint_ids\x18\x05 \x03(\t\x12,\n\x06policy\x18\x06 \x01(\x0b\x32\x1c.migrator.v1.RetentionPolicy\x12\x0f\n\x07\x64ry_run\x18\x07 \x01(\x08\x12\r\n\x05\x66orce\x18\x08 \x01(\x08\x12\r\n\x05prune\x18\t \x01(\x08\"A\n\x0cPruneRequest\x12\x14\n\x07grace_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x42\n\n\x08_grace_s\"\xfb\x01\n\x0bPruneReport\x12\r\n\x05\x62lobs\x18\x01 \x01(\x03\x12\r\n\x05packs\x18\x02 \x01(\x03\x12\x15\n\rplanned_bytes\x18\x03 \x01(\x03\x12\x13\n\x0b\x66reed_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06marked\x18\x05 \x01(\x03\x12\x14\n\x0cmarked_bytes\x18\x06 \x01(\x03\x12\x10\n\x08unmarked\x18\x07 \x01(\x03\x12\x10\n\x08repacked\x18\x08 \x01(\x03\x12\r\n\x05young\x18\t \x01(\x03\x12\x0f\n\x07uploads\x18\n \x01(\x03\x12\x0f\n\x07unclear\x18\x0b \x03(\t\x12\x16\n\x0emissing_chunks\x18\x0c \x01(\x03\x12\x0f\n\x07\x64ry_run\x18\r \x01(\x08\"\xb0\x01\n\tJudgement\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bworkload_id\x18\x02 \x01(\t\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x11\n\tcontainer\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x0c\n\x04keep\x18\x07 \x01(\x08\x12\x0f\n\x07reasons\x18\x08 \x03(\t\"6\n\x0c\x46orgetReport\x12&\n\x06judged\x18\x01 \x03(\x0b\x32\x16.migrator.v1.Judgement2\xc8\x01\n\x10RetentionService\x12V\n\rPinCheckpoint\x12!.migrator.v1.PinCheckpointRequest\x1a\".migrator.v1.PinCheckpointResponse\x12\\\n\x0fUnpinCheckpoint\x12#.migrator.v1.UnpinCheckpointRequest\x1a$.migrator.v1.UnpinCheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,11 +43,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETENTIONPOLICY']._serialized_start=220
   _globals['_RETENTIONPOLICY']._serialized_end=383
   _globals['_FORGETREQUEST']._serialized_start=386
-  _globals['_FORGETREQUEST']._serialized_end=577
-  _globals['_JUDGEMENT']._serialized_start=580
-  _globals['_JUDGEMENT']._serialized_end=756
-  _globals['_FORGETREPORT']._serialized_start=758
-  _globals['_FORGETREPORT']._serialized_end=812
-  _globals['_RETENTIONSERVICE']._serialized_start=815
-  _globals['_RETENTIONSERVICE']._serialized_end=1015
+  _globals['_FORGETREQUEST']._serialized_end=592
+  _globals['_PRUNEREQUEST']._serialized_start=594
+  _globals['_PRUNEREQUEST']._serialized_end=659
+  _globals['_PRUNEREPORT']._serialized_start=662
+  _globals['_PRUNEREPORT']._serialized_end=913
+  _globals['_JUDGEMENT']._serialized_start=916
+  _globals['_JUDGEMENT']._serialized_end=1092
+  _globals['_FORGETREPORT']._serialized_start=1094
+  _globals['_FORGETREPORT']._serialized_end=1148
+  _globals['_RETENTIONSERVICE']._serialized_start=1151
+  _globals['_RETENTIONSERVICE']._serialized_end=1351
 # @@protoc_insertion_point(module_scope)

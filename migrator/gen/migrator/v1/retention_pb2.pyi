@@ -152,6 +152,7 @@ class ForgetRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
     workload_id: _builtins.str
     host: _builtins.str
     container: _builtins.str
@@ -160,6 +161,8 @@ class ForgetRequest(_message.Message):
     """Choose, and remove nothing."""
     force: _builtins.bool
     """Let the policy leave nothing of a workload."""
+    prune: _builtins.bool
+    """Prune afterwards, with the default grace time."""
     @_builtins.property
     def checkpoint_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -175,14 +178,111 @@ class ForgetRequest(_message.Message):
         policy: Global___RetentionPolicy | None = ...,
         dry_run: _builtins.bool = ...,
         force: _builtins.bool = ...,
+        prune: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_ids", b"checkpoint_ids", "container", b"container", "dry_run", b"dry_run", "everything", b"everything", "force", b"force", "host", b"host", "policy", b"policy", "workload_id", b"workload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_ids", b"checkpoint_ids", "container", b"container", "dry_run", b"dry_run", "everything", b"everything", "force", b"force", "host", b"host", "policy", b"policy", "prune", b"prune", "workload_id", b"workload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ForgetRequest: _TypeAlias = ForgetRequest  # noqa: Y015
+
+@_typing.final
+class PruneRequest(_message.Message):
+    """How what no checkpoint needs is to be freed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_S_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    grace_s: _builtins.float
+    """Between mark and deletion; not given: a day. 0: the next prune deletes what this one marks."""
+    dry_run: _builtins.bool
+    """Plan, and do nothing."""
+    def __init__(
+        self,
+        *,
+        grace_s: _builtins.float | None = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_grace_s", b"_grace_s", "grace_s", b"grace_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_s", b"_grace_s", "dry_run", b"dry_run", "grace_s", b"grace_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__grace_s: _TypeAlias = _typing.Literal["grace_s"]  # noqa: Y015
+    _WhichOneofArgType__grace_s: _TypeAlias = _typing.Literal["_grace_s", b"_grace_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grace_s) -> _WhichOneofReturnType__grace_s | None: ...
+
+Global___PruneRequest: _TypeAlias = PruneRequest  # noqa: Y015
+
+@_typing.final
+class PruneReport(_message.Message):
+    """What a prune did, or would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOBS_FIELD_NUMBER: _builtins.int
+    PACKS_FIELD_NUMBER: _builtins.int
+    PLANNED_BYTES_FIELD_NUMBER: _builtins.int
+    FREED_BYTES_FIELD_NUMBER: _builtins.int
+    MARKED_FIELD_NUMBER: _builtins.int
+    MARKED_BYTES_FIELD_NUMBER: _builtins.int
+    UNMARKED_FIELD_NUMBER: _builtins.int
+    REPACKED_FIELD_NUMBER: _builtins.int
+    YOUNG_FIELD_NUMBER: _builtins.int
+    UPLOADS_FIELD_NUMBER: _builtins.int
+    UNCLEAR_FIELD_NUMBER: _builtins.int
+    MISSING_CHUNKS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    blobs: _builtins.int
+    """Deleted now, because marked a grace time ago."""
+    packs: _builtins.int
+    planned_bytes: _builtins.int
+    freed_bytes: _builtins.int
+    """What deleting really freed; 0 in a dry run."""
+    marked: _builtins.int
+    """For the next prune."""
+    marked_bytes: _builtins.int
+    unmarked: _builtins.int
+    repacked: _builtins.int
+    """Packs that were needed for little: what is needed of them was written anew."""
+    young: _builtins.int
+    """Needed by nobody, and too young to be judged."""
+    uploads: _builtins.int
+    """Unfinished uploads that were ended."""
+    missing_chunks: _builtins.int
+    """Chunks that no pack is known to have; then no pack was touched either."""
+    dry_run: _builtins.bool
+    """Only a plan."""
+    @_builtins.property
+    def unclear(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Damaged checkpoints, for whose sake no pack was touched."""
+
+    def __init__(
+        self,
+        *,
+        blobs: _builtins.int = ...,
+        packs: _builtins.int = ...,
+        planned_bytes: _builtins.int = ...,
+        freed_bytes: _builtins.int = ...,
+        marked: _builtins.int = ...,
+        marked_bytes: _builtins.int = ...,
+        unmarked: _builtins.int = ...,
+        repacked: _builtins.int = ...,
+        young: _builtins.int = ...,
+        uploads: _builtins.int = ...,
+        unclear: _abc.Iterable[_builtins.str] | None = ...,
+        missing_chunks: _builtins.int = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "dry_run", b"dry_run", "freed_bytes", b"freed_bytes", "marked", b"marked", "marked_bytes", b"marked_bytes", "missing_chunks", b"missing_chunks", "packs", b"packs", "planned_bytes", b"planned_bytes", "repacked", b"repacked", "unclear", b"unclear", "unmarked", b"unmarked", "uploads", b"uploads", "young", b"young"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneReport: _TypeAlias = PruneReport  # noqa: Y015
 
 @_typing.final
 class Judgement(_message.Message):

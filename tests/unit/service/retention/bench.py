@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from migrator.models.memory import MemoryDatabase
 from migrator.models.phase import JobKind, Phase
-from migrator.models.retention import ForgetRequest, RetentionPolicy
+from migrator.models.retention import ForgetRequest, PruneRequest, RetentionPolicy
 from migrator.models.session import Transaction
 from migrator.models.values import Checkpoint, Host, Job, JobRequest
 from migrator.service.control_plane import ControlPlane
@@ -31,10 +32,16 @@ class Clockwork:
     def __init__(self) -> None:
         self.count = 0
         self.dies_at: int | None = None
+        self.watch: Callable[[int], None] | None = None
+        self.now: Callable[[], datetime] = lambda: NOON
 
     def tick(self) -> None:
         self.count += 1
-        if self.count == self.dies_at:
+        if self.watch is not None:
+            watch, self.watch, count = self.watch, None, self.count  # what it does is not counted
+            watch(count)
+            self.count, self.watch = count, watch
+        if self.dies_at is not None and self.count >= self.dies_at:
             raise Died
 
 
@@ -48,7 +55,12 @@ class DyingStore(MemoryStore):
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         self.clockwork.tick()
         super().put(key, data, if_absent=if_absent)
+        self._objects[key] = (bytes(data), self.clockwork.now())
         self.clockwork.tick()
+
+    def sizes(self, prefix: str = "") -> int:
+        """All bytes under a prefix."""
+        return sum(info.size_bytes for info in self.scan(prefix))
 
     def delete(self, key: str) -> None:
         self.clockwork.tick()
@@ -79,6 +91,7 @@ class Bench:
     def __init__(self) -> None:
         self.now = NOON
         self.clockwork = Clockwork()
+        self.clockwork.now = lambda: self.now
         self.objects = DyingStore(self.clockwork)
         self.checkpoints = CheckpointStore(self.objects, parallel_looks=1)
         self.database = DyingDatabase(self.clockwork)
@@ -115,11 +128,23 @@ class Bench:
         """Seal a checkpoint and list it."""
         made = Sample(memory=f"memory of {checkpoint_id}".encode(), **sample)  # type: ignore[arg-type]
         digest = made.seal(self.checkpoints, workload, checkpoint_id)
+        return self.list_checkpoint(checkpoint_id, digest, hours_ago, workload)
+
+    def list_checkpoint(
+        self, checkpoint_id: str, digest: str, hours_ago: float = 0, workload: str = "web-1"
+    ) -> Checkpoint:
+        """Put a sealed checkpoint into the catalogue."""
         at = self.now - timedelta(hours=hours_ago)
         kept = Checkpoint(checkpoint_id, workload, None, "alpha", "default", "web", "i", digest, 100, at)
         with self.database.transaction() as tx:
             tx.checkpoints.add(kept)
         return kept
+
+    def end_jobs(self) -> None:
+        """Let jobs that a dead controller left come to their end."""
+        with self.database.transaction() as tx:
+            for job in tx.jobs.unfinished():
+                tx.jobs.save(job, replace(job, phase=Phase.FAILED, finished_at=self.now))
 
     def use(self, checkpoint_id: str, phase: Phase = Phase.FETCHING) -> str:
         """Let a restore work with a checkpoint."""
@@ -138,6 +163,11 @@ class Bench:
             words["workload_id"] = None
         asked = ForgetRequest(checkpoint_ids=checkpoint_ids, **words)  # type: ignore[arg-type]
         return self.run(JobRequest(JobKind.FORGET, forget=asked))
+
+    def prune(self, grace_s: float = 0, *, dry_run: bool = False) -> Job:
+        """Ask for a prune, a while later; return the job as it ended."""
+        self.now += timedelta(seconds=60)
+        return self.run(JobRequest(JobKind.PRUNE, prune=PruneRequest(grace_s, dry_run)))
 
     def run(self, request: JobRequest) -> Job:
         """Run a job to its end; a pause between attempts passes at once."""
@@ -160,6 +190,8 @@ class Bench:
         """Whether a checkpoint can be read as a restore reads it, to its last byte."""
         known = self.plane.get_checkpoint(checkpoint_id).checkpoint
         index = self.checkpoints.read_index(known.workload_id, known.id)
-        for part in self.checkpoints.reachable(index):
-            b"".join(self.checkpoints.get_blob(part.digest, part.size_bytes))
+        for blob in self.checkpoints.reachable(index):
+            b"".join(self.checkpoints.get_blob(blob.digest, blob.size_bytes))
+        for part in index.parts:
+            b"".join(self.checkpoints.read_part(part))
         return index.digest == known.index_digest
