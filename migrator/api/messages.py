@@ -7,6 +7,7 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from migrator.api.drain_messages import cordon_message, drain_from, drain_message
 from migrator.api.retention_messages import forget_from_message, forget_report, prune_from_message, prune_report
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
@@ -29,6 +30,7 @@ from migrator.models.values import (
 )
 from migrator.models.volumes import VolumePolicy
 from migrator.service.preflight.report import preflight_of
+from migrator.service.requests import DRAINS
 
 KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
 KEEPS = {keep: pb.Keep.Value(f"KEEP_{keep.name}") for keep in Keep}
@@ -59,6 +61,7 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         tcp=tcp_from(message.tcp),
         forget=forget_from_message(message.forget) if message.HasField("forget") else None,
         prune=prune_from_message(message.prune) if message.HasField("prune") else None,
+        drain=drain_from(message.drain) if kind in DRAINS or message.HasField("drain") else None,
     )
 
 
@@ -120,6 +123,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         forecast=_forecast_message(preflight.forecast),
         forget=forget_report(job),
         prune=prune_report(job),
+        drain=drain_message(job),
     )
 
 
@@ -171,7 +175,13 @@ def failure_message(failure: Facts | None) -> pb.Failure | None:
 def host_message(view: HostView) -> pb.Host:
     """Write a host."""
     facts = {name: str(value) for name, value in view.host.facts.items() if name != "boot_id"}
-    return pb.Host(name=view.host.name, alive=view.alive, seen_at=_stamp(view.host.seen_at), facts=facts)
+    return pb.Host(
+        name=view.host.name,
+        alive=view.alive,
+        seen_at=_stamp(view.host.seen_at),
+        facts=facts,
+        cordon=cordon_message(view.cordon),
+    )
 
 
 def container_message(view: ContainerView) -> pb.Container:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from migrator.cli import retention_render
-from migrator.cli.tables import age as _age
-from migrator.cli.tables import open_console as _console
-from migrator.cli.tables import size as size
-from migrator.cli.tables import table as _table
+from migrator.cli import render_drain, retention_render
+from migrator.cli.canvas import open_console, open_table, size
 
 Rows = list[dict[str, Any]]
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "needs_operator": "bold red"}
@@ -27,16 +25,18 @@ FACT_SIGNS = 200
 
 def hosts(rows: Rows) -> None:
     """A table of hosts."""
-    table = _table("HOST", "WORKER", "CONTAINERD", "CRIU", "KERNEL", "CPUS")
+    table = open_table("HOST", "WORKER", "CONTAINERD", "CRIU", "KERNEL", "CPUS")
     for row in rows:
         worker = Text("alive", "green") if row["alive"] else Text(f"silent {_age(row['seen_at'])}", "red")
+        if row["cordon"]:
+            worker.append(", cordoned", "yellow")
         table.add_row(row["name"], worker, *(str(row.get(key, "")) for key in ("containerd", "criu", "kernel", "cpus")))
     _print(table, rows, "no host has a worker yet; start one: migrator worker --host NAME")
 
 
 def containers(rows: Rows) -> None:
     """A table of containers."""
-    table = _table("HOST", "NAMESPACE", "CONTAINER", "STATUS", "MEMORY", "IMAGE")
+    table = open_table("HOST", "NAMESPACE", "CONTAINER", "STATUS", "MEMORY", "IMAGE")
     for row in rows:
         memory = size(row["memory_bytes"]) if row["memory_bytes"] else ""
         table.add_row(row["host"], row["namespace"], row["name"], row["status"], memory, row["image"])
@@ -45,7 +45,7 @@ def containers(rows: Rows) -> None:
 
 def jobs(rows: Rows) -> None:
     """A table of jobs."""
-    table = _table("JOB", "KIND", "STATE", "FROM", "TO", "AGE")
+    table = open_table("JOB", "KIND", "STATE", "FROM", "TO", "AGE")
     for row in rows:
         table.add_row(
             row["id"], row["kind"], _state(row["state"]), _origin(row), row["target"] or "", _age(row["created_at"])
@@ -58,11 +58,11 @@ def job(row: dict[str, Any]) -> None:
     goal = f" → {row['target']}" if row["target"] else ""
     name = f" as {row['new_name']}" if row["new_name"] else ""
     title = Text.assemble((row["id"], "bold"), f"  {row['kind']}  {_origin(row)}{goal}{name}  ", _state(row["state"]))
-    table = _table("PHASE", "STEP", "HOST", "STATUS", "MS")
+    table = open_table("PHASE", "STEP", "HOST", "STATUS", "MS")
     for step in row["steps"]:
         took = "" if step["duration_ms"] is None else f"{step['duration_ms']:.0f}"
         table.add_row(step["phase"], step["name"], step["host"] or "control", step["status"], took)
-    console = _console()
+    console = open_console()
     console.print(title, table, sep="\n")
     for measure, value in row["measures"].items():
         if value is not None:
@@ -75,6 +75,8 @@ def job(row: dict[str, Any]) -> None:
     if row["forecast"]:
         _print_forecast(console, row["forecast"])
     retention_render.report(row)
+    if row["drain"]:
+        render_drain.containers(row)
     if row["failure"]:
         console.print(Text(row["failure"]["message"], "red"))
         console.print(f"  → {row['failure']['remedy']}" if row["failure"]["remedy"] else "")
@@ -82,7 +84,7 @@ def job(row: dict[str, Any]) -> None:
 
 def preflight(row: dict[str, Any]) -> None:
     """What every check saw, host by host, and what the migration would be like."""
-    console = _console()
+    console = open_console()
     title = f"  {row['source']}/{row['container']} → {row['target']}, container in namespace {row['namespace']}"
     console.print(Text.assemble(("preflight", "bold"), title))
     _print_preflight(console, row["findings"])
@@ -122,17 +124,17 @@ def _print_forecast(console: Console, forecast: dict[str, Any]) -> None:
 def verdict(row: dict[str, Any]) -> None:
     """One line about a job that goes well."""
     if row["state"] != "succeeded":
-        _console().print(f"preflight is done; follow it: migrator jobs watch {row['id']}")
+        open_console().print(f"preflight is done; follow it: migrator jobs watch {row['id']}")
         return
     freeze_ms, total_ms = row["measures"]["freeze_ms"], row["measures"]["total_ms"]
     frozen = f", frozen for {freeze_ms:.0f} ms" if freeze_ms is not None else ""
     kept = f"; checkpoint {row['checkpoint_id']}" if row["kind"] == "checkpoint" else ""
-    _console().print(Text.assemble(_state(row["state"]), f" in {total_ms or 0:.0f} ms{frozen}{kept}"))
+    open_console().print(Text.assemble(_state(row["state"]), f" in {total_ms or 0:.0f} ms{frozen}{kept}"))
 
 
 def checkpoints(rows: Rows) -> None:
     """A table of checkpoints."""
-    table = _table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE", "MARKS")
+    table = open_table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE", "MARKS")
     for row in rows:
         table.add_row(
             row["id"],
@@ -158,9 +160,9 @@ def _marks(row: dict[str, Any]) -> Text:
 
 def checkpoint(row: dict[str, Any]) -> None:
     """A checkpoint, its parts and the facts of its origin."""
-    console = _console()
+    console = open_console()
     origin = f"  {row['namespace']}/{row['container']} of {row['host']}, {row['image']}, {size(row['size_bytes'])}"
-    table = _table("ROLE", "SIZE", "DIGEST")
+    table = open_table("ROLE", "SIZE", "DIGEST")
     for part in row["parts"]:
         table.add_row(part["role"], size(part["size_bytes"]), part["digest"][:26] + "…")
     console.print(Text.assemble((row["id"], "bold"), origin), table, sep="\n")
@@ -177,7 +179,7 @@ def checkpoint(row: dict[str, Any]) -> None:
 
 def examinations(rows: Rows) -> None:
     """How each host is, and what lies about on it."""
-    console = _console()
+    console = open_console()
     if not rows:
         console.print("no host has a worker yet; start one: migrator worker --host NAME")
     for row in rows:
@@ -209,12 +211,22 @@ def _print_findings(console: Console, findings: Rows) -> None:
 
 
 def _print(table: Table, rows: Rows, nothing: str) -> None:
-    _console().print(table if rows else Text(nothing, "dim"))
+    open_console().print(table if rows else Text(nothing, "dim"))
 
 
 def _origin(row: dict[str, Any]) -> str:
-    return "/".join(filter(None, (row["source"], row["container"]))) or str(row["checkpoint_id"])
+    return "/".join(filter(None, (row["source"], row["container"]))) or row["checkpoint_id"] or ""
 
 
 def _state(state: str) -> Text:
     return Text(state, COLOURS.get(state, "cyan"))
+
+
+def _age(moment: str | None) -> str:
+    if moment is None:
+        return ""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    for unit, length_s in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length_s:
+            return f"{seconds / length_s:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from migrator.cli.tables import open_console, size, table
+from migrator.cli.canvas import open_console, open_table, size
 
 Rows = list[dict[str, Any]]
 
@@ -54,7 +54,7 @@ def judgements(rows: Rows, *, done: bool) -> None:
     console = open_console()
     for workload, group in groupby(rows, key=lambda row: str(row["workload_id"])):
         console.print(Text(workload, "bold"))
-        shown = table("CHECKPOINT", "TAKEN", "HOST", "CONTAINER", "SIZE", "FATE", "REASONS")
+        shown = open_table("CHECKPOINT", "TAKEN", "HOST", "CONTAINER", "SIZE", "FATE", "REASONS")
         for row in group:
             fate = Text("keep", "green") if row["keep"] else Text("removed" if done else "remove", "red")
             taken = row["created_at"][:19].replace("T", " ")

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from migrator.errors import InternalError
+from migrator.models.drains import DrainOptions
 from migrator.models.phase import JobKind, Phase
 from migrator.models.retention import forget_from, prune_from
 from migrator.models.tables import JobRow, StepRow
@@ -95,6 +96,7 @@ def _request(row: JobRow) -> JobRequest:
         "tcp": TcpPolicy(told.get("tcp", TcpPolicy.KEEP)),
         "forget": forget_from(told.get("forget")),
         "prune": prune_from(told.get("prune")),
+        "drain": DrainOptions.from_facts(told["drain"]) if told.get("drain") else None,
     }
     return JobRequest(**(told | words))
 

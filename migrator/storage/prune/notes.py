@@ -1,7 +1,7 @@
 """What prune leaves in the store for itself and for those who seal at the same moment.
 
 prune/lock            one prune at a time: holder, and until when
-prune/blobs/HEX       a candidate: no checkpoint needed this blob when the mark was written. Whoever relies on the blob takes it away
+prune/blobs/HEX       a candidate: no checkpoint needed this blob by then. Whoever relies on it takes the mark away
 prune/doomed/NAME     the blobs that are being deleted right now, a digest a line: nobody relies on them any more
 prune/packs/HEX       the same as both for a pack: whoever needs its chunks writes them anew
 """

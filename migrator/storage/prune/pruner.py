@@ -2,11 +2,11 @@
 
 Why no checkpoint loses a byte, wherever this stops and whoever uploads meanwhile:
 
-* Blobs. Before the last reading of all indexes the blobs to be deleted are written down as *doomed*. `seal` looks for that
-  note after it has written an index. If the index came before the reading, the reading saw it; if it came after, `seal` sees
-  the note, takes its index back and fails, and the upload is repeated.
+* Blobs. Before the last reading of all indexes the blobs to be deleted are written down as *doomed*. `seal` looks for
+  that note after it has written an index. If the index came before the reading, the reading saw it; if it came after,
+  `seal` sees the note, takes its index back and fails, and the upload is repeated.
 * Packs. The same with each pack's mark, which stands since the first phase. Their chunks are written anew meanwhile.
-* Indexes are never touched. What is deleted is deleted once; a crash leaves marks and notes, which the next prune takes up.
+* Indexes are never touched. A crash leaves marks and notes, which the next prune takes up.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Pruner:
         return freed_bytes
 
     def _goes(self, pack: Pack, plan: PrunePlan, use: PackUse) -> bool:
-        """Whether a pack is deleted now, or was before a prune died; one that came since the packs were listed is there."""
+        """Whether a pack is deleted now, or was before a prune died; one that came since they were listed is there."""
         gone = pack.name not in use.sizes and self._objects.head(layout.pack_key(pack.name)) is None
         return gone or pack.name in plan.packs
 

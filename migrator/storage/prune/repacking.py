@@ -1,4 +1,4 @@
-"""Write what is needed of mostly unused packs into new ones. The old ones are marked already, and go a grace time later."""
+"""Write what is needed of mostly unused packs into new ones. The old ones, marked already, go a grace time later."""
 
 from __future__ import annotations
 
