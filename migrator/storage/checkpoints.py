@@ -158,7 +158,7 @@ class CheckpointStore(PartStore):
         candidates: Iterable[Descriptor] = (),
         keep_image: bool = True,
     ) -> int:
-        """Take a checkpoint and what it alone needs out of the store at once, as its own job does: nobody waits for a prune.
+        """Take a checkpoint and what it alone needs out of the store at once, as its own job does.
 
         Its blobs are noted as doomed before the last reading of the other indexes, so that a `seal` at the same moment
         fails and says so, or is seen; see `prune.pruner`. What another index names is found by reading all of them and
@@ -193,7 +193,7 @@ class CheckpointStore(PartStore):
         self.objects.delete(layout.index_key(workload_id, checkpoint_id))
 
     def blobs_named(self, index: bytes, seen: dict[str, set[str]]) -> set[str]:
-        """The digests of all blobs that an index names, directly or through manifests. Damage hides as little as possible.
+        """All blobs that an index names, directly or through manifests. Damage hides as little as possible.
 
         Args:
             index: As it was written.

@@ -35,14 +35,9 @@ def test_a_dry_run_is_a_table_with_reasons(kept: ServedApi, cli: Cli) -> None:
     assert answer.code == 0, answer
     lines = [line.split() for line in answer.out.splitlines()]
     assert lines[0] == ["web-1"]
-    assert lines[2] == ["ck-2", "2026-03-01", "14:00:00", "alpha", "web"] + lines[2][5:7] + ["keep", "last,", "hourly"]
-    assert lines[4][-6:] == ["remove", "no", "rule", "keeps", "it"][:6] or lines[4][-5:] == [
-        "remove",
-        "no",
-        "rule",
-        "keeps",
-        "it",
-    ]
+    assert lines[2][:5] == ["ck-2", "2026-03-01", "14:00:00", "alpha", "web"]
+    assert lines[2][-3:] == ["keep", "last,", "hourly"]
+    assert lines[4][-5:] == ["remove", "no", "rule", "keeps", "it"]
     assert "2 kept, 1 would be removed" in answer.out
     assert names(cli) == ["ck-2", "ck-1", "ck-0"]
 
