@@ -17,7 +17,7 @@ LEVELS = {
     "kept": "cyan", "foreign": "dim", "due": "yellow", "removed": "green", "failed": "red",
 }  # fmt: skip
 GRADES = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
-FOLDED = ("CONTAINER", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL")
+FOLDED = ("CONTAINER", "TARGET", "REASON", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL")
 """Columns that may be longer than a terminal is wide: they go on in the next line, so that nothing is cut off."""
 RIGHT = ("MS", "SIZE", "MEMORY")
 PIPE_COLUMNS = 1000
@@ -218,6 +218,16 @@ def _table(*headings: str) -> Table:
 
 def _print(table: Table, rows: Rows, nothing: str) -> None:
     _console().print(table if rows else Text(nothing, "dim"))
+
+
+def make_console() -> Console:
+    """What the other files of this kind print to."""
+    return _console()
+
+
+def make_table(*headings: str) -> Table:
+    """A table like all others."""
+    return _table(*headings)
 
 
 def _origin(row: dict[str, Any]) -> str:

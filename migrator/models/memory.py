@@ -19,6 +19,7 @@ from migrator.models.checkpoints import CheckpointRepository, Checkpoints, check
 from migrator.models.examinations import KEPT, ExaminationRepository
 from migrator.models.hosts import HostRepository, Hosts, Views, unknown_host
 from migrator.models.jobs import ALL_PHASES, JobRepository, Jobs, check_change, job_changed, job_ended
+from migrator.models.memory_schedules import RUNS, SCHEDULES, MemorySchedules
 from migrator.models.phase import TERMINAL, Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.tables import FINISHED
@@ -58,7 +59,8 @@ class MemoryDatabase(Database):
     """
 
     def __init__(self, busy_timeout_s: float = BUSY_TIMEOUT_S):
-        self.tables: dict[str, Table] = {name: {} for name in (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS)}
+        names = (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS, SCHEDULES, RUNS)
+        self.tables: dict[str, Table] = {name: {} for name in names}
         self.held: dict[Hashable, Rows] = {}
         self.freed = threading.Condition()
         self.busy_timeout_s = busy_timeout_s
@@ -161,6 +163,7 @@ class MemoryTransaction(Transaction):
         self.workloads = MemoryWorkloads(rows)
         self.checkpoints = MemoryCheckpoints(rows)
         self.examinations = MemoryExaminations(rows)
+        self.schedules = MemorySchedules(rows, GONE)
 
 
 class MemoryJobs(JobRepository):

@@ -13,7 +13,7 @@ import structlog
 from migrator.errors import InvalidRequest, MigratorError, PreconditionFailed, Unavailable
 from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import JobKind, JobState, Phase
-from migrator.models.session import Database
+from migrator.models.session import Database, Transaction
 from migrator.models.values import (
     Checkpoint,
     CheckpointDetail,
@@ -111,19 +111,27 @@ class ControlPlane:
             Unavailable: `no_live_worker`, a host it needs is silent.
             AlreadyExists: `idempotency_key_reused`, the key belongs to another request.
         """
-        check_request(request, idempotency_key)
         with self._database.transaction() as tx:
-            known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
-            if request.checkpoint_id is not None:
-                # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
-                twin = known and known.request.checkpoint_id == request.checkpoint_id
-                origin = known.request if known and twin else tx.checkpoints.get(request.checkpoint_id)
-                request = _complete_restore(request, origin.namespace)
-            if known is None:
-                self._check(request, {host.name: host for host in tx.hosts.list()})
-            job = tx.jobs.add(self._new_job(request, idempotency_key))
+            job = self.accept_job(tx, request, idempotency_key)
         self._ring(job.id)
         return job
+
+    def accept_job(self, tx: Transaction, request: JobRequest, idempotency_key: str | None) -> Job:
+        """Write a job down in the caller's transaction; see `create_job`."""
+        check_request(request, idempotency_key)
+        known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
+        if request.checkpoint_id is not None:
+            # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
+            twin = known and known.request.checkpoint_id == request.checkpoint_id
+            origin = known.request if known and twin else tx.checkpoints.get(request.checkpoint_id)
+            request = _complete_restore(request, origin.namespace)
+        if known is None:
+            self._check(request, {host.name: host for host in tx.hosts.list()})
+        return tx.jobs.add(self._new_job(request, idempotency_key))
+
+    def announce(self, job_id: str) -> None:
+        """Tell the controller of a job that was written down in somebody's transaction."""
+        self._ring(job_id)
 
     def get_job(self, job_id: str) -> Job:
         """Return a job as it stands.
