@@ -23,7 +23,7 @@ from migrator.service.schedules.runs import NOTHING_MATCHES, begin, new_run, ski
 from migrator.service.schedules.scheduler import WAITS
 from migrator.service.schedules.settling import Skip
 from migrator.service.schedules.targets import find_places, name_target, request_for
-from migrator.service.schedules.timetable import Fire, Timetable, timetable_of
+from migrator.service.schedules.timetable import INSTANT, Fire, Timetable, timetable_of
 
 T = TypeVar("T")
 Schedules = list[Schedule]
@@ -281,11 +281,10 @@ class ScheduleDesk:
         if busy and policy is Overlap.SKIP:
             raise _underway(schedule)
         tx.schedules.save(schedule, schedule)
-        if busy and policy is not Overlap.ALLOW:
-            run = replace(run, reason=WAITS)
-            tx.schedules.add_run(run)
+        waits = bool(busy) and policy is not Overlap.ALLOW
+        run = _write_new(tx, replace(run, reason=WAITS if waits else ""))
+        if waits:
             return run, True
-        tx.schedules.add_run(run)
         run = begin(tx, self._plane.accept_job, schedule, run, now)
         tx.schedules.save_run(run)
         return run, True
@@ -341,6 +340,14 @@ class ScheduleDesk:
                 if error.code != "schedule_changed" or tries == TRIES - 1:
                     raise
         raise AssertionError
+
+
+def _write_new(tx: Transaction, run: Run) -> Run:
+    """Write down a run; where one stands at the same moment, the next moment will do."""
+    while not tx.schedules.add_run(run):
+        moment = run.fire_time + INSTANT
+        run = replace(run, fire_time=moment, due_at=moment)
+    return run
 
 
 def _follow(tx: Transaction, spec: ScheduleSpec) -> ScheduleSpec:
