@@ -8,7 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from migrator.cli.render import COLOURS, make_console, make_table
+from migrator.cli.canvas import open_console, open_table
+from migrator.cli.render import COLOURS
 
 Rows = list[dict[str, Any]]
 RUN_COLOURS = COLOURS | {"partial": "yellow", "skipped": "dim", "waiting": "yellow"}
@@ -16,22 +17,22 @@ RUN_COLOURS = COLOURS | {"partial": "yellow", "skipped": "dim", "waiting": "yell
 
 def schedules(rows: Rows) -> None:
     """A table of schedules."""
-    table = make_table("SCHEDULE", "KIND", "WHEN", "TARGET", "NEXT", "LAST")
+    table = open_table("SCHEDULE", "KIND", "WHEN", "TARGET", "NEXT", "LAST")
     for row in rows:
         last = row["last_run"]
         table.add_row(row["name"], row["kind"], _when(row), _target(row), _next(row), _state(last) if last else "")
     nothing = "no schedules; make one: migrator schedules create NAME checkpoint HOST/CONTAINER --every 1h"
-    make_console().print(table if rows else Text(nothing, "dim"))
+    open_console().print(table if rows else Text(nothing, "dim"))
 
 
 def written(row: dict[str, Any]) -> None:
     """One line about a schedule that was made or changed."""
-    make_console().print(f"schedule {row['name']}: {row['kind']} of {_target(row)}, {_when(row)}; next: {_next(row)}")
+    open_console().print(f"schedule {row['name']}: {row['kind']} of {_target(row)}, {_when(row)}; next: {_next(row)}")
 
 
 def schedule(row: dict[str, Any]) -> None:
     """A schedule and its runs."""
-    console = make_console()
+    console = open_console()
     console.print(Text.assemble((row["name"], "bold"), f"  {row['kind']} of {_target(row)}, {_when(row)}"))
     facts = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
     for name, value in _facts(row):
@@ -43,25 +44,25 @@ def schedule(row: dict[str, Any]) -> None:
 
 def run(row: dict[str, Any]) -> None:
     """A run that somebody asked for."""
-    make_console().print(_runs([row]))
+    open_console().print(_runs([row]))
 
 
 def backfilled(rows: Rows) -> None:
     """Runs of the past that somebody asked for."""
-    make_console().print(_runs(rows) if rows else Text("every fire time in this range has run already", "dim"))
+    open_console().print(_runs(rows) if rows else Text("every fire time in this range has run already", "dim"))
 
 
 def planned(rows: Rows) -> None:
     """Fire times to come."""
-    table = make_table("FIRES AT", "UTC", "BEGINS", "IN")
+    table = open_table("FIRES AT", "UTC", "BEGINS", "IN")
     for row in rows:
         begins = f"skipped: blackout {row['blackout']}" if row["blackout"] else _clock(row["due_at"])
         table.add_row(row["local"], _clock(row["fire_time"]), begins, _distance(row["fire_time"]))
-    make_console().print(table if rows else Text("it will never fire again", "dim"))
+    open_console().print(table if rows else Text("it will never fire again", "dim"))
 
 
 def _runs(rows: Rows) -> Table:
-    table = make_table("FIRE TIME", "STATE", "BY", "JOB", "CONTAINER", "REASON")
+    table = open_table("FIRE TIME", "STATE", "BY", "JOB", "CONTAINER", "REASON")
     for row in rows:
         times = f" (×{row['count']})" if row["count"] > 1 else ""
         first = (_clock(row["fire_time"]), Text.assemble(_state(row), times), row["cause"])

@@ -95,8 +95,8 @@ def _check_target(spec: ScheduleSpec) -> None:
         raise _bad_target(spec, "one container, labels, or all on a host")
     if scope is Scope.HOST and (target.host is None or target.container is not None or target.labels):
         raise _bad_target(spec, "one host")
-    if scope is Scope.STORE and (target.host or target.container or target.labels):
-        raise _bad_target(spec, "no target: it is about the object store")
+    if scope is Scope.ONE and (target.host or target.container or target.labels):
+        raise _bad_target(spec, "no target: its own options say what it is about")
     if len(target.labels) > MOST_LABELS:
         raise _bad_target(spec, f"up to {MOST_LABELS} labels")
 

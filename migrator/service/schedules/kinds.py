@@ -15,13 +15,15 @@ class Scope(Enum):
     """One for each container of the target."""
     HOST = "host"
     """One for the host."""
-    STORE = "store"
-    """One, for all that is in the object store."""
+    ONE = "one"
+    """One, and what it is about its own options say."""
 
 
 KINDS = {
     JobKind.CHECKPOINT: Scope.CONTAINERS,
     JobKind.MIGRATION: Scope.CONTAINERS,
+    JobKind.DRAIN: Scope.HOST,
+    JobKind.RETURN: Scope.ONE,
 }
 
 

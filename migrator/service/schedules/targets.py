@@ -28,7 +28,7 @@ class Place:
 def find_places(tx: Transaction, spec: ScheduleSpec) -> list[Place]:
     """Say what a firing is about now; empty if nothing matches."""
     target, namespace, scope = spec.target, spec.job.namespace, scope_of(spec.job.kind)
-    if scope is Scope.STORE:
+    if scope is Scope.ONE:
         return [Place(None, namespace, None)]
     if scope is Scope.HOST:
         return [Place(target.host, namespace, None)]

@@ -16,7 +16,7 @@ from migrator.errors import AlreadyExists, InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from tests.servers.api import CALL_S, ServedApi, failure_of
 
-SERVICES = ("migrator.v1.JobService", "migrator.v1.HostService", "migrator.v1.CheckpointService")
+SERVICES = tuple(f"migrator.v1.{name}Service" for name in ("Job", "Host", "Checkpoint", "Schedule"))
 
 
 @pytest.mark.parametrize("name", ["", *SERVICES])

@@ -330,7 +330,7 @@ def test_all_on_a_host(bench: Bench) -> None:
 def test_one_run_tells_what_became_of_each_container(bench: Bench) -> None:
     bench.create(target=Target(host="alpha"), pause_after=1)
     bench.pass_time(60)
-    good, bad = bench.jobs()
+    good, bad = bench.runs()[0].jobs
     bench.end([good])
     bench.end([bad], Phase.FAILED)
     bench.pass_time(2)
@@ -474,7 +474,7 @@ def test_a_controller_that_dies_on_any_line_neither_loses_nor_doubles_a_firing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     survived = 0
-    for lines in range(200):
+    for lines in range(100):
         bench = Bench()
         bench.create(overlap=Overlap.ALLOW)
         bench.pass_time(59)
