@@ -132,7 +132,7 @@ def build_host(settings: Settings, name: str) -> Host:
         settings=settings,
         containerd=ContainerdClient(settings.containerd_socket),
         objects=objects,
-        checkpoints=CheckpointStore(objects),
+        checkpoints=CheckpointStore(objects, chunk_cache=settings.state_dir / "chunks.sqlite"),
         verdicts=Verdicts(objects),
         guards=Guards(
             settings.run_dir / "guards",
