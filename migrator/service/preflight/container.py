@@ -31,7 +31,7 @@ def check_terminal(subject: Subject) -> Iterator[Finding]:
 
 
 def check_hooks(subject: Subject) -> Iterator[Finding]:
-    """runc would run them again at the restore, on a host that lacks what they left on this one."""
+    """They would run again at the restore, on a host that lacks what they left on this one."""
     if subject.spec.get("hooks") and any(label.startswith(NERDCTL) for label in subject.container.labels):
         fault = "belongs to nerdctl, whose hook would connect it a second time on the target"
         yield subject.refusal("hooks", "nerdctl_container", fault, "start it by `ctr run --cni`, without nerdctl")

@@ -216,7 +216,7 @@ def _cut_off(network: dict[str, Any] | None, task: Task) -> None:
 def _shares_network(task: Task) -> bool:
     """Whether it lives in this host's network; one that is gone does not."""
     with suppress(OSError):
-        return os.path.samefile(f"/proc/{task.pid}/ns/net", OWN_NETWORK)
+        return OWN_NETWORK.samefile(f"/proc/{task.pid}/ns/net")
     return False
 
 
