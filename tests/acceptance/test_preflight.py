@@ -112,9 +112,12 @@ def criu_configuration(cluster: Cluster, host: str, text: str) -> Iterator[None]
 def test_limits_that_the_host_has_raised_count(cluster: Cluster, start: Start) -> None:
     container = start("deleted-large,watch-image")
     assert {found["code"] for found in ask(cluster, 1)} == {"ghost_file", "watch_on_overlay"}
-    with criu_configuration(cluster, "alpha", "ghost-limit 10M\nirmap-scan-path /data\n"):
+    raised = "ghost-limit 10M\nirmap-scan-path /data\n"
+    with criu_configuration(cluster, "alpha", raised), criu_configuration(cluster, "beta", raised):
         assert ask(cluster, 0) == []
         move(cluster, container)
+        back = cluster.finish("migrate", "beta/odd", "alpha")  # runc reads another file of a task that was restored
+        assert back["state"] == "succeeded", back
 
 
 def test_a_configuration_of_criu_that_contradicts(cluster: Cluster, start: Start) -> None:
