@@ -87,7 +87,8 @@ class Machine:
     def run(self, *command: str, timeout_s: float = 60.0, check: bool = True) -> str:
         done = self.host.exec(list(command), timeout_s=timeout_s)
         if check:
-            assert done.returncode == 0, f"{self.name}: {' '.join(command)}: {done.stderr or done.stdout}"
+            words = f"exit status {done.returncode}: {done.stderr or done.stdout}"
+            assert done.returncode == 0, f"{self.name}: {' '.join(command)}: {words}"
         return done.stdout
 
     def ctr(self, *words: str, namespace: str = "default", check: bool = True) -> str:
