@@ -117,7 +117,7 @@ def test_limits_that_the_host_has_raised_count(cluster: Cluster, start: Start) -
         assert ask(cluster, 0) == []
         move(cluster, container)
         back = cluster.finish("migrate", "beta/odd", "alpha")  # runc reads another file of a task that was restored
-        assert back["state"] == "succeeded", back
+        assert back["state"] == "succeeded", back["failure"]
 
 
 def test_a_configuration_of_criu_that_contradicts(cluster: Cluster, start: Start) -> None:
