@@ -116,8 +116,6 @@ def test_limits_that_the_host_has_raised_count(cluster: Cluster, start: Start) -
     with criu_configuration(cluster, "alpha", raised), criu_configuration(cluster, "beta", raised):
         assert ask(cluster, 0) == []
         move(cluster, container)
-        back = cluster.finish("migrate", "beta/odd", "alpha")  # runc reads another file of a task that was restored
-        assert back["state"] == "succeeded", back["failure"]
 
 
 def test_a_configuration_of_criu_that_contradicts(cluster: Cluster, start: Start) -> None:
