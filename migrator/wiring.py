@@ -22,6 +22,7 @@ from migrator.service.agent import HostAgent
 from migrator.service.conductor import Conductor
 from migrator.service.control_plane import ControlPlane
 from migrator.service.control_steps import control_steps
+from migrator.service.echo import Echo
 from migrator.service.fence import Fence
 from migrator.service.guards import Guards
 from migrator.service.host import Host
@@ -76,6 +77,7 @@ def run_controller(settings: Settings) -> int:
     line = control.HostLine(app)
     objects = open_store(settings)
     checkpoints = CheckpointStore(objects)
+    echo = Echo(line.call)
     conductor = Conductor(
         database,
         line,
@@ -84,13 +86,15 @@ def run_controller(settings: Settings) -> int:
         host_silent_s=settings.host_silent_s,
         let_run=Verdicts(objects).let_run,
         freezes_per_host=settings.freezes_per_host,
+        heard_until=echo.heard_until,
     )
-    control.register(app, conductor, Referee(database, line))
+    control.register(app, conductor, Referee(database, line), echo)
     plane = ControlPlane(database, line, checkpoints, host_silent_s=settings.host_silent_s)
     scheduler = Scheduler(
         database, plane.accept_job, plane.cancel_job, conductor.advance, host_silent_s=settings.host_silent_s
     )
     tickers = [
+        Ticker("echo", settings.heartbeat_s / 2, echo.call),
         Ticker("tick", TICK_S, conductor.tick),
         Ticker("schedules", TICK_S, scheduler.tick),
         Ticker("sweep", STORE_SWEEP_S, StoreKeeper(database, checkpoints).sweep),
