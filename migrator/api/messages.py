@@ -123,6 +123,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         forecast=_forecast_message(preflight.forecast),
         forget=forget_report(job),
         prune=prune_report(job),
+        schedule=request.schedule or "",
         drain=drain_message(job),
     )
 

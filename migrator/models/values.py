@@ -72,6 +72,8 @@ class JobRequest:
     forget: ForgetRequest | None = None
     """What a job that forgets is to forget."""
     prune: PruneRequest | None = None
+    schedule: str | None = None
+    """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None
     """Of a drain or a return; None means as usual."""
 
