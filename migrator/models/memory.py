@@ -16,9 +16,12 @@ from typing import Any
 
 from migrator.errors import InternalError, ResourceBusy
 from migrator.models.checkpoints import CheckpointRepository, Checkpoints, checkpoint_exists, unknown_checkpoint
+from migrator.models.drains import Cordon, Displacement
 from migrator.models.examinations import KEPT, ExaminationRepository
 from migrator.models.hosts import HostRepository, Hosts, Views, unknown_host
 from migrator.models.jobs import ALL_PHASES, JobRepository, Jobs, check_change, job_changed, job_ended
+from migrator.models.maintenance import CordonRepository, Cordons, DisplacementRepository, Displacements
+from migrator.models.memory_schedules import RUNS, SCHEDULES, MemorySchedules
 from migrator.models.phase import TERMINAL, Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.tables import FINISHED
@@ -37,6 +40,8 @@ BUSY_TIMEOUT_S = 5.0
 """How long a writer waits for a row that another transaction has written."""
 JOBS, HOSTS, WORKLOADS, CHECKPOINTS = "jobs", "hosts", "workloads", "checkpoints"
 EXAMINATIONS = "examinations"
+CORDONS, DISPLACEMENTS = "cordons", "displacements"
+TABLES = (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS, SCHEDULES, RUNS)
 GONE = object()
 """In the place of a row that a transaction has deleted."""
 
@@ -50,6 +55,9 @@ class _SeenHost:
     views_seen_at: datetime | None = None
 
 
+_Listed = tuple[Checkpoint, datetime | None]
+
+
 class MemoryDatabase(Database):
     """Rows in dictionaries. May be shared by threads.
 
@@ -58,7 +66,7 @@ class MemoryDatabase(Database):
     """
 
     def __init__(self, busy_timeout_s: float = BUSY_TIMEOUT_S):
-        self.tables: dict[str, Table] = {name: {} for name in (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS)}
+        self.tables: dict[str, Table] = {name: {} for name in TABLES}
         self.held: dict[Hashable, Rows] = {}
         self.freed = threading.Condition()
         self.busy_timeout_s = busy_timeout_s
@@ -161,6 +169,9 @@ class MemoryTransaction(Transaction):
         self.workloads = MemoryWorkloads(rows)
         self.checkpoints = MemoryCheckpoints(rows)
         self.examinations = MemoryExaminations(rows)
+        self.schedules = MemorySchedules(rows, GONE)
+        self.cordons = MemoryCordons(rows)
+        self.displacements = MemoryDisplacements(rows)
 
 
 class MemoryJobs(JobRepository):
@@ -348,7 +359,7 @@ class MemoryWorkloads(WorkloadRepository):
 
 
 class MemoryCheckpoints(CheckpointRepository):
-    """See `CheckpointRepository`."""
+    """See `CheckpointRepository`; a row is a checkpoint, and since when it is being removed."""
 
     def __init__(self, rows: Rows):
         self._rows = rows
@@ -358,24 +369,58 @@ class MemoryCheckpoints(CheckpointRepository):
         self._rows.lock((CHECKPOINTS, checkpoint.id))
         if self._rows.get(CHECKPOINTS, checkpoint.id) is not None:
             raise checkpoint_exists(checkpoint)
-        self._rows.put(CHECKPOINTS, checkpoint.id, checkpoint)
+        self._rows.put(CHECKPOINTS, checkpoint.id, (checkpoint, None))
 
     def get(self, checkpoint_id: str) -> Checkpoint:
         """See `CheckpointRepository.get`."""
-        found: Checkpoint | None = self._rows.get(CHECKPOINTS, checkpoint_id)
-        if found is None:
+        found: _Listed | None = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if found is None or found[1] is not None:
             raise unknown_checkpoint(checkpoint_id)
-        return found
+        return found[0]
+
+    def hold(self, checkpoint_id: str) -> Checkpoint:
+        """See `CheckpointRepository.hold`."""
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        return self.get(checkpoint_id)
 
     def list(self) -> Checkpoints:
         """See `CheckpointRepository.list`."""
-        rows: Mapping[str, Checkpoint] = self._rows.table(CHECKPOINTS)
-        return sorted(rows.values(), key=lambda found: (found.created_at, found.id), reverse=True)
+        return self._sorted(removing=False)
+
+    def removing(self) -> Checkpoints:
+        """See `CheckpointRepository.removing`."""
+        return self._sorted(removing=True)
+
+    def set_removing(self, checkpoint_id: str, removing_at: datetime | None) -> None:
+        """See `CheckpointRepository.set_removing`."""
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        found: _Listed | None = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if found is not None:
+            self._rows.put(CHECKPOINTS, checkpoint_id, (found[0], removing_at and _utc(removing_at)))
+
+    def set_pin(self, checkpoint_id: str, pinned_at: datetime | None, reason: str = "") -> None:
+        """See `CheckpointRepository.set_pin`."""
+        self._set(checkpoint_id, pinned_at=pinned_at and _utc(pinned_at), pin_reason=reason)
+
+    def set_verified(self, checkpoint_id: str, verified_at: datetime, damage: str) -> None:
+        """See `CheckpointRepository.set_verified`."""
+        self._set(checkpoint_id, verified_at=_utc(verified_at), damage=damage)
 
     def remove(self, checkpoint_id: str) -> None:
         """See `CheckpointRepository.remove`."""
         self._rows.lock((CHECKPOINTS, checkpoint_id))
         self._rows.put(CHECKPOINTS, checkpoint_id, GONE)
+
+    def _set(self, checkpoint_id: str, **values: Any) -> None:
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        found: _Listed | None = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if found is not None:
+            self._rows.put(CHECKPOINTS, checkpoint_id, (replace(found[0], **values), found[1]))
+
+    def _sorted(self, *, removing: bool) -> Checkpoints:
+        rows: Mapping[str, _Listed] = self._rows.table(CHECKPOINTS)
+        found = [checkpoint for checkpoint, removing_at in rows.values() if (removing_at is not None) is removing]
+        return sorted(found, key=lambda checkpoint: (checkpoint.created_at, checkpoint.id), reverse=True)
 
 
 class MemoryExaminations(ExaminationRepository):
@@ -399,6 +444,65 @@ class MemoryExaminations(ExaminationRepository):
         """See `ExaminationRepository.find`."""
         found: tuple[datetime, Facts] | None = self._rows.get(EXAMINATIONS, token)
         return found[1] if found else None
+
+
+class MemoryCordons(CordonRepository):
+    """See `CordonRepository`."""
+
+    def __init__(self, rows: Rows):
+        self._rows = rows
+
+    def put(self, cordon: Cordon) -> None:
+        """See `CordonRepository.put`."""
+        self._rows.lock((CORDONS, cordon.host))
+        stored = replace(cordon, since=_utc(cordon.since), return_at=cordon.return_at and _utc(cordon.return_at))
+        self._rows.put(CORDONS, cordon.host, stored)
+
+    def find(self, host: str) -> Cordon | None:
+        """See `CordonRepository.find`."""
+        return self._rows.get(CORDONS, host)
+
+    def list(self) -> Cordons:
+        """See `CordonRepository.list`."""
+        return [cordon for _, cordon in sorted(self._rows.table(CORDONS).items())]
+
+    def lift(self, host: str) -> None:
+        """See `CordonRepository.lift`."""
+        self._rows.lock((CORDONS, host))
+        self._rows.put(CORDONS, host, GONE)
+
+
+class MemoryDisplacements(DisplacementRepository):
+    """See `DisplacementRepository`; the keys are home and workload."""
+
+    def __init__(self, rows: Rows):
+        self._rows = rows
+
+    def put(self, displacement: Displacement) -> None:
+        """See `DisplacementRepository.put`."""
+        self._put(
+            displacement.home, displacement.workload_id, replace(displacement, moved_at=_utc(displacement.moved_at))
+        )
+
+    def list(self, home: str) -> Displacements:
+        """See `DisplacementRepository.list`."""
+        rows: Mapping[str, Displacement] = self._rows.table(DISPLACEMENTS)
+        found = [row for row in rows.values() if row.home == home]
+        return sorted(found, key=lambda row: (row.namespace, row.container, row.workload_id))
+
+    def remove(self, home: str, workload_id: str) -> None:
+        """See `DisplacementRepository.remove`."""
+        self._put(home, workload_id, GONE)
+
+    def forget(self, home: str) -> None:
+        """See `DisplacementRepository.forget`."""
+        for row in self.list(home):
+            self.remove(home, row.workload_id)
+
+    def _put(self, home: str, workload_id: str, row: object) -> None:
+        key = f"{home}/{workload_id}"
+        self._rows.lock((DISPLACEMENTS, key))
+        self._rows.put(DISPLACEMENTS, key, row)
 
 
 def _holds(job: Job) -> bool:
