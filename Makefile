@@ -7,7 +7,7 @@ MOVES ?= 200
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab-up lab-down test test-fast test-wide workloads compare-podman bench bench-smoke simulate soak check format protos clean
+.PHONY: help setup demo lab-up lab-down test test-fast test-wide workloads compare-podman bench bench-smoke simulate soak backup-soak check format protos clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench-smoke: setup ## Two minutes: fail when the freeze as a multiple of bare co
 
 soak: setup ## Move a program back and forth while things break at random (MOVES=200, SEED=N)
 	@MOVES=$(MOVES) SEED=$(SEED) $(BIN)/python -m tests.soak
+
+backup-soak: setup ## Back a changing program up while others forget and prune, then restore every backup (BACKUPS_S=300)
+	@BACKUPS_S=$(BACKUPS_S) $(BIN)/python -m tests.backup_soak
 
 SEEDS ?= 10000
 FIRST_SEED ?= 1
