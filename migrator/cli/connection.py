@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from migrator.errors import InvalidRequest, MigratorError, OutcomeUnknown, Unavailable
+from migrator.gen.migrator.v1 import inspection_pb2_grpc
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
 from migrator.settings import DEFAULT_API_SOCKET, LAB_RUN_DIR, load_settings
@@ -36,6 +37,7 @@ class Api:
         self.jobs = services.JobServiceStub(self._channel)
         self.hosts = services.HostServiceStub(self._channel)
         self.checkpoints = services.CheckpointServiceStub(self._channel)
+        self.inspection = inspection_pb2_grpc.InspectionServiceStub(self._channel)
 
     def close(self) -> None:
         """Close the connection."""

@@ -30,6 +30,7 @@ from migrator.models.values import (
 from migrator.service import engine
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.identifiers import new_id
+from migrator.service.looking import Looker
 from migrator.service.measures import measure
 from migrator.service.plans import steps_for
 from migrator.service.requests import check_request
@@ -101,6 +102,8 @@ class ControlPlane:
         self._checkpoints = checkpoints
         self._silence = timedelta(seconds=host_silent_s)
         self._now = now
+        self.looker = Looker(database, checkpoints)
+        """Looks into checkpoints."""
 
     def create_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
         """Write a job down and tell the controller.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 from migrator.cli.app import list_exit_codes
 from migrator.errors import KINDS
@@ -50,12 +50,15 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_help_is_quick() -> None:
-    def seconds() -> float:
-        began = time.monotonic()
-        subprocess.run([sys.executable, "-m", "migrator", "--help"], capture_output=True, timeout=30, check=True)
-        return time.monotonic() - began
+    """By the processor's time: on a machine that has other work the clock says nothing of us."""
 
-    assert min(seconds() for _ in range(5)) < 2.0
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "migrator", "--help"], capture_output=True, timeout=60, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 1.5
 
 
 def test_every_command_that_answers_has_json() -> None:
