@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from migrator.cli.canvas import open_console, open_table, size
 from migrator.cli.inspection_data import SOCKETS
-from migrator.cli.render import open_console, size, start_table
 
 Row = dict[str, Any]
 CHANGES = {"written": ("+", "green"), "removed": ("-", "red"), "emptied": ("×", "yellow")}
@@ -86,7 +86,7 @@ def usage(row: Row) -> None:
     if len(row["checkpoints"]) == 1:
         _print_parts(console, row["checkpoints"][0])
         return
-    table = start_table("CHECKPOINT", "WORKLOAD", "SIZE", "OWN", "SHARED")
+    table = open_table("CHECKPOINT", "WORKLOAD", "SIZE", "OWN", "SHARED")
     for item in row["checkpoints"]:
         table.add_row(item["id"], item["workload_id"], *_shares(item))
     console.print(table)
@@ -94,7 +94,7 @@ def usage(row: Row) -> None:
 
 
 def _print_parts(console: Console, item: Row) -> None:
-    table = start_table("PART", "SIZE", "OWN", "SHARED")
+    table = open_table("PART", "SIZE", "OWN", "SHARED")
     for part in item["parts"]:
         table.add_row(part["role"], *_shares(part))
     table.add_row(Text("all", "bold"), *_shares(item))
@@ -129,7 +129,7 @@ def _below(process: Row, *, files: bool, sockets: bool) -> list[Text]:
 def _print_memory(console: Console, process: Row) -> None:
     if not process.get("memory"):
         return
-    table = start_table("ADDRESS", "SIZE", "STORED", "ACCESS", "KIND", "FILE")
+    table = open_table("ADDRESS", "SIZE", "STORED", "ACCESS", "KIND", "FILE")
     for item in process["memory"]:
         stored = size(item["stored_bytes"]) if item["stored_bytes"] else ""
         length = size(item["end"] - item["start"])
@@ -138,7 +138,7 @@ def _print_memory(console: Console, process: Row) -> None:
 
 
 def _print_mounts(console: Console, mounts: list[Row]) -> None:
-    table = start_table("MOUNT", "FILE SYSTEM", "FROM", "")
+    table = open_table("MOUNT", "FILE SYSTEM", "FROM", "")
     for mount in mounts:
         words = ", ".join(filter(None, ("read-only" * mount["read_only"], "from the host" * mount["from_outside"])))
         table.add_row(mount["destination"], mount["filesystem"], mount["source"], words)
@@ -165,7 +165,7 @@ def _print_process_changes(console: Console, row: Row) -> None:
 
 
 def _print_memory_changes(console: Console, changes: list[Row]) -> None:
-    table = start_table("PROCESS", "STORED", "CHANGED", "NEW", "GONE", "FRESH")
+    table = open_table("PROCESS", "STORED", "CHANGED", "NEW", "GONE", "FRESH")
     for change in changes:
         name = f"{change['pid']} {change['name']}" if change["pid"] else change["name"]
         changed = "?" if change["changed_bytes"] is None else size(change["changed_bytes"])

@@ -16,6 +16,7 @@ from migrator.models.contents import ChangedFile, Contents
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks import part_of
 from migrator.storage.layers import list_layer
 from migrator.storage.oci import CheckpointIndex
 from migrator.storage.reading import open_part
@@ -74,7 +75,7 @@ class Opened:
         if not self._index.has(Role.RW_DIFF):
             return ()
         part = self._index.part(Role.RW_DIFF)
-        return list_layer(open_part(self._store, part), part.media_type, self._check)
+        return list_layer(open_part(self._store, part), part_of(part).media_type, self._check)
 
     def _limits(self) -> dict[str, str]:
         return read_limits(self._read(self._index.part(Role.SPEC)))

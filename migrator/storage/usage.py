@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from migrator.models.descriptors import Descriptor
 from migrator.models.usage import PartUsage
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks import is_chunked
 from migrator.storage.oci import CheckpointIndex
 
 Sizes = Mapping[str, int]
@@ -31,7 +32,7 @@ def needs_of(store: CheckpointStore, index: CheckpointIndex) -> Needs:
 
     Raises:
         NotFound: `object_not_found`, a manifest is missing.
-        IntegrityError: A manifest is malformed.
+        IntegrityError: A manifest or recipe is malformed, or a chunk is missing.
     """
     return Needs({index.role_of(part): _below(store, index, part) for part in index.parts})
 
@@ -51,4 +52,8 @@ def part_usages(needs: Needs, users: Mapping[str, int]) -> tuple[PartUsage, ...]
 
 def _below(store: CheckpointStore, index: CheckpointIndex, part: Descriptor) -> Sizes:
     alone = CheckpointIndex(index.digest, (part,), {})
-    return {blob.digest: blob.size_bytes for blob in store.reachable(alone)}
+    blobs = {blob.digest: blob.size_bytes for blob in store.reachable(alone)}
+    if not is_chunked(part):
+        return blobs
+    chunks = store.chunks.stored_sizes(store.read_recipe(part))
+    return blobs | {name.hex(): stored_bytes for name, stored_bytes in chunks.items()}
