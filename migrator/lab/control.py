@@ -15,8 +15,6 @@ BUCKET = "migrator"
 REDIS_PORT, S3_PORT, FILER_PORT, POSTGRESQL_PORT = 6379, 8333, 8888, 5432
 DATABASES = ("sqlite", "postgresql")
 STATE_DIR = "/var/lib/migrator"
-READY_S = 120.0
-"""Ours are there within seconds; on a machine with much other work their imports alone take half a minute."""
 API_DIR = "/run/migrator-api"
 """Where the control host sees the machine's directory of the API's socket."""
 REDIS_CONFIG = """\
@@ -80,7 +78,7 @@ def product(
 ) -> ServiceSpec:
     """Describe one of the project's own processes."""
     argv = ("python3", "-m", "migrator", command, *arguments)
-    return ServiceSpec(command, argv, environment, probes, deadline_s=READY_S, product=True)
+    return ServiceSpec(command, argv, environment, probes, deadline_s=120.0, product=True)
 
 
 def product_environment(secrets: LabSecrets) -> dict[str, str]:
@@ -138,7 +136,7 @@ def object_store(secrets: LabSecrets) -> ServiceSpec:
         # half of its time goes into collecting garbage.
         environment=dict(SHELL_ENVIRONMENT) | {"GOMEMLIMIT": "1GiB", "GOGC": "400"},
         probes=(Probe(address=(ADDRESS, S3_PORT)), bucket_there),
-        deadline_s=READY_S,
+        deadline_s=120.0,
         files={"/run/lab/s3.json": json.dumps({"identities": [identity]})},
         directories=(directory,),
     )
