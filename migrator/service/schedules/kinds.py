@@ -27,7 +27,14 @@ KINDS = {
     JobKind.FORGET: Scope.ONE,
     JobKind.PRUNE: Scope.ONE,
     JobKind.VERIFICATION: Scope.ONE,
+    JobKind.FORGET: Scope.ONE,
+    JobKind.PRUNE: Scope.ONE,
+    JobKind.VERIFICATION: Scope.ONE,
 }
+
+
+BACKUPS = frozenset({JobKind.CHECKPOINT})
+"""Kinds that make checkpoints which a policy may thin out afterwards."""
 
 
 def scope_of(kind: JobKind) -> Scope:
