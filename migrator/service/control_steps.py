@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from migrator.errors import PreconditionFailed
@@ -9,7 +10,7 @@ from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import Role
 from migrator.models.session import Database
-from migrator.models.streams import OUTPUTS
+from migrator.models.streams import OUTPUTS, read_stdio
 from migrator.models.values import Facts, Job
 from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.service.catalogue import TARGET_GONE, enter_checkpoint
@@ -32,6 +33,21 @@ class ControlStep:
         """Take the act back."""
         del job
         return {}
+
+
+class LongStep(ControlStep):
+    """An act that may take long: it runs beside the others, and `pulse` shows that it lives.
+
+    `pulse` raises `Cancelled` once nobody waits for the act any more.
+    """
+
+    def work(self, job: Job, pulse: Callable[[], None]) -> Facts:
+        """Perform the act; call `pulse` before each request that may take its time."""
+        raise NotImplementedError
+
+    def run(self, job: Job) -> Facts:
+        """Perform the act at once."""
+        return self.work(job, lambda: None)
 
 
 class ReadCheckpoint(ControlStep):
@@ -69,7 +85,7 @@ class ReadCheckpoint(ControlStep):
                 "cpu_flags": index.annotations.get(FactAnnotation.CPU_FLAGS, ""),
                 "criu": index.fact(FactAnnotation.CRIU),
             },
-            "stdio": index.told(FactAnnotation.STDIO) or {},
+            "stdio": read_stdio(index.told(FactAnnotation.STDIO)),
             "volumes": [volume.to_facts() for volume in _volumes(index, job)],
             "volume_bytes": sum(part.size_bytes for part in index.parts if _is_volume(index.role_of(part))),
             "memory_bytes": index.part(Role.MEMORY).size_bytes,

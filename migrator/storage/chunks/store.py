@@ -106,6 +106,17 @@ class ChunkStore:
                 packs |= {place.pack for place in self._reader.locate(some, avoided).values()}
         return packs
 
+    def stored_sizes(self, recipe: Recipe) -> dict[bytes, int]:
+        """Say what each chunk that a part needs occupies in its pack, by name.
+
+        Raises:
+            IntegrityError: `chunk_missing`.
+        """
+        names, found = self.names_in(recipe), dict[bytes, int]()
+        while some := set(islice(names, TOGETHER)):
+            found |= {name: place.chunk.stored_bytes for name, place in self._reader.locate(some).items()}
+        return found
+
     def pack_indexes(self) -> Iterator[PackIndex]:
         """Read all pack indexes of the store.
 
@@ -132,11 +143,12 @@ class ChunkStore:
 
     def lost_packs(self, packs: set[str]) -> set[str]:
         """Of some packs, those that nobody may rely on: they are not there, or about to be removed."""
+        marked = self.marked_packs()  # before the looks: a pack goes before its mark does
         with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
             wanted = sorted(packs)
             heads = pool.map(lambda name: self._objects.head(layout.pack_key(name)), wanted)
             absent = {name for name, found in zip(wanted, heads, strict=True) if found is None}
-        return absent | (packs & self.marked_packs())
+        return absent | (packs & marked)
 
     def refresh(self) -> None:
         """Take notice of pack indexes that came and went."""
