@@ -209,6 +209,8 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
         index_digest=checkpoint.index_digest,
         size_bytes=checkpoint.size_bytes,
         created_at=_stamp(checkpoint.created_at),
+        backup=checkpoint.backup,
+        stored_bytes=checkpoint.stored_bytes,
     )
 
 

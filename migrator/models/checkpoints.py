@@ -79,4 +79,6 @@ def _checkpoint(row: CheckpointRow) -> Checkpoint:
         index_digest=row.index_digest,
         size_bytes=row.size_bytes,
         created_at=row.created_at,
+        backup=row.backup,
+        stored_bytes=row.stored_bytes,
     )

@@ -16,6 +16,7 @@ NEEDED = {
     JobKind.CHECKPOINT: frozenset({"source_host", "container"}),
     JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
+    JobKind.BACKUP: frozenset({"source_host", "container"}),
 }
 ALLOWED = {**NEEDED, JobKind.RESTORE: NEEDED[JobKind.RESTORE] | {"new_name"}}
 NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")

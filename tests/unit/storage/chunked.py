@@ -34,7 +34,7 @@ def write(store: CheckpointStore, data: Mapping[Role, bytes]) -> tuple[list[Desc
             store.put_chunked(writer, with_role(Descriptor(PART, "", 0), role), cut_by_content(pieces_of(text)))
             for role, text in data.items()
         ]
-    return [store.put_recipe(part) for part in parts], writer.written
+    return [store.put_recipe(part)[0] for part in parts], writer.written
 
 
 def write_one(store: CheckpointStore, data: bytes) -> Descriptor:
