@@ -9,6 +9,7 @@ from typing import Any
 
 from migrator.models.drains import Cordon, DrainOptions
 from migrator.models.phase import JobKind, JobState, Phase
+from migrator.models.retention import ForgetRequest, PruneRequest
 from migrator.models.volumes import VolumePolicy
 
 Facts = dict[str, Any]
@@ -68,6 +69,11 @@ class JobRequest:
     external_unix_sockets: bool = False
     """Let unix sockets through whose other end is outside of the container; the target must have that end, too."""
     tcp: TcpPolicy = TcpPolicy.KEEP
+    forget: ForgetRequest | None = None
+    """What a job that forgets is to forget."""
+    prune: PruneRequest | None = None
+    schedule: str | None = None
+    """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None
     """Of a drain or a return; None means as usual."""
 
@@ -217,6 +223,13 @@ class Checkpoint:
     """Its parts are chunks, each stored once."""
     stored_bytes: int = 0
     """What it added to the object store, its base image aside; 0 of what was made before this was counted."""
+    pinned_at: datetime | None = None
+    """Since when it stays, whatever a policy says; None: it is not pinned."""
+    pin_reason: str = ""
+    verified_at: datetime | None = None
+    """When a verification last looked at it."""
+    damage: str = ""
+    """What that verification found wrong with it; empty when nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ KIND_PREFIX = {
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
     JobKind.BACKUP: "bak",
+    JobKind.PRUNE: "prn",
+    JobKind.FORGET: "fgt",
     JobKind.DRAIN: "drn",
     JobKind.RETURN: "ret",
 }

@@ -27,7 +27,7 @@ from migrator.models.phase import JobKind
 from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.programs import refuse_executed
-from migrator.service.steps.criu_options import CriuOptions, options_to_replay
+from migrator.service.steps.criu_options import CriuOptions, options_to_replay, usual_file_counts
 from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
 from migrator.service.steps.restarting import with_restart
@@ -70,7 +70,8 @@ class Dump(HostStep):
         chunked = act.request.kind is JobKind.BACKUP  # then the upload reads the images, when nobody waits for it
         with ThreadPoolExecutor(1) as beside, packing_volumes(host, act) as volumes:
             diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
-            _dump_memory(host, act, task, images, options)
+            with usual_file_counts(task.pid, container.spec_json(), host.settings.run_dir / "criu"):
+                _dump_memory(host, act, task, images, options)
             wake_timers(images)
             parts = [
                 None if chunked else describe_images(images),
