@@ -24,8 +24,8 @@ from migrator.storage.chunks import part_of
 from migrator.storage.oci import FactAnnotation, with_role
 
 PARALLEL_BLOBS = 3
-TRIES = 3
-"""For a backup that meets a prune: the second time it relies on nothing that is about to go."""
+TRIES = 4
+"""Another job, or a prune, may take out of the store what is shared while we rely on it: it is sent again."""
 WORTH_WAITING_BYTES = 1 << 20
 """Up to here a frozen container may wait for the compression of its changed files: some milliseconds."""
 
@@ -42,13 +42,24 @@ class Upload(HostStep):
             Unavailable: `store_unavailable`, the store does not answer.
             ResourceBusy: `blob_missing`, what it shares with other checkpoints is being removed.
         """
-        if act.request.kind is JobKind.BACKUP:
-            return _back_up(host, act)
-        runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
-        parts = [_portable(runtime, Descriptor.from_oci(part), act) for part in act.facts["parts"]]
-        sent_bytes = _send(host, act, parts)
-        sealed = _seal(host, act, parts)
-        return {**sealed, "uploaded_bytes": sent_bytes, "stored_bytes": sent_bytes + sealed["index_bytes"]}
+        workload_id, checkpoint_id, sent_bytes = act.command.workload_id, str(act.command.checkpoint_id), 0
+        for tries_left in reversed(range(TRIES)):
+            parts, more_bytes = (send_chunked if act.request.kind is JobKind.BACKUP else _send_whole)(host, act)
+            sent_bytes += more_bytes
+            index = _index(host, act, parts)
+            act.check_aborted()
+            try:
+                digest = host.checkpoints.seal(workload_id, checkpoint_id, index)
+                break
+            except ResourceBusy as error:
+                if error.code != "blob_missing" or not tries_left:
+                    raise
+        return {
+            "index_digest": digest,
+            "uploaded_bytes": sent_bytes,
+            "stored_bytes": sent_bytes + len(index),
+            "checkpoint_bytes": sum(part_of(part).size_bytes for part in parts) + int(act.facts["image_bytes"]),
+        }
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Take the checkpoint out of the store again, sealed or half-way.
@@ -67,27 +78,6 @@ class Upload(HostStep):
         return {}
 
 
-def _back_up(host: Host, act: Act) -> Facts:
-    """Send what the store lacks, chunk by chunk; once more if prune was about to remove some of what it has."""
-    for tries_left in reversed(range(TRIES)):
-        parts, stored_bytes = send_chunked(host, act)
-        try:
-            sealed = _seal(host, act, parts)
-            return {**sealed, "uploaded_bytes": stored_bytes, "stored_bytes": stored_bytes + sealed["index_bytes"]}
-        except ResourceBusy:
-            if not tries_left:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _seal(host: Host, act: Act, parts: list[Descriptor]) -> Facts:
-    index = _index(host, act, parts)
-    act.check_aborted()
-    digest = host.checkpoints.seal(act.command.workload_id, str(act.command.checkpoint_id), index)
-    size_bytes = sum(part_of(part).size_bytes for part in parts) + int(act.facts["image_bytes"])
-    return {"index_digest": digest, "index_bytes": len(index), "checkpoint_bytes": size_bytes}
-
-
 def _portable(runtime: ContainerdClient, part: Descriptor, act: Act) -> Descriptor:
     """Compress the changed files where nobody waits for it: `ctr container restore --rw` knows them by gzip alone."""
     waits = act.request.kind is JobKind.MIGRATION and part.size_bytes > WORTH_WAITING_BYTES
@@ -102,7 +92,10 @@ def _packed_forms(runtime: ContainerdClient, part: Descriptor) -> list[Descripto
     return [replace(part, digest=info.digest, size_bytes=info.size_bytes) for info in found]
 
 
-def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
+def _send_whole(host: Host, act: Act) -> tuple[list[Descriptor], int]:
+    """Send the parts as they are; return what stands in the index for each, and the bytes that were really sent."""
+    runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
+    parts = [_portable(runtime, Descriptor.from_oci(part), act) for part in act.facts["parts"]]
     progress = Progress(act, sum(part.size_bytes for part in parts))
 
     def send(part: Descriptor) -> int:
@@ -110,7 +103,7 @@ def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
         return host.checkpoints.put_blob(part.digest, part.size_bytes, chunks, on_progress=progress.add)
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
-        return sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
+        return parts, sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
 
 
 def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
