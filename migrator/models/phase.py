@@ -17,6 +17,8 @@ class JobKind(StrEnum):
     """A checkpoint of which only what the store lacks is kept."""
     PRUNE = "prune"
     """What no checkpoint needs is freed."""
+    VERIFICATION = "verification"
+    """Everything is looked at that checkpoints need, and perhaps mended."""
     FORGET = "forget"
     """Checkpoints that a policy does not keep leave the catalogue."""
     DRAIN = "drain"

@@ -16,6 +16,7 @@ KIND_PREFIX = {
     JobKind.PREFLIGHT: "pre",
     JobKind.BACKUP: "bak",
     JobKind.PRUNE: "prn",
+    JobKind.VERIFICATION: "ver",
     JobKind.FORGET: "fgt",
     JobKind.DRAIN: "drn",
     JobKind.RETURN: "ret",

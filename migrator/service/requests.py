@@ -22,6 +22,7 @@ NEEDED = {
     JobKind.BACKUP: frozenset({"source_host", "container"}),
     JobKind.FORGET: frozenset(),
     JobKind.PRUNE: frozenset(),
+    JobKind.VERIFICATION: frozenset(),
     JobKind.DRAIN: frozenset({"source_host"}),
     JobKind.RETURN: frozenset({"target_host"}),
 }
