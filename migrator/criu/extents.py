@@ -15,7 +15,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from migrator.criu.images import END, pack_image
-from migrator.gen.criu.pagemap_pb2 import PagemapEntry, PagemapHead
+from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
 EXTENT_BYTES = 32 << 10
 PAGE_BYTES = 4 << 10

@@ -10,7 +10,7 @@ import pytest
 
 from migrator.criu.extents import EXTENT_BYTES, PAGE_BYTES, cut_images
 from migrator.criu.images import pack_images, size_packed
-from migrator.gen.criu.pagemap_pb2 import PagemapEntry, PagemapHead
+from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 from migrator.storage.chunks import cut_by_content
 
 PRESENT, PARENT = 4, 1
