@@ -21,7 +21,7 @@ def schedules(rows: Rows) -> None:
     for row in rows:
         last = row["last_run"]
         table.add_row(row["name"], row["kind"], _when(row), _target(row), _next(row), _state(last) if last else "")
-    nothing = "no schedules; make one: migrator schedules create NAME checkpoint HOST/CONTAINER --every 1h"
+    nothing = "no schedules; make one: migrator schedules create NAME backup HOST/CONTAINER --every 1h"
     open_console().print(table if rows else Text(nothing, "dim"))
 
 

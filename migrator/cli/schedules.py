@@ -55,7 +55,10 @@ Count = Annotated[int, typer.Option("-n", "--count", min=1, max=1000, help="So m
 def create_schedule(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="checkpoint, migration, drain, return, forget, prune or verification.")
+        str,
+        typer.Argument(
+            metavar="KIND", help="backup, checkpoint, migration, drain, return, forget, prune or verification."
+        ),
     ],
     target: TargetWord = None,
     labels: Labels = None,

@@ -20,6 +20,7 @@ class Scope(Enum):
 
 
 KINDS = {
+    JobKind.BACKUP: Scope.CONTAINERS,
     JobKind.CHECKPOINT: Scope.CONTAINERS,
     JobKind.MIGRATION: Scope.CONTAINERS,
     JobKind.DRAIN: Scope.HOST,
@@ -27,13 +28,10 @@ KINDS = {
     JobKind.FORGET: Scope.ONE,
     JobKind.PRUNE: Scope.ONE,
     JobKind.VERIFICATION: Scope.ONE,
-    JobKind.FORGET: Scope.ONE,
-    JobKind.PRUNE: Scope.ONE,
-    JobKind.VERIFICATION: Scope.ONE,
 }
 
 
-BACKUPS = frozenset({JobKind.CHECKPOINT})
+BACKUPS = frozenset({JobKind.BACKUP, JobKind.CHECKPOINT})
 """Kinds that make checkpoints which a policy may thin out afterwards."""
 
 
