@@ -9,7 +9,7 @@ from typing import Any
 
 from migrator.models.drains import Cordon, DrainOptions
 from migrator.models.phase import JobKind, JobState, Phase
-from migrator.models.retention import ForgetRequest, PruneRequest
+from migrator.models.retention import ForgetRequest, PruneRequest, VerifyRequest
 from migrator.models.volumes import VolumePolicy
 
 Facts = dict[str, Any]
@@ -72,6 +72,7 @@ class JobRequest:
     forget: ForgetRequest | None = None
     """What a job that forgets is to forget."""
     prune: PruneRequest | None = None
+    verify: VerifyRequest | None = None
     schedule: str | None = None
     """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None
@@ -219,6 +220,10 @@ class Checkpoint:
     size_bytes: int
     """Sum of the sizes of all blobs that the index names, base image included."""
     created_at: datetime
+    backup: bool = False
+    """Its parts are chunks, each stored once."""
+    stored_bytes: int = 0
+    """What it added to the object store, its base image aside; 0 of what was made before this was counted."""
     pinned_at: datetime | None = None
     """Since when it stays, whatever a policy says; None: it is not pinned."""
     pin_reason: str = ""

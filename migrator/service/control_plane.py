@@ -33,6 +33,7 @@ from migrator.service import engine
 from migrator.service.drains.cordons import begin_maintenance, check_maintenance
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.job_making import new_job
+from migrator.service.looking import Looker
 from migrator.service.measures import measure
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
@@ -41,6 +42,7 @@ from migrator.service.retention.removal import check_selection
 from migrator.service.rounds import utc_now
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks import part_of
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 LOOK_S = 3.0
@@ -98,6 +100,8 @@ class ControlPlane:
         self._checkpoints = checkpoints
         self._silence = timedelta(seconds=host_silent_s)
         self._now = now
+        self.looker = Looker(database, checkpoints)
+        """Looks into checkpoints."""
 
     def create_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
         """Write a job down and tell the controller.
@@ -290,7 +294,7 @@ class ControlPlane:
             CheckpointPart(
                 role=index.role_of(part), media_type=part.media_type, digest=part.digest, size_bytes=part.size_bytes
             )
-            for part in index.parts
+            for part in map(part_of, index.parts)
         ]
         return CheckpointDetail(checkpoint=checkpoint, parts=parts, facts=dict(index.annotations))
 

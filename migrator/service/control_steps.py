@@ -10,13 +10,14 @@ from migrator.models.descriptors import Descriptor
 from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import Role
 from migrator.models.session import Database
-from migrator.models.streams import OUTPUTS
+from migrator.models.streams import OUTPUTS, read_stdio
 from migrator.models.values import Facts, Job
 from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.service.catalogue import TARGET_GONE, enter_checkpoint
 from migrator.service.network.attachment import pack_attachment, read_attachment
 from migrator.service.preflight.forecast import RECENT_JOBS, predict
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks import part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
 
 
@@ -70,6 +71,7 @@ class ReadCheckpoint(ControlStep):
         with self._database.transaction(write=False) as tx:
             known = tx.checkpoints.get(str(job.request.checkpoint_id))
         index = self._checkpoints.read_index(known.workload_id, known.id)
+        parts = [part_of(part) for part in index.parts]
         return {
             "image": {"name": known.image, "manifest": index.part(Role.IMAGE).to_oci()},
             "snapshot": index.snapshot(),
@@ -85,11 +87,11 @@ class ReadCheckpoint(ControlStep):
                 "cpu_flags": index.annotations.get(FactAnnotation.CPU_FLAGS, ""),
                 "criu": index.fact(FactAnnotation.CRIU),
             },
-            "stdio": index.told(FactAnnotation.STDIO) or {},
+            "stdio": read_stdio(index.told(FactAnnotation.STDIO)),
             "volumes": [volume.to_facts() for volume in _volumes(index, job)],
-            "volume_bytes": sum(part.size_bytes for part in index.parts if _is_volume(index.role_of(part))),
-            "memory_bytes": index.part(Role.MEMORY).size_bytes,
-            "estimate_bytes": sum(part.size_bytes for part in index.parts),
+            "volume_bytes": sum(part.size_bytes for part in parts if _is_volume(index.role_of(part))),
+            "memory_bytes": part_of(index.part(Role.MEMORY)).size_bytes,
+            "estimate_bytes": sum(part.size_bytes for part in parts),
         }
 
 

@@ -89,6 +89,9 @@ CHECKPOINT = (
     Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
+BACKUP = CHECKPOINT
+"""The upload cuts the parts into chunks and sends those that the store lacks."""
+
 RESTORE = (
     Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),
     Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
@@ -110,6 +113,11 @@ FORGET = (
     Line("choose-checkpoints", CONTROL, Phase.PREFLIGHT, NOTHING, 60),
     Line("forget-checkpoints", CONTROL, Phase.REMOVING, NOTHING, 120, patient=True),
     Line("prune", CONTROL, Phase.FINISHING, NOTHING, 120, patient=True),
+)
+
+VERIFICATION = (
+    Line("verify", CONTROL, Phase.PREFLIGHT, NOTHING, 120, patient=True),
+    Line("judge-verification", CONTROL, Phase.FINISHING, NOTHING, 5),
 )
 
 PRUNE = (Line("prune", CONTROL, Phase.REMOVING, NOTHING, 120, patient=True),)
@@ -135,8 +143,10 @@ PLANS = {
     JobKind.CHECKPOINT: CHECKPOINT,
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
+    JobKind.BACKUP: BACKUP,
     JobKind.FORGET: FORGET,
     JobKind.PRUNE: PRUNE,
+    JobKind.VERIFICATION: VERIFICATION,
     JobKind.DRAIN: DRAIN,
     JobKind.RETURN: RETURN,
 }

@@ -20,11 +20,19 @@ class Scope(Enum):
 
 
 KINDS = {
+    JobKind.BACKUP: Scope.CONTAINERS,
     JobKind.CHECKPOINT: Scope.CONTAINERS,
     JobKind.MIGRATION: Scope.CONTAINERS,
     JobKind.DRAIN: Scope.HOST,
     JobKind.RETURN: Scope.ONE,
+    JobKind.FORGET: Scope.ONE,
+    JobKind.PRUNE: Scope.ONE,
+    JobKind.VERIFICATION: Scope.ONE,
 }
+
+
+BACKUPS = frozenset({JobKind.BACKUP, JobKind.CHECKPOINT})
+"""Kinds that make checkpoints which a policy may thin out afterwards."""
 
 
 def scope_of(kind: JobKind) -> Scope:

@@ -63,8 +63,12 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_RESTORE: _JobKind.ValueType  # 3
     JOB_KIND_PREFLIGHT: _JobKind.ValueType  # 4
     """Asks whether a migration would go well; looks and touches nothing."""
+    JOB_KIND_BACKUP: _JobKind.ValueType  # 5
+    """A checkpoint of which only what the store lacks is kept."""
     JOB_KIND_PRUNE: _JobKind.ValueType  # 10
     """What no checkpoint needs is freed."""
+    JOB_KIND_VERIFICATION: _JobKind.ValueType  # 11
+    """Everything is looked at that checkpoints need, and perhaps mended."""
     JOB_KIND_FORGET: _JobKind.ValueType  # 13
     """Checkpoints that a policy does not keep leave the catalogue."""
     JOB_KIND_DRAIN: _JobKind.ValueType  # 20
@@ -80,8 +84,12 @@ JOB_KIND_CHECKPOINT: JobKind.ValueType  # 2
 JOB_KIND_RESTORE: JobKind.ValueType  # 3
 JOB_KIND_PREFLIGHT: JobKind.ValueType  # 4
 """Asks whether a migration would go well; looks and touches nothing."""
+JOB_KIND_BACKUP: JobKind.ValueType  # 5
+"""A checkpoint of which only what the store lacks is kept."""
 JOB_KIND_PRUNE: JobKind.ValueType  # 10
 """What no checkpoint needs is freed."""
+JOB_KIND_VERIFICATION: JobKind.ValueType  # 11
+"""Everything is looked at that checkpoints need, and perhaps mended."""
 JOB_KIND_FORGET: JobKind.ValueType  # 13
 """Checkpoints that a policy does not keep leave the catalogue."""
 JOB_KIND_DRAIN: JobKind.ValueType  # 20
@@ -450,6 +458,7 @@ class Job(_message.Message):
     FORECAST_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -498,6 +507,10 @@ class Job(_message.Message):
         """In a job that prunes, once it has."""
 
     @_builtins.property
+    def verify(self) -> _retention_pb2.VerifyReport:
+        """In a verification, once it has looked."""
+
+    @_builtins.property
     def drain(self) -> _drains_pb2.Drain:
         """Of a drain or a return."""
 
@@ -526,12 +539,13 @@ class Job(_message.Message):
         forecast: Global___Forecast | None = ...,
         forget: _retention_pb2.ForgetReport | None = ...,
         prune: _retention_pb2.PruneReport | None = ...,
+        verify: _retention_pb2.VerifyReport | None = ...,
         schedule: _builtins.str = ...,
         drain: _drains_pb2.Drain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -575,6 +589,7 @@ class CreateJobRequest(_message.Message):
     EXTERNAL_UNIX_SOCKETS_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
@@ -603,6 +618,10 @@ class CreateJobRequest(_message.Message):
         """How a job that prunes is to prune."""
 
     @_builtins.property
+    def verify(self) -> _retention_pb2.VerifyRequest:
+        """How a verification is to look."""
+
+    @_builtins.property
     def drain(self) -> _drains_pb2.DrainOptions:
         """Of a drain or a return."""
 
@@ -623,11 +642,12 @@ class CreateJobRequest(_message.Message):
         external_unix_sockets: _builtins.bool = ...,
         forget: _retention_pb2.ForgetRequest | None = ...,
         prune: _retention_pb2.PruneRequest | None = ...,
+        verify: _retention_pb2.VerifyRequest | None = ...,
         drain: _drains_pb2.DrainOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "forget", b"forget", "prune", b"prune"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "forget", b"forget", "prune", b"prune", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "forget", b"forget", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "forget", b"forget", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1363,6 +1383,8 @@ class Checkpoint(_message.Message):
     INDEX_DIGEST_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    BACKUP_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
     PINNED_AT_FIELD_NUMBER: _builtins.int
     PIN_REASON_FIELD_NUMBER: _builtins.int
     VERIFIED_AT_FIELD_NUMBER: _builtins.int
@@ -1376,6 +1398,10 @@ class Checkpoint(_message.Message):
     image: _builtins.str
     index_digest: _builtins.str
     size_bytes: _builtins.int
+    backup: _builtins.bool
+    """It is a backup: its parts are chunks, each stored once."""
+    stored_bytes: _builtins.int
+    """What it added to the object store, its base image aside."""
     pin_reason: _builtins.str
     damage: _builtins.str
     @_builtins.property
@@ -1401,6 +1427,8 @@ class Checkpoint(_message.Message):
         index_digest: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        backup: _builtins.bool = ...,
+        stored_bytes: _builtins.int = ...,
         pinned_at: _timestamp_pb2.Timestamp | None = ...,
         pin_reason: _builtins.str = ...,
         verified_at: _timestamp_pb2.Timestamp | None = ...,
@@ -1408,7 +1436,7 @@ class Checkpoint(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "pinned_at", b"pinned_at", "verified_at", b"verified_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_at", b"created_at", "damage", b"damage", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "size_bytes", b"size_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "container", b"container", "created_at", b"created_at", "damage", b"damage", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
