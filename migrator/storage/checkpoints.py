@@ -9,8 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from migrator.errors import AlreadyExists, IntegrityError, NotFound, ResourceBusy
 from migrator.models.descriptors import Descriptor, digest_bytes
@@ -25,6 +27,9 @@ from migrator.storage.oci import (
 )
 from migrator.storage.store import ObjectStore, Progress
 from migrator.storage.verify import checked
+
+if TYPE_CHECKING:
+    from migrator.storage.encryption.signatures import Signatures
 
 DEPTH_LIMIT = 3
 """Checkpoint index → image index → manifest."""
@@ -48,12 +53,22 @@ class CheckpointStore:
     Args:
         objects: The store.
         parallel_looks: How many blobs are looked at together; with 1 no threads are used.
+        signatures: Signs what is sealed and checks what is read; None in a deployment without keys.
     """
 
-    def __init__(self, objects: ObjectStore, parallel_looks: int = PARALLEL_LOOKS):
+    def __init__(
+        self, objects: ObjectStore, parallel_looks: int = PARALLEL_LOOKS, *, signatures: Signatures | None = None
+    ):
         self.objects = objects
+        self._signatures = signatures
         self._parallel_looks = parallel_looks
         self._layout_known = False
+
+    def writing(self, checkpoint_id: str) -> CheckpointStore:
+        """Return the same store for the writes of one checkpoint: encrypted, they have a data key of their own."""
+        other = copy(self)
+        other.objects = self.objects.session(checkpoint_id)
+        return other
 
     # ---- blobs
 
@@ -123,6 +138,7 @@ class CheckpointStore:
         blobs = self._reachable_or_missing(parsed)
         self._check_blobs(blobs)
         self._ensure_layout()
+        self._sign(workload_id, checkpoint_id, parsed.digest)
         ours = self._write_index(key, checkpoint_id, index)
         if self.objects.get(key, DOCUMENT_LIMIT_BYTES) != index:
             raise IntegrityError(
@@ -150,17 +166,46 @@ class CheckpointStore:
             ) from error
         return True
 
+    def _sign(self, workload_id: str, checkpoint_id: str, digest: str) -> None:
+        """Write the signature before its index; its name tells the index, so it stands in no other's way."""
+        if self._signatures is not None:
+            document = self._signatures.sign(workload_id, checkpoint_id, digest)
+            self.objects.put(layout.signature_key(workload_id, checkpoint_id, digest), document)
+
     def read_index(self, workload_id: str, checkpoint_id: str) -> CheckpointIndex:
         """Read and check the index of a checkpoint.
 
         Raises:
             NotFound: `checkpoint_not_found`.
-            IntegrityError: `bad_index`, `bad_descriptor` or `bad_digest`.
+            IntegrityError: `bad_index`, `bad_descriptor` or `bad_digest`; see `read_index_bytes`.
         """
         return parse_index(self.read_index_bytes(workload_id, checkpoint_id))
 
     def read_index_bytes(self, workload_id: str, checkpoint_id: str) -> bytes:
-        """Read the index of a checkpoint as it was written."""
+        """Read the index of a checkpoint as it was written, once its signature was found good.
+
+        Raises:
+            NotFound: `checkpoint_not_found`.
+            IntegrityError: `signature_missing`, `signature_invalid` or `signature_key_unknown`, if there are keys.
+        """
+        data = self.read_unchecked_index(workload_id, checkpoint_id)
+        if self._signatures is not None:
+            digest = digest_bytes(data)
+            document = self.read_signature(workload_id, checkpoint_id, digest)
+            self._signatures.check(document, workload_id, checkpoint_id, digest)
+        return data
+
+    def read_signature(self, workload_id: str, checkpoint_id: str, index_digest: str) -> bytes | None:
+        """Return the signature document of an index; None if there is none."""
+        try:
+            return self.objects.get(layout.signature_key(workload_id, checkpoint_id, index_digest))
+        except NotFound as error:
+            if error.code != "object_not_found":
+                raise
+            return None
+
+    def read_unchecked_index(self, workload_id: str, checkpoint_id: str) -> bytes:
+        """Read an index whoever wrote it: to see what it may name, never to restore it."""
         try:
             return self.objects.get(layout.index_key(workload_id, checkpoint_id), DOCUMENT_LIMIT_BYTES)
         except NotFound as error:
@@ -219,6 +264,7 @@ class CheckpointStore:
         doomed = {part.digest for part in (*candidates, *parts)}
         doomed = doomed - image if keep_image else doomed | image
         self.objects.delete(layout.index_key(workload_id, checkpoint_id))
+        self._remove_signatures(workload_id, checkpoint_id)
         return sum(self._delete_blob(digest) for digest in sorted(doomed - self._named_blobs(seen)))
 
     def unnamed_blobs(self, older_than: datetime) -> list[str]:
@@ -251,6 +297,12 @@ class CheckpointStore:
         except IntegrityError:
             return ()
         return ()
+
+    def _remove_signatures(self, workload_id: str, checkpoint_id: str) -> None:
+        if self._signatures is not None:
+            for info in self.objects.scan(layout.checkpoint_directory(workload_id, checkpoint_id)):
+                if layout.parse_signature_key(info.key):
+                    self.objects.delete(info.key)
 
     def _delete_blob(self, digest: str) -> int:
         found = self.objects.head(layout.blob_key(digest))
@@ -309,7 +361,7 @@ class CheckpointStore:
         named: set[str] = set()
         for sealed in self.sealed():
             try:
-                data = self.read_index_bytes(sealed.workload_id, sealed.checkpoint_id)
+                data = self.read_unchecked_index(sealed.workload_id, sealed.checkpoint_id)
             except NotFound:
                 continue  # removed since it was listed
             named |= _digests_in(data)

@@ -50,7 +50,8 @@ class Upload(HostStep):
         sent_bytes = _send(host, act, parts)
         index = _index(host, act, parts)
         act.check_aborted()
-        digest = host.checkpoints.seal(command.workload_id, str(command.checkpoint_id), index)
+        store = host.checkpoints.writing(str(command.checkpoint_id))
+        digest = store.seal(command.workload_id, str(command.checkpoint_id), index)
         size_bytes = sum(part.size_bytes for part in parts) + int(act.facts["image_bytes"])
         return {"index_digest": digest, "uploaded_bytes": sent_bytes, "checkpoint_bytes": size_bytes}
 
@@ -103,6 +104,7 @@ def _packed_forms(runtime: ContainerdClient, part: Descriptor) -> list[Descripto
 
 def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
     runtime = host.runtime(act.request.namespace)
+    store = host.checkpoints.writing(str(act.command.checkpoint_id))
     progress = _Progress(act, sum(part.size_bytes for part in parts))
 
     def read(part: Descriptor) -> Iterator[bytes]:
@@ -114,7 +116,7 @@ def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
         return runtime.content.read(part.digest)
 
     def send(part: Descriptor) -> int:
-        return host.checkpoints.put_blob(part.digest, part.size_bytes, read(part), on_progress=progress.add)
+        return store.put_blob(part.digest, part.size_bytes, read(part), on_progress=progress.add)
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
         return sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
