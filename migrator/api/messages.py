@@ -7,6 +7,7 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from migrator.api.drain_messages import cordon_message, drain_from, drain_message
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.models.housekeeping import Finding, HostExamination
@@ -28,6 +29,7 @@ from migrator.models.values import (
 )
 from migrator.models.volumes import VolumePolicy
 from migrator.service.preflight.report import preflight_of
+from migrator.service.requests import DRAINS
 
 KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
 KEEPS = {keep: pb.Keep.Value(f"KEEP_{keep.name}") for keep in Keep}
@@ -56,6 +58,7 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         volumes={name: _policy_from(name, word) for name, word in message.volumes.items()},
         external_unix_sockets=message.external_unix_sockets,
         tcp=tcp_from(message.tcp),
+        drain=drain_from(message.drain) if kind in DRAINS or message.HasField("drain") else None,
     )
 
 
@@ -115,6 +118,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         resolutions=[_resolution_message(resolution) for resolution in job.resolutions],
         findings=[_preflight_finding_message(found) for found in preflight.findings],
         forecast=_forecast_message(preflight.forecast),
+        drain=drain_message(job),
     )
 
 
@@ -166,7 +170,13 @@ def failure_message(failure: Facts | None) -> pb.Failure | None:
 def host_message(view: HostView) -> pb.Host:
     """Write a host."""
     facts = {name: str(value) for name, value in view.host.facts.items() if name != "boot_id"}
-    return pb.Host(name=view.host.name, alive=view.alive, seen_at=_stamp(view.host.seen_at), facts=facts)
+    return pb.Host(
+        name=view.host.name,
+        alive=view.alive,
+        seen_at=_stamp(view.host.seen_at),
+        facts=facts,
+        cordon=cordon_message(view.cordon),
+    )
 
 
 def container_message(view: ContainerView) -> pb.Container:

@@ -84,7 +84,7 @@ def product(
     """Describe one of the project's own processes; `environment` is what it needs beside what all of them do."""
     argv = ("python3", "-m", "migrator", command, *arguments)
     files = {KEY_FILE: secrets.key_ring} if secrets.key_ring else {}
-    whole = product_environment(secrets) | environment
+    whole = {**product_environment(secrets), **environment}
     return ServiceSpec(command, argv, whole, probes, deadline_s=40.0, files=files, product=True)
 
 

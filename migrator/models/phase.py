@@ -13,6 +13,10 @@ class JobKind(StrEnum):
     RESTORE = "restore"
     PREFLIGHT = "preflight"
     """The question whether a migration would go well: it looks, and touches nothing."""
+    DRAIN = "drain"
+    """Every container of a host goes to another one; each by a migration of its own."""
+    RETURN = "return"
+    """What a drain has moved off a host comes back."""
 
 
 class JobState(StrEnum):
@@ -33,6 +37,8 @@ class Phase(StrEnum):
     ACCEPTED = "accepted"
     PREFLIGHT = "preflight"
     PREPARING = "preparing"
+    MOVING = "moving"
+    """The migrations of a drain are on their way."""
     FREEZING = "freezing"
     DUMPING = "dumping"
     UPLOADING = "uploading"
@@ -67,6 +73,7 @@ _FORWARD = (
     Phase.ACCEPTED,
     Phase.PREFLIGHT,
     Phase.PREPARING,
+    Phase.MOVING,
     Phase.FREEZING,
     Phase.DUMPING,
     Phase.UPLOADING,

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from migrator.models.drains import Cordon, DrainOptions
 from migrator.models.phase import JobKind, JobState, Phase
 from migrator.models.volumes import VolumePolicy
 
@@ -50,7 +51,7 @@ class JobRequest:
 
     A migration needs `source_host`, `container` and `target_host`; a preflight asks about a migration and has all that
     the migration would have. A checkpoint needs `source_host` and `container`; a restore `checkpoint_id` and
-    `target_host`, and may give `new_name`.
+    `target_host`, and may give `new_name`. A drain needs `source_host`, a return `target_host`: the host itself.
     """
 
     kind: JobKind
@@ -67,6 +68,8 @@ class JobRequest:
     external_unix_sockets: bool = False
     """Let unix sockets through whose other end is outside of the container; the target must have that end, too."""
     tcp: TcpPolicy = TcpPolicy.KEEP
+    drain: DrainOptions | None = None
+    """Of a drain or a return; None means as usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +254,7 @@ class HostView:
 
     host: Host
     alive: bool
+    cordon: Cordon | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -11,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from migrator.errors import InvalidRequest, MigratorError, PreconditionFailed, Unavailable
+from migrator.models.drains import Cordon
 from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import JobKind, JobState, Phase
 from migrator.models.session import Database
@@ -28,10 +30,10 @@ from migrator.models.values import (
     Resolution,
 )
 from migrator.service import engine
+from migrator.service.drains.cordons import begin_maintenance, check_maintenance
 from migrator.service.housekeeping.examining import ask_hosts
-from migrator.service.identifiers import new_id
+from migrator.service.job_making import new_job
 from migrator.service.measures import measure
-from migrator.service.plans import steps_for
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
 from migrator.service.rounds import utc_now
@@ -42,13 +44,6 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 LOOK_S = 3.0
 """How long a host may take to say what it sees."""
 log = structlog.get_logger()
-
-KIND_PREFIX = {
-    JobKind.MIGRATION: "mig",
-    JobKind.CHECKPOINT: "chk",
-    JobKind.RESTORE: "res",
-    JobKind.PREFLIGHT: "pre",
-}
 
 
 class Bell(Protocol):
@@ -108,6 +103,8 @@ class ControlPlane:
         Raises:
             InvalidRequest: `same_host`, source and target are one host; or what `check_request` says.
             NotFound: `host_not_found` or `checkpoint_not_found`.
+            PreconditionFailed: `host_cordoned`, the target takes no new containers; `plan_not_usable`.
+            ResourceBusy: `drain_under_way`, the host is being drained already.
             Unavailable: `no_live_worker`, a host it needs is silent.
             AlreadyExists: `idempotency_key_reused`, the key belongs to another request.
         """
@@ -121,7 +118,11 @@ class ControlPlane:
                 request = _complete_restore(request, origin.namespace)
             if known is None:
                 self._check(request, {host.name: host for host in tx.hosts.list()})
-            job = tx.jobs.add(self._new_job(request, idempotency_key))
+                check_maintenance(tx, request)
+            job = tx.jobs.add(new_job(request, self._now(), idempotency_key))
+        if request.kind is JobKind.DRAIN and known is None:
+            with suppress(Unavailable):  # it looks by itself every few seconds
+                self._bell.ask_host_to_look(str(request.source_host))
         self._ring(job.id)
         return job
 
@@ -177,7 +178,32 @@ class ControlPlane:
     def list_hosts(self) -> list[HostView]:
         """List all hosts that ever had a worker."""
         with self._database.transaction(write=False) as tx:
-            return [HostView(host=host, alive=self._alive(host)) for host in tx.hosts.list()]
+            cordons = {cordon.host: cordon for cordon in tx.cordons.list()}
+            return [HostView(host, self._alive(host), cordons.get(host.name)) for host in tx.hosts.list()]
+
+    def cordon_host(self, name: str, actor: str, reason: str) -> HostView:
+        """Let a host take no new containers; what runs there stays.
+
+        Raises:
+            NotFound: `host_not_found`.
+        """
+        with self._database.transaction() as tx:
+            host = tx.hosts.get(name)
+            cordon = begin_maintenance(tx, Cordon(name, self._now(), actor, reason))
+        log.info("host cordoned", host=name, actor=actor, reason=reason)
+        return HostView(host, self._alive(host), cordon)
+
+    def uncordon_host(self, name: str, actor: str) -> HostView:
+        """Let a host take containers again; a return that was planned for it does not happen any more.
+
+        Raises:
+            NotFound: `host_not_found`.
+        """
+        with self._database.transaction() as tx:
+            host = tx.hosts.get(name)
+            tx.cordons.lift(name)
+        log.info("host uncordoned", host=name, actor=actor)
+        return HostView(host, self._alive(host))
 
     def remove_host(self, name: str, actor: str) -> list[Job]:
         """Take an operator's word that a host is gone for good; return the jobs that no longer wait for it.
@@ -195,6 +221,8 @@ class ControlPlane:
                     remedy="switch the machine off first; what is frozen there could run again",
                 )
             tx.hosts.forget(name)
+            tx.cordons.lift(name)
+            tx.displacements.forget(name)
             jobs = [job for job in tx.jobs.unfinished() if name in (job.request.source_host, job.request.target_host)]
         log.info("host removed", host=name, actor=actor, jobs=[job.id for job in jobs])
         return jobs
@@ -269,23 +297,8 @@ class ControlPlane:
         """Add up what a job's phases took."""
         return measure(job)
 
-    def _new_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
-        now = self._now()
-        return Job(
-            id=new_id(KIND_PREFIX[request.kind]),
-            request=request,
-            phase=Phase.ACCEPTED,
-            version=1,
-            created_at=now,
-            updated_at=now,
-            idempotency_key=idempotency_key,
-            workload_id=new_id(request.new_name or "restored") if request.kind is JobKind.RESTORE else None,
-            checkpoint_id=request.checkpoint_id or (new_id("ck") if request.kind is not JobKind.PREFLIGHT else None),
-            steps=steps_for(request),
-        )
-
     def _check(self, request: JobRequest, hosts: dict[str, Host]) -> None:
-        for name in (request.source_host, request.target_host):
+        for name in (request.source_host, request.target_host, *(request.drain.targets if request.drain else ())):
             if name is not None and name not in hosts:
                 with self._database.transaction(write=False) as tx:
                     tx.hosts.get(name)  # says what is wrong and what to do

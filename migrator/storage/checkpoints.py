@@ -12,12 +12,14 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator.errors import AlreadyExists, IntegrityError, NotFound, ResourceBusy
 from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.storage import layout
+from migrator.storage.chunks import Recipe, is_chunked
 from migrator.storage.oci import (
     DOCUMENT_LIMIT_BYTES,
     CheckpointIndex,
@@ -25,8 +27,8 @@ from migrator.storage.oci import (
     has_children,
     parse_index,
 )
-from migrator.storage.store import ObjectStore, Progress
-from migrator.storage.verify import checked
+from migrator.storage.parts import PartStore
+from migrator.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from migrator.storage.encryption.signatures import Signatures
@@ -47,19 +49,25 @@ class SealedCheckpoint:
     sealed_at: datetime
 
 
-class CheckpointStore:
-    """Blobs and indexes over any object store.
+class CheckpointStore(PartStore):
+    """Indexes over any object store, and the parts that they name.
 
     Args:
         objects: The store.
         parallel_looks: How many blobs are looked at together; with 1 no threads are used.
+        chunk_cache: A file for what is known of chunks; None for a temporary one.
         signatures: Signs what is sealed and checks what is read; None in a deployment without keys.
     """
 
     def __init__(
-        self, objects: ObjectStore, parallel_looks: int = PARALLEL_LOOKS, *, signatures: Signatures | None = None
+        self,
+        objects: ObjectStore,
+        parallel_looks: int = PARALLEL_LOOKS,
+        *,
+        chunk_cache: Path | None = None,
+        signatures: Signatures | None = None,
     ):
-        self.objects = objects
+        super().__init__(objects, chunk_cache)
         self._signatures = signatures
         self._parallel_looks = parallel_looks
         self._layout_known = False
@@ -68,62 +76,16 @@ class CheckpointStore:
         """Return the same store for the writes of one checkpoint: encrypted, they have a data key of their own."""
         other = copy(self)
         other.objects = self.objects.session(checkpoint_id)
+        other.chunks = self.chunks.over(other.objects)
         return other
-
-    # ---- blobs
-
-    def has_blob(self, digest: str, size_bytes: int) -> bool:
-        """Whether a blob is there with the right size."""
-        found = self.objects.head(layout.blob_key(digest))
-        return found is not None and found.size_bytes == size_bytes
-
-    def put_blob(
-        self,
-        digest: str,
-        size_bytes: int,
-        chunks: Iterable[bytes],
-        on_progress: Progress | None = None,
-        *,
-        skip_existing: bool = True,
-    ) -> int:
-        """Write a blob; nothing is visible if its bytes do not hash to its digest.
-
-        Returns:
-            The bytes really sent: 0 if it was there.
-
-        Raises:
-            IntegrityError: `digest_mismatch` or `size_mismatch`.
-        """
-        if skip_existing and self.has_blob(digest, size_bytes):
-            if on_progress:
-                on_progress(size_bytes)
-            return 0
-        key = layout.blob_key(digest)
-        self.objects.upload(key, chunks, size_bytes=size_bytes, digest=digest, on_progress=on_progress)
-        return size_bytes
-
-    def get_blob(self, digest: str, size_bytes: int, on_progress: Progress | None = None) -> Iterator[bytes]:
-        """Read a blob; the last piece comes only if all of it hashes to its digest.
-
-        Raises:
-            NotFound: `object_not_found`.
-            IntegrityError: `digest_mismatch` or `size_mismatch`.
-        """
-        key = layout.blob_key(digest)
-        chunks = self.objects.download(key, size_bytes=size_bytes, on_progress=on_progress)
-        return checked(chunks, size_bytes=size_bytes, digest=digest, what=f"blob {digest}")
-
-    def abort_uploads(self, digest: str) -> None:
-        """Remove what is left of unfinished uploads of a blob; nobody else must be uploading it."""
-        self.objects.abort_uploads(layout.blob_key(digest), older_than_s=0)
-
-    # ---- checkpoints
 
     def seal(self, workload_id: str, checkpoint_id: str, index: bytes) -> str:
         """Make a checkpoint visible. Sealing the same index again changes nothing.
 
         Every blob is looked at before the index is written and once more after: a concurrent `remove` may have taken
-        one that both checkpoints share. If it did, the index goes again.
+        one that both checkpoints share. If it did, the index goes again. So with the packs of chunked parts: a prune
+        marks a pack before it reads the indexes for the last time, so a pack without a mark after the index is written
+        stays.
 
         Returns:
             The digest of the index.
@@ -137,6 +99,8 @@ class CheckpointStore:
         parsed = parse_index(index)
         blobs = self._reachable_or_missing(parsed)
         self._check_blobs(blobs)
+        packs = self._packs_or_missing(parsed)
+        self._check_packs(packs)
         self._ensure_layout()
         self._sign(workload_id, checkpoint_id, parsed.digest)
         ours = self._write_index(key, checkpoint_id, index)
@@ -146,6 +110,7 @@ class CheckpointStore:
             )
         try:
             self._check_blobs(blobs)
+            self._check_packs(packs)
         except ResourceBusy:
             if ours:
                 self.objects.delete(key)
@@ -212,6 +177,10 @@ class CheckpointStore:
             if error.code != "object_not_found":
                 raise
             raise self._not_found(checkpoint_id) from error
+
+    def recipes(self, index: CheckpointIndex) -> list[Recipe]:
+        """Read the recipes of all chunked parts of a checkpoint."""
+        return [self.read_recipe(part) for part in index.parts if is_chunked(part)]
 
     def sealed(self) -> Iterator[SealedCheckpoint]:
         """List what is sealed, from the store alone."""
@@ -343,6 +312,22 @@ class CheckpointStore:
                 missing = self._missing_among(blobs, pool.map)
         if missing:
             raise _missing(", ".join(missing[:3]))
+
+    def _packs_or_missing(self, index: CheckpointIndex) -> set[str]:
+        recipes = self.recipes(index)
+        if not recipes:
+            return set()
+        try:
+            return self.chunks.packs_of(recipes, without=self.chunks.marked_packs())
+        except IntegrityError as error:
+            if error.code != "chunk_missing":
+                raise
+            raise _missing(str(error)) from error
+
+    def _check_packs(self, packs: set[str]) -> None:
+        """See that nobody removes a pack that the checkpoint needs, nor is about to."""
+        if packs and (lost := self.chunks.lost_packs(packs)):
+            raise _missing(f"pack {min(lost)}")
 
     def _missing_among(self, blobs: list[Descriptor], each: Callable[..., Iterable[bool]]) -> list[str]:
         there = each(lambda blob: self.has_blob(blob.digest, blob.size_bytes), blobs)

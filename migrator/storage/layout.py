@@ -4,6 +4,9 @@ oci-layout
 blobs/sha256/HEX                        every blob once, whoever wrote it
 checkpoints/WORKLOAD/ID/index.json      the OCI index of one checkpoint, written last
 checkpoints/WORKLOAD/ID/HEX.sig         its signature, written before it; HEX is the index's SHA-256
+chunks/packs/HEX                        stored chunks, some MiB of them together
+chunks/pack-indexes/HEX                 which chunk lies where in which packs
+prune/packs/HEX                         a pack that is about to be removed: nobody relies on it any more
 verdicts/JOB                            for a guard whose worker is dead: the source may run again
 
 Of an encrypted store, all of these lie below `encrypted/` under hidden names, and beside them:
@@ -28,6 +31,9 @@ ENCRYPTED = "encrypted/"
 KEYS = "keys/"
 DATA_KEYS = "keys/data/"
 RING_MARK = "keys/ring.json"
+PACKS = "chunks/packs/"
+PACK_INDEXES = "chunks/pack-indexes/"
+PACK_MARKS = "prune/packs/"
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """Such a name means the same to every store and file system, and leaves room for a temporary one beside it."""
 _INDEX = re.compile(r"checkpoints/([^/]+)/([^/]+)/index\.json")
@@ -78,6 +84,30 @@ def verdict_key(job_id: str) -> str:
         InvalidRequest: `bad_id`.
     """
     return f"{VERDICTS}{check_segment(job_id)}"
+
+
+def pack_key(name: str) -> str:
+    """Return where a pack is; its name is the SHA-256 of its bytes, in hex."""
+    return PACKS + check_hex(name)
+
+
+def pack_index_key(name: str) -> str:
+    """Return where a pack index is; its name is the SHA-256 of its bytes, in hex."""
+    return PACK_INDEXES + check_hex(name)
+
+
+def pack_mark_key(name: str) -> str:
+    """Return where the mark on a pack is that is about to be removed."""
+    return PACK_MARKS + check_hex(name)
+
+
+def check_hex(name: str) -> str:
+    """Return a name if it is a SHA-256 in hex.
+
+    Raises:
+        IntegrityError: `bad_digest`.
+    """
+    return check_digest(f"sha256:{name}").removeprefix("sha256:")
 
 
 def parse_index_key(key: str) -> tuple[str, str] | None:

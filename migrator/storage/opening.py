@@ -30,14 +30,18 @@ def open_store(settings: Settings) -> ObjectStore:
     return opened
 
 
-def open_checkpoints(settings: Settings) -> CheckpointStore:
+def open_checkpoints(settings: Settings, *, chunk_cache: Path | None = None) -> CheckpointStore:
     """Open the store of checkpoints, which signs and checks signatures if there are keys.
+
+    Args:
+        settings: Which store, and which keys.
+        chunk_cache: A file for what is known of chunks; None for a temporary one.
 
     Raises:
         MigratorError: See `open_store`.
     """
     signatures = _opening().open_signatures(settings) if has_keys(settings) else None
-    return CheckpointStore(open_store(settings), signatures=signatures)
+    return CheckpointStore(open_store(settings), chunk_cache=chunk_cache, signatures=signatures)
 
 
 def has_keys(settings: Settings) -> bool:

@@ -87,14 +87,22 @@ class SegmentCipher:
         if room.used_bytes:
             yield room.empty()
 
-    def decrypt(self, chunks: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
-        """Decrypt the segments of a whole object.
+    def decrypt(
+        self, chunks: Iterable[bytes], size_bytes: int, first: int = 0, last: int | None = None
+    ) -> Iterator[bytes]:
+        """Decrypt segments.
+
+        Args:
+            chunks: Their bytes.
+            size_bytes: Of the whole object.
+            first: Which segment they begin with.
+            last: Which they end with; None: the object's last.
 
         Raises:
             IntegrityError: `object_damaged`.
         """
-        count, number, room = segment_count(size_bytes), -1, _Room(SEGMENT_BYTES)
-        for number, segment in enumerate(_cut(chunks, STORED_BYTES)):
+        count, number, room = segment_count(size_bytes), first - 1, _Room(SEGMENT_BYTES)
+        for number, segment in enumerate(_cut(chunks, STORED_BYTES), start=first):
             try:
                 place = room.next(len(segment) - TAG_BYTES)
                 self._cipher.decrypt_into(nonce(number, last=number == count - 1), segment, None, place)
@@ -102,21 +110,10 @@ class SegmentCipher:
                 raise damaged(self._key) from error
             if room.full:
                 yield room.empty()
-        if number != count - 1:
+        if number != (count - 1 if last is None else last):
             raise damaged(self._key)
         if room.used_bytes:
             yield room.empty()
-
-    def open(self, number: int, segment: bytes | memoryview, *, last: bool) -> bytes:
-        """Decrypt one segment.
-
-        Raises:
-            IntegrityError: `object_damaged`.
-        """
-        try:
-            return self._cipher.decrypt(nonce(number, last=last), segment, None)
-        except (InvalidTag, ValueError) as error:
-            raise damaged(self._key) from error
 
 
 class _Room:

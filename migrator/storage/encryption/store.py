@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from migrator.errors import IntegrityError, MigratorError, NotFound
@@ -12,6 +12,8 @@ from migrator.storage.encryption.data_keys import DataKeys
 from migrator.storage.encryption.names import NameCipher
 from migrator.storage.encryption.segments import (
     HEADER_BYTES,
+    SEGMENT_BYTES,
+    STORED_BYTES,
     Header,
     SegmentCipher,
     damaged,
@@ -24,6 +26,9 @@ from migrator.storage.layout import ENCRYPTED, KEYS, check_key
 from migrator.storage.probing import PROBES
 from migrator.storage.store import SMALL_BYTES, ObjectInfo, ObjectStore, Progress, object_not_found
 from migrator.storage.verify import checked, size_mismatch
+
+OPENINGS_LIMIT = 10_000
+"""Objects of which ranges are read whose key and size are kept in memory."""
 
 
 class EncryptedStore:
@@ -41,6 +46,7 @@ class EncryptedStore:
         self._names = NameCipher(source.current().names_key)
         self._purpose: str | None = None
         self._ring_seen = False
+        self._openings: dict[str, tuple[SegmentCipher, int]] = {}
 
     def session(self, checkpoint_id: str) -> EncryptedStore:
         """Return the same store; what is written through it is encrypted with the data key of one checkpoint."""
@@ -117,6 +123,34 @@ class EncryptedStore:
                     yield piece
             finally:
                 _close(pieces)
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """See `ObjectStore.get_range`. An object's key is kept, so that its next range is one request."""
+        with self._named(key) as stored:
+            known = self._openings.get(key)
+            if known is not None:
+                with suppress(IntegrityError):  # the object may be another one by now
+                    return self._read_range(key, stored, known, offset, length)
+            found = self.inner.head(stored)
+            if found is None:
+                raise object_not_found(key, self.location)
+            cipher = self._opening(key, self.inner.get_range(stored, 0, HEADER_BYTES))
+            if len(self._openings) >= OPENINGS_LIMIT:
+                self._openings.clear()
+            self._openings[key] = cipher, plain_size(found.size_bytes)
+            return self._read_range(key, stored, self._openings[key], offset, length)
+
+    def _read_range(self, key: str, stored: str, known: tuple[SegmentCipher, int], offset: int, length: int) -> bytes:
+        cipher, size_bytes = known
+        if offset + length > size_bytes:
+            raise size_mismatch(f"a range of object '{key}'", length, max(0, size_bytes - offset))
+        if not length:
+            return b""
+        first, last = offset // SEGMENT_BYTES, (offset + length - 1) // SEGMENT_BYTES
+        start = HEADER_BYTES + first * STORED_BYTES
+        end = min(start + (last - first + 1) * STORED_BYTES, stored_size(size_bytes))
+        plain = b"".join(cipher.decrypt([self.inner.get_range(stored, start, end - start)], size_bytes, first, last))
+        return plain[offset - first * SEGMENT_BYTES :][:length]
 
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore.scan`. What lies there under names that are not ours is left out.

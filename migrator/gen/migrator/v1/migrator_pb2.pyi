@@ -12,6 +12,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from migrator.gen.migrator.v1 import drains_pb2 as _drains_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -61,6 +62,10 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_RESTORE: _JobKind.ValueType  # 3
     JOB_KIND_PREFLIGHT: _JobKind.ValueType  # 4
     """Asks whether a migration would go well; looks and touches nothing."""
+    JOB_KIND_DRAIN: _JobKind.ValueType  # 20
+    """Moves every container off the host `source`."""
+    JOB_KIND_RETURN: _JobKind.ValueType  # 21
+    """Brings back to the host `target` what drains have moved off it."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper): ...
 
@@ -70,6 +75,10 @@ JOB_KIND_CHECKPOINT: JobKind.ValueType  # 2
 JOB_KIND_RESTORE: JobKind.ValueType  # 3
 JOB_KIND_PREFLIGHT: JobKind.ValueType  # 4
 """Asks whether a migration would go well; looks and touches nothing."""
+JOB_KIND_DRAIN: JobKind.ValueType  # 20
+"""Moves every container off the host `source`."""
+JOB_KIND_RETURN: JobKind.ValueType  # 21
+"""Brings back to the host `target` what drains have moved off it."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobState:
@@ -430,6 +439,7 @@ class Job(_message.Message):
     RESOLUTIONS_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     FORECAST_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     kind: Global___JobKind.ValueType
     state: Global___JobState.ValueType
@@ -465,6 +475,10 @@ class Job(_message.Message):
     def forecast(self) -> Global___Forecast:
         """In a preflight that is done."""
 
+    @_builtins.property
+    def drain(self) -> _drains_pb2.Drain:
+        """Of a drain or a return."""
+
     def __init__(
         self,
         *,
@@ -488,10 +502,11 @@ class Job(_message.Message):
         resolutions: _abc.Iterable[Global___Resolution] | None = ...,
         findings: _abc.Iterable[Global___PreflightFinding] | None = ...,
         forecast: Global___Forecast | None = ...,
+        drain: _drains_pb2.Drain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "measures", b"measures", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "measures", b"measures", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "resolutions", b"resolutions", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "resolutions", b"resolutions", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,6 +548,7 @@ class CreateJobRequest(_message.Message):
     TCP_FIELD_NUMBER: _builtins.int
     VOLUMES_FIELD_NUMBER: _builtins.int
     EXTERNAL_UNIX_SOCKETS_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
     container: _builtins.str
@@ -551,6 +567,10 @@ class CreateJobRequest(_message.Message):
     def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What becomes of bind mounts, by their destination in the container: shared, copy or empty."""
 
+    @_builtins.property
+    def drain(self) -> _drains_pb2.DrainOptions:
+        """Of a drain or a return."""
+
     def __init__(
         self,
         *,
@@ -566,10 +586,11 @@ class CreateJobRequest(_message.Message):
         tcp: Global___TcpPolicy.ValueType = ...,
         volumes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         external_unix_sockets: _builtins.bool = ...,
+        drain: _drains_pb2.DrainOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "external_unix_sockets", b"external_unix_sockets", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -835,6 +856,7 @@ class Host(_message.Message):
     ALIVE_FIELD_NUMBER: _builtins.int
     SEEN_AT_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    CORDON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     alive: _builtins.bool
     @_builtins.property
@@ -843,6 +865,10 @@ class Host(_message.Message):
     def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions and sizes as the worker told them."""
 
+    @_builtins.property
+    def cordon(self) -> _drains_pb2.Cordon:
+        """Set if it takes no new containers."""
+
     def __init__(
         self,
         *,
@@ -850,10 +876,11 @@ class Host(_message.Message):
         alive: _builtins.bool = ...,
         seen_at: _timestamp_pb2.Timestamp | None = ...,
         facts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cordon: _drains_pb2.Cordon | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["seen_at", b"seen_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cordon", b"cordon", "seen_at", b"seen_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "facts", b"facts", "name", b"name", "seen_at", b"seen_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "cordon", b"cordon", "facts", b"facts", "name", b"name", "seen_at", b"seen_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1045,6 +1072,94 @@ class RemoveHostResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveHostResponse: _TypeAlias = RemoveHostResponse  # noqa: Y015
+
+@_typing.final
+class CordonHostRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    actor: _builtins.str
+    """Who says so, and why, for the record."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "host", b"host", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CordonHostRequest: _TypeAlias = CordonHostRequest  # noqa: Y015
+
+@_typing.final
+class CordonHostResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def host(self) -> Global___Host: ...
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CordonHostResponse: _TypeAlias = CordonHostResponse  # noqa: Y015
+
+@_typing.final
+class UncordonHostRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    actor: _builtins.str
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "host", b"host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UncordonHostRequest: _TypeAlias = UncordonHostRequest  # noqa: Y015
+
+@_typing.final
+class UncordonHostResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def host(self) -> Global___Host: ...
+    def __init__(
+        self,
+        *,
+        host: Global___Host | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UncordonHostResponse: _TypeAlias = UncordonHostResponse  # noqa: Y015
 
 @_typing.final
 class ExamineHostsRequest(_message.Message):
