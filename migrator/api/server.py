@@ -11,17 +11,21 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from migrator.api.schedules import ScheduleServicer
 from migrator.api.servicers import CheckpointServicer, HostServicer, JobServicer, Streams
 from migrator.errors import AlreadyExists, InvalidRequest
-from migrator.gen.migrator.v1 import migrator_pb2
+from migrator.gen.migrator.v1 import migrator_pb2, schedules_pb2
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
+from migrator.gen.migrator.v1 import schedules_pb2_grpc as schedule_services
 from migrator.service.control_plane import ControlPlane
+from migrator.service.schedules.desk import ScheduleDesk
 
 THREADS = 48
 STREAMS = 32
 """Watches and exports at once; the other threads stay free for short calls."""
 SOCKET_MODE = 0o660
-NAMES = tuple(service.full_name for service in migrator_pb2.DESCRIPTOR.services_by_name.values())
+FILES = (migrator_pb2, schedules_pb2)
+NAMES = tuple(service.full_name for file in FILES for service in file.DESCRIPTOR.services_by_name.values())
 
 
 class ApiServer:
@@ -86,7 +90,7 @@ def _unusable(address: str, setting: str) -> InvalidRequest:
     )
 
 
-def build_server(plane: ControlPlane, path: Path, listen: str | None) -> ApiServer:
+def build_server(plane: ControlPlane, desk: ScheduleDesk, path: Path, listen: str | None) -> ApiServer:
     """Put the services together with health and reflection."""
     # Otherwise a second server on the same TCP address would get half of the calls.
     options = (("grpc.so_reuseport", 0),)
@@ -95,6 +99,7 @@ def build_server(plane: ControlPlane, path: Path, listen: str | None) -> ApiServ
     services.add_JobServiceServicer_to_server(JobServicer(plane, streams), server)
     services.add_HostServiceServicer_to_server(HostServicer(plane), server)
     services.add_CheckpointServiceServicer_to_server(CheckpointServicer(plane, streams), server)
+    schedule_services.add_ScheduleServiceServicer_to_server(ScheduleServicer(desk), server)
     checks = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *NAMES):

@@ -15,6 +15,7 @@ from migrator.cli.drains import drain
 from migrator.cli.hosts import containers_app, doctor, hosts_app
 from migrator.cli.jobs import jobs_app
 from migrator.cli.moves import migrate, preflight, restore
+from migrator.cli.schedules import schedules_app
 from migrator.errors import KINDS, MigratorError
 
 
@@ -41,6 +42,7 @@ for name, group in (
     ("containers", containers_app),
     ("jobs", jobs_app),
     ("checkpoints", checkpoints_app),
+    ("schedules", schedules_app),
 ):
     app.add_typer(group, name=name)
 

@@ -36,6 +36,7 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "resolutions": [_resolution_data(resolution) for resolution in job.resolutions],
         "findings": [finding_data(finding) for finding in job.findings],
         "forecast": _forecast_data(job.forecast) if job.HasField("forecast") else None,
+        "schedule": job.schedule or None,
         "drain": _drain_data(job.drain) if job.HasField("drain") else None,
     }
 
@@ -169,6 +170,11 @@ def _step_data(step: pb.Step) -> dict[str, Any]:
         "total_bytes": step.total_bytes,
         "failure": failure_data(step.failure) if step.HasField("failure") else None,
     }
+
+
+def moment(message: Any, name: str) -> str | None:
+    """A moment of a message, None if it is not set."""
+    return _time(message, name)
 
 
 def _optional(message: Any, name: str) -> Any:

@@ -85,7 +85,7 @@ def product(
     argv = ("python3", "-m", "migrator", command, *arguments)
     files = {KEY_FILE: secrets.key_ring} if secrets.key_ring else {}
     whole = {**product_environment(secrets), **environment}
-    return ServiceSpec(command, argv, whole, probes, deadline_s=40.0, files=files, product=True)
+    return ServiceSpec(command, argv, whole, probes, deadline_s=120.0, files=files, product=True)
 
 
 def product_environment(secrets: LabSecrets) -> dict[str, str]:

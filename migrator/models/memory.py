@@ -21,6 +21,7 @@ from migrator.models.examinations import KEPT, ExaminationRepository
 from migrator.models.hosts import HostRepository, Hosts, Views, unknown_host
 from migrator.models.jobs import ALL_PHASES, JobRepository, Jobs, check_change, job_changed, job_ended
 from migrator.models.maintenance import CordonRepository, Cordons, DisplacementRepository, Displacements
+from migrator.models.memory_schedules import RUNS, SCHEDULES, MemorySchedules
 from migrator.models.phase import TERMINAL, Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.tables import FINISHED
@@ -40,7 +41,7 @@ BUSY_TIMEOUT_S = 5.0
 JOBS, HOSTS, WORKLOADS, CHECKPOINTS = "jobs", "hosts", "workloads", "checkpoints"
 EXAMINATIONS = "examinations"
 CORDONS, DISPLACEMENTS = "cordons", "displacements"
-TABLES = (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS)
+TABLES = (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS, SCHEDULES, RUNS)
 GONE = object()
 """In the place of a row that a transaction has deleted."""
 
@@ -165,6 +166,7 @@ class MemoryTransaction(Transaction):
         self.workloads = MemoryWorkloads(rows)
         self.checkpoints = MemoryCheckpoints(rows)
         self.examinations = MemoryExaminations(rows)
+        self.schedules = MemorySchedules(rows, GONE)
         self.cordons = MemoryCordons(rows)
         self.displacements = MemoryDisplacements(rows)
 

@@ -68,6 +68,8 @@ class JobRequest:
     external_unix_sockets: bool = False
     """Let unix sockets through whose other end is outside of the container; the target must have that end, too."""
     tcp: TcpPolicy = TcpPolicy.KEEP
+    schedule: str | None = None
+    """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None
     """Of a drain or a return; None means as usual."""
 

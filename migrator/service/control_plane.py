@@ -15,7 +15,7 @@ from migrator.errors import InvalidRequest, MigratorError, PreconditionFailed, U
 from migrator.models.drains import Cordon
 from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import JobKind, JobState, Phase
-from migrator.models.session import Database
+from migrator.models.session import Database, Transaction
 from migrator.models.values import (
     Checkpoint,
     CheckpointDetail,
@@ -108,23 +108,31 @@ class ControlPlane:
             Unavailable: `no_live_worker`, a host it needs is silent.
             AlreadyExists: `idempotency_key_reused`, the key belongs to another request.
         """
-        check_request(request, idempotency_key)
         with self._database.transaction() as tx:
-            known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
-            if request.checkpoint_id is not None:
-                # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
-                twin = known and known.request.checkpoint_id == request.checkpoint_id
-                origin = known.request if known and twin else tx.checkpoints.get(request.checkpoint_id)
-                request = _complete_restore(request, origin.namespace)
-            if known is None:
-                self._check(request, {host.name: host for host in tx.hosts.list()})
-                check_maintenance(tx, request)
-            job = tx.jobs.add(new_job(request, self._now(), idempotency_key))
-        if request.kind is JobKind.DRAIN and known is None:
+            job = self.accept_job(tx, request, idempotency_key)
+        if request.kind is JobKind.DRAIN and job.phase is Phase.ACCEPTED:
             with suppress(Unavailable):  # it looks by itself every few seconds
                 self._bell.ask_host_to_look(str(request.source_host))
         self._ring(job.id)
         return job
+
+    def accept_job(self, tx: Transaction, request: JobRequest, idempotency_key: str | None) -> Job:
+        """Write a job down in the caller's transaction; see `create_job`."""
+        check_request(request, idempotency_key)
+        known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
+        if request.checkpoint_id is not None:
+            # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
+            twin = known and known.request.checkpoint_id == request.checkpoint_id
+            origin = known.request if known and twin else tx.checkpoints.get(request.checkpoint_id)
+            request = _complete_restore(request, origin.namespace)
+        if known is None:
+            self._check(request, {host.name: host for host in tx.hosts.list()})
+            check_maintenance(tx, request)
+        return tx.jobs.add(new_job(request, self._now(), idempotency_key))
+
+    def announce(self, job_id: str) -> None:
+        """Tell the controller of a job that was written down in somebody's transaction."""
+        self._ring(job_id)
 
     def get_job(self, job_id: str) -> Job:
         """Return a job as it stands.

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 WORKER_DEAD_S = 5.0
 SLACK_S = 2 * LOOK_S
+FROM_A_SOURCE = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.PREFLIGHT)
 BACKWARD = (StepStatus.UNDOING, StepStatus.UNDONE)
 ALIVE = (TaskState.RUNNING, TaskState.FROZEN)
 
@@ -241,7 +242,7 @@ class Rules:
             self.broken(7, f"{job.id} does not end: it is {job.phase.value}")
         if job.phase is Phase.NEEDS_OPERATOR and not self._operator_needed(job):
             self.broken(7, f"{job.id} stopped for an operator: {(job.failure or {}).get('message')}")
-        if job.phase in (Phase.FAILED, Phase.CANCELLED) and job.request.kind is not JobKind.RESTORE:
+        if job.phase in (Phase.FAILED, Phase.CANCELLED) and job.request.kind in FROM_A_SOURCE:
             self._check_source_runs(job)
 
     def _operator_needed(self, job: Job) -> bool:

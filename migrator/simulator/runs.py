@@ -28,6 +28,8 @@ OLD = "ck-old"
 """A checkpoint that was sealed before the run begins, of a program that runs nowhere."""
 RESTORE = JobRequest(JobKind.RESTORE, checkpoint_id=OLD, target_host="beta", new_name="copy")
 PREFLIGHT = JobRequest(JobKind.PREFLIGHT, source_host="alpha", container=CONTAINER, target_host="beta")
+DRAIN = JobRequest(JobKind.DRAIN, source_host="alpha")
+RETURN = JobRequest(JobKind.RETURN, target_host="alpha")
 SUBMIT_S = 1.2
 
 
@@ -52,8 +54,10 @@ SCENARIOS = {
     "migration-and-checkpoint": Scenario((MIGRATE, CHECKPOINT)),
     "migration-and-restore": Scenario((MIGRATE, RESTORE)),
     "preflight": Scenario((PREFLIGHT,)),
+    "drain": Scenario((DRAIN,)),
+    "return": Scenario((DRAIN,), (RETURN,)),
 }
-WEIGHTS = {"migration": 8, "checkpoint": 3, "restore": 3, "again": 3, "preflight": 0}
+WEIGHTS = {"migration": 8, "checkpoint": 3, "restore": 3, "again": 3, "preflight": 0, "drain": 0, "return": 0}
 """How often a scenario is drawn; the others once."""
 
 
@@ -140,6 +144,13 @@ def races(scenario: str) -> Iterator[Run]:
                     number + held: [Fault(Kind.STOP, CONTROL, for_s)],
                 }
                 yield Run(scenario, schedule, controllers=2)
+
+
+def control_faults(scenario: str) -> Iterator[Run]:
+    """The controller dies at every point, a rival ticks there, and somebody cancels everything."""
+    for number, _ in enumerate(points_of(scenario), start=1):
+        for kind, who in ((Kind.CRASH, CONTROL), (Kind.RIVAL, ""), (Kind.CANCEL, "")):
+            yield Run(scenario, {number: [Fault(kind, who, 0.7)]}, thorough=True)
 
 
 def late_commands(scenario: str) -> Iterator[Run]:

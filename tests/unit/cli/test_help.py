@@ -74,7 +74,7 @@ def test_every_command_and_option_says_what_it_does() -> None:
 
 
 def test_groups_without_a_command_print_their_help() -> None:
-    for words in ((), ("hosts",), ("containers",), ("jobs",), ("checkpoints",), ("lab",)):
+    for words in ((), ("hosts",), ("containers",), ("jobs",), ("checkpoints",), ("schedules",), ("lab",)):
         answer = run_migrator(*words)
         assert answer.code == 2
         assert "Usage:" in answer.out + answer.err
