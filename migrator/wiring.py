@@ -31,7 +31,9 @@ from migrator.service.housekeeping.housekeeper import Housekeeper
 from migrator.service.housekeeping.referee import Referee
 from migrator.service.housekeeping.store import StoreKeeper
 from migrator.service.inspection import look
+from migrator.service.retention.steps import retention_steps
 from migrator.service.room import disk_places, free_room
+from migrator.service.rounds import utc_now
 from migrator.service.schedules.desk import ScheduleDesk
 from migrator.service.schedules.scheduler import Scheduler
 from migrator.service.stand_ins import stand_ins
@@ -79,7 +81,7 @@ def run_controller(settings: Settings) -> int:
     conductor = Conductor(
         database,
         line,
-        control_steps(database, checkpoints),
+        control_steps(database, checkpoints) | retention_steps(database, checkpoints, utc_now),
         stand_ins(checkpoints),
         host_silent_s=settings.host_silent_s,
         let_run=Verdicts(checkpoints.objects).let_run,

@@ -8,6 +8,7 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from migrator.api.drain_messages import cordon_message, drain_from, drain_message
+from migrator.api.retention_messages import forget_from_message, forget_report, prune_from_message, prune_report
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.models.housekeeping import Finding, HostExamination
@@ -58,6 +59,8 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         volumes={name: _policy_from(name, word) for name, word in message.volumes.items()},
         external_unix_sockets=message.external_unix_sockets,
         tcp=tcp_from(message.tcp),
+        forget=forget_from_message(message.forget) if message.HasField("forget") else None,
+        prune=prune_from_message(message.prune) if message.HasField("prune") else None,
         drain=drain_from(message.drain) if kind in DRAINS or message.HasField("drain") else None,
     )
 
@@ -102,8 +105,8 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         kind=KINDS[request.kind],
         state=STATES[job.state],
         phase=job.phase.value,
-        source=request.source_host or "",
-        container=request.container or "",
+        source=request.source_host or (request.forget.host if request.forget else None) or "",
+        container=request.container or (request.forget.container if request.forget else None) or "",
         target=request.target_host or "",
         namespace=request.namespace,
         checkpoint_id=job.checkpoint_id or "",
@@ -118,6 +121,8 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         resolutions=[_resolution_message(resolution) for resolution in job.resolutions],
         findings=[_preflight_finding_message(found) for found in preflight.findings],
         forecast=_forecast_message(preflight.forecast),
+        forget=forget_report(job),
+        prune=prune_report(job),
         schedule=request.schedule or "",
         drain=drain_message(job),
     )
@@ -220,6 +225,10 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
         index_digest=checkpoint.index_digest,
         size_bytes=checkpoint.size_bytes,
         created_at=_stamp(checkpoint.created_at),
+        pinned_at=_stamp(checkpoint.pinned_at),
+        pin_reason=checkpoint.pin_reason,
+        verified_at=_stamp(checkpoint.verified_at),
+        damage=checkpoint.damage,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from migrator.cli.retention_plain import retention_data
 from migrator.gen.migrator.v1 import drains_pb2 as drains
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 
@@ -36,6 +37,7 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "resolutions": [_resolution_data(resolution) for resolution in job.resolutions],
         "findings": [finding_data(finding) for finding in job.findings],
         "forecast": _forecast_data(job.forecast) if job.HasField("forecast") else None,
+        **retention_data(job),
         "schedule": job.schedule or None,
         "drain": _drain_data(job.drain) if job.HasField("drain") else None,
     }
@@ -134,7 +136,14 @@ def examination_data(host: pb.HostExamination) -> dict[str, Any]:
 def checkpoint_data(checkpoint: pb.Checkpoint) -> dict[str, Any]:
     """A checkpoint."""
     names = ("id", "workload_id", "job_id", "host", "namespace", "container", "image", "index_digest", "size_bytes")
-    return {**{name: getattr(checkpoint, name) for name in names}, "created_at": _time(checkpoint, "created_at")}
+    return {
+        **{name: getattr(checkpoint, name) for name in names},
+        "created_at": _time(checkpoint, "created_at"),
+        "pinned_at": _time(checkpoint, "pinned_at"),
+        "pin_reason": checkpoint.pin_reason or None,
+        "verified_at": _time(checkpoint, "verified_at"),
+        "damage": checkpoint.damage or None,
+    }
 
 
 def detail_data(detail: pb.GetCheckpointResponse) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from migrator.errors import InternalError
 from migrator.models.drains import DrainOptions
 from migrator.models.phase import JobKind, Phase
+from migrator.models.retention import forget_from, prune_from
 from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus, TcpPolicy
 from migrator.models.volumes import VolumePolicy
@@ -97,6 +98,8 @@ def read_request(told: dict[str, Any], whose: str) -> JobRequest:
         "kind": JobKind(told["kind"]),
         "volumes": {name: VolumePolicy(word) for name, word in told.get("volumes", {}).items()},
         "tcp": TcpPolicy(told.get("tcp", TcpPolicy.KEEP)),
+        "forget": forget_from(told.get("forget")),
+        "prune": prune_from(told.get("prune")),
         "drain": DrainOptions.from_facts(told["drain"]) if told.get("drain") else None,
     }
     return JobRequest(**(told | words))

@@ -55,6 +55,9 @@ class _SeenHost:
     views_seen_at: datetime | None = None
 
 
+_Listed = tuple[Checkpoint, datetime | None]
+
+
 class MemoryDatabase(Database):
     """Rows in dictionaries. May be shared by threads.
 
@@ -356,7 +359,7 @@ class MemoryWorkloads(WorkloadRepository):
 
 
 class MemoryCheckpoints(CheckpointRepository):
-    """See `CheckpointRepository`."""
+    """See `CheckpointRepository`; a row is a checkpoint, and since when it is being removed."""
 
     def __init__(self, rows: Rows):
         self._rows = rows
@@ -366,24 +369,58 @@ class MemoryCheckpoints(CheckpointRepository):
         self._rows.lock((CHECKPOINTS, checkpoint.id))
         if self._rows.get(CHECKPOINTS, checkpoint.id) is not None:
             raise checkpoint_exists(checkpoint)
-        self._rows.put(CHECKPOINTS, checkpoint.id, checkpoint)
+        self._rows.put(CHECKPOINTS, checkpoint.id, (checkpoint, None))
 
     def get(self, checkpoint_id: str) -> Checkpoint:
         """See `CheckpointRepository.get`."""
-        found: Checkpoint | None = self._rows.get(CHECKPOINTS, checkpoint_id)
-        if found is None:
+        found: _Listed | None = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if found is None or found[1] is not None:
             raise unknown_checkpoint(checkpoint_id)
-        return found
+        return found[0]
+
+    def hold(self, checkpoint_id: str) -> Checkpoint:
+        """See `CheckpointRepository.hold`."""
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        return self.get(checkpoint_id)
 
     def list(self) -> Checkpoints:
         """See `CheckpointRepository.list`."""
-        rows: Mapping[str, Checkpoint] = self._rows.table(CHECKPOINTS)
-        return sorted(rows.values(), key=lambda found: (found.created_at, found.id), reverse=True)
+        return self._sorted(removing=False)
+
+    def removing(self) -> Checkpoints:
+        """See `CheckpointRepository.removing`."""
+        return self._sorted(removing=True)
+
+    def set_removing(self, checkpoint_id: str, removing_at: datetime | None) -> None:
+        """See `CheckpointRepository.set_removing`."""
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        found: _Listed | None = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if found is not None:
+            self._rows.put(CHECKPOINTS, checkpoint_id, (found[0], removing_at and _utc(removing_at)))
+
+    def set_pin(self, checkpoint_id: str, pinned_at: datetime | None, reason: str = "") -> None:
+        """See `CheckpointRepository.set_pin`."""
+        self._set(checkpoint_id, pinned_at=pinned_at and _utc(pinned_at), pin_reason=reason)
+
+    def set_verified(self, checkpoint_id: str, verified_at: datetime, damage: str) -> None:
+        """See `CheckpointRepository.set_verified`."""
+        self._set(checkpoint_id, verified_at=_utc(verified_at), damage=damage)
 
     def remove(self, checkpoint_id: str) -> None:
         """See `CheckpointRepository.remove`."""
         self._rows.lock((CHECKPOINTS, checkpoint_id))
         self._rows.put(CHECKPOINTS, checkpoint_id, GONE)
+
+    def _set(self, checkpoint_id: str, **values: Any) -> None:
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        found: _Listed | None = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if found is not None:
+            self._rows.put(CHECKPOINTS, checkpoint_id, (replace(found[0], **values), found[1]))
+
+    def _sorted(self, *, removing: bool) -> Checkpoints:
+        rows: Mapping[str, _Listed] = self._rows.table(CHECKPOINTS)
+        found = [checkpoint for checkpoint, removing_at in rows.values() if (removing_at is not None) is removing]
+        return sorted(found, key=lambda checkpoint: (checkpoint.created_at, checkpoint.id), reverse=True)
 
 
 class MemoryExaminations(ExaminationRepository):

@@ -170,6 +170,12 @@ class CheckpointRow(Base):
     index_digest: Mapped[str]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    pinned_at: Mapped[datetime | None]
+    pin_reason: Mapped[str | None]
+    verified_at: Mapped[datetime | None]
+    damage: Mapped[str | None]
+    removing_at: Mapped[datetime | None]
+    """Since when its index is being deleted: for everybody else it is gone already."""
 
 
 class ExaminationRow(Base):

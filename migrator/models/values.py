@@ -9,6 +9,7 @@ from typing import Any
 
 from migrator.models.drains import Cordon, DrainOptions
 from migrator.models.phase import JobKind, JobState, Phase
+from migrator.models.retention import ForgetRequest, PruneRequest
 from migrator.models.volumes import VolumePolicy
 
 Facts = dict[str, Any]
@@ -68,6 +69,9 @@ class JobRequest:
     external_unix_sockets: bool = False
     """Let unix sockets through whose other end is outside of the container; the target must have that end, too."""
     tcp: TcpPolicy = TcpPolicy.KEEP
+    forget: ForgetRequest | None = None
+    """What a job that forgets is to forget."""
+    prune: PruneRequest | None = None
     schedule: str | None = None
     """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None
@@ -215,6 +219,13 @@ class Checkpoint:
     size_bytes: int
     """Sum of the sizes of all blobs that the index names, base image included."""
     created_at: datetime
+    pinned_at: datetime | None = None
+    """Since when it stays, whatever a policy says; None: it is not pinned."""
+    pin_reason: str = ""
+    verified_at: datetime | None = None
+    """When a verification last looked at it."""
+    damage: str = ""
+    """What that verification found wrong with it; empty when nothing."""
 
 
 @dataclass(frozen=True, slots=True)

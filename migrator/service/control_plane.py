@@ -36,6 +36,8 @@ from migrator.service.job_making import new_job
 from migrator.service.measures import measure
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
+from migrator.service.retention.pinning import pin, unpin
+from migrator.service.retention.removal import check_selection
 from migrator.service.rounds import utc_now
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
@@ -123,10 +125,11 @@ class ControlPlane:
         if request.checkpoint_id is not None:
             # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
             twin = known and known.request.checkpoint_id == request.checkpoint_id
-            origin = known.request if known and twin else tx.checkpoints.get(request.checkpoint_id)
+            origin = known.request if known and twin else tx.checkpoints.hold(request.checkpoint_id)
             request = _complete_restore(request, origin.namespace)
         if known is None:
             self._check(request, {host.name: host for host in tx.hosts.list()})
+            check_selection(tx, request)
             check_maintenance(tx, request)
         return tx.jobs.add(new_job(request, self._now(), idempotency_key))
 
@@ -290,6 +293,14 @@ class ControlPlane:
             for part in index.parts
         ]
         return CheckpointDetail(checkpoint=checkpoint, parts=parts, facts=dict(index.annotations))
+
+    def pin_checkpoint(self, checkpoint_id: str, reason: str) -> Checkpoint:
+        """See `pinning.pin`."""
+        return pin(self._database, self._checkpoints, checkpoint_id, reason, self._now())
+
+    def unpin_checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """See `pinning.unpin`."""
+        return unpin(self._database, self._checkpoints, checkpoint_id)
 
     def export_checkpoint(self, checkpoint_id: str) -> Iterator[bytes]:
         """Give a checkpoint as the bytes of an OCI archive.

@@ -14,6 +14,8 @@ KIND_PREFIX = {
     JobKind.CHECKPOINT: "chk",
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
+    JobKind.PRUNE: "prn",
+    JobKind.FORGET: "fgt",
     JobKind.DRAIN: "drn",
     JobKind.RETURN: "ret",
 }

@@ -10,6 +10,7 @@ from migrator.models.drains import DrainOptions
 from migrator.models.phase import JobKind
 from migrator.models.values import JobRequest
 from migrator.models.volumes import VolumePolicy
+from migrator.service.retention.selection import check_work
 from migrator.service.selectors import parse_selector
 
 FIELDS = ("source_host", "container", "target_host", "checkpoint_id", "new_name")
@@ -18,6 +19,8 @@ NEEDED = {
     JobKind.CHECKPOINT: frozenset({"source_host", "container"}),
     JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
+    JobKind.FORGET: frozenset(),
+    JobKind.PRUNE: frozenset(),
     JobKind.DRAIN: frozenset({"source_host"}),
     JobKind.RETURN: frozenset({"target_host"}),
 }
@@ -59,6 +62,7 @@ def check_request(request: JobRequest, idempotency_key: str | None) -> None:
         if name is not None:
             _check_name(what, name)
     _check_volumes(request.volumes)
+    check_work(request)
     _check_drain(request)
     if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
         raise InvalidRequest(

@@ -29,10 +29,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from migrator.models.memory import CHECKPOINTS, JOBS, WORKLOADS
+from migrator.models.memory import JOBS, WORKLOADS
 from migrator.models.phase import JobKind, Phase
 from migrator.models.tables import FINISHED
-from migrator.models.values import Checkpoint, Job, StepAction, StepStatus, Workload
+from migrator.models.values import Job, StepAction, StepStatus, Workload
 from migrator.service.guards import GuardState
 from migrator.service.host import Act
 from migrator.service.housekeeping.store import StoreKeeper
@@ -283,7 +283,8 @@ class Rules:
 
     def _check_store_clean(self) -> None:
         objects = self._world.store.objects()
-        kept: dict[str, Checkpoint] = self._world.database.tables[CHECKPOINTS]  # type: ignore[assignment]
+        with self._world.database.transaction(write=False) as tx:
+            kept = {checkpoint.id: checkpoint for checkpoint in tx.checkpoints.list()}
         named: set[str] = {layout.blob_key(digest) for digest in IMAGE} | {layout.OCI_LAYOUT}
         for key, data in objects.items():
             found = layout.parse_index_key(key)

@@ -28,6 +28,7 @@ from migrator.storage.oci import (
     parse_index,
 )
 from migrator.storage.parts import PartStore
+from migrator.storage.prune.notes import doom, doomed_blobs
 from migrator.storage.store import ObjectStore
 
 if TYPE_CHECKING:
@@ -208,15 +209,12 @@ class CheckpointStore(PartStore):
         candidates: Iterable[Descriptor] = (),
         keep_image: bool = True,
     ) -> int:
-        """Take a checkpoint out of the store: its index first, then its blobs that no other index names.
+        """Take a checkpoint and what it alone needs out of the store at once, as its own job does.
 
-        What another index names is found by reading all of them and the manifests they name; the cost grows with the
-        number of checkpoints. A damaged document counts for every digest that can still be seen in it.
-
-        Between that reading and the deletion a concurrent upload may find a shared blob, skip it, and lose it. Its
-        `seal` looks at every blob before and after it writes the index, so it fails and says so, or it has finished
-        before this reading began and is respected. What is left is a seal that ends within that moment: readers
-        verify every digest, and nothing is given up on the word of an index alone.
+        Its blobs are noted as doomed before the last reading of the other indexes, so that a `seal` at the same moment
+        fails and says so, or is seen; see `prune.pruner`. What another index names is found by reading all of them and
+        the manifests they name; the cost grows with the number of checkpoints. A damaged document counts for every
+        digest that can still be seen in it. Chunks are left to a prune.
 
         Args:
             workload_id: Its workload.
@@ -230,21 +228,33 @@ class CheckpointStore(PartStore):
         parts = self._parts_left(workload_id, checkpoint_id)
         seen: dict[str, set[str]] = {}
         image = self._named_below([part for part in parts if part.annotations.get(ROLE_ANNOTATION) == Role.IMAGE], seen)
-        doomed = {part.digest for part in (*candidates, *parts)}
-        doomed = doomed - image if keep_image else doomed | image
+        wanted = {part.digest for part in (*candidates, *parts)}
+        wanted = wanted - image if keep_image else wanted | image
+        # The same name at each try: a note that a crash left is taken up by the next one.
+        note = layout.doomed_key(checkpoint_id)
+        if wanted:
+            doom(self.objects, checkpoint_id, wanted)
+        self.unseal(workload_id, checkpoint_id)
+        freed_bytes = sum(self._delete_blob(digest) for digest in sorted(wanted - self._named_blobs(seen)))
+        self.objects.delete(note)
+        return freed_bytes
+
+    def unseal(self, workload_id: str, checkpoint_id: str) -> None:
+        """Delete a checkpoint's index and leave its blobs to a prune; one that is not there is fine."""
         self.objects.delete(layout.index_key(workload_id, checkpoint_id))
         self._remove_signatures(workload_id, checkpoint_id)
-        return sum(self._delete_blob(digest) for digest in sorted(doomed - self._named_blobs(seen)))
 
-    def unnamed_blobs(self, older_than: datetime) -> list[str]:
-        """List the blobs that were written before a moment and that no index names.
+    def blobs_named(self, index: bytes, seen: dict[str, set[str]]) -> set[str]:
+        """All blobs that an index names, directly or through manifests. Damage hides as little as possible.
 
-        An index may come to name one while this reads: ask only when nobody seals, and look again at who does before
-        each `remove_blob`.
+        Args:
+            index: As it was written.
+            seen: Parents that were read before, so that an image of many checkpoints is read once.
         """
-        old = [info.key for info in self.objects.scan(layout.BLOBS) if info.modified_at < older_than]
-        named = {layout.blob_key(digest) for digest in self._named_blobs({})} if old else set()
-        return [f"sha256:{key.removeprefix(layout.BLOBS)}" for key in old if key not in named]
+        named = _digests_in(index)
+        with suppress(IntegrityError):
+            named |= self._named_below(parse_index(index).parts, seen)
+        return named
 
     def withdraw(self, workload_id: str, checkpoint_id: str, parts: Sequence[Descriptor]) -> None:
         """Take an upload back, sealed or half-way, with what is left of unfinished uploads of its parts."""
@@ -304,12 +314,18 @@ class CheckpointStore(PartStore):
         return children(part, data)
 
     def _check_blobs(self, blobs: list[Descriptor]) -> None:
-        """Look at all blobs, some at a time: a frozen source waits for this."""
+        """Look at all blobs, some at a time: a frozen source waits for this.
+
+        First at what is being deleted: a deletion without a note by then is over, and its blobs are missed below, or it
+        begins later and sees the index.
+        """
+        doomed = doomed_blobs(self.objects)
         if self._parallel_looks == 1:
             missing = self._missing_among(blobs, map)
         else:
             with ThreadPoolExecutor(self._parallel_looks) as pool:
                 missing = self._missing_among(blobs, pool.map)
+        missing += sorted(doomed & {blob.digest for blob in blobs})
         if missing:
             raise _missing(", ".join(missing[:3]))
 
@@ -349,9 +365,7 @@ class CheckpointStore(PartStore):
                 data = self.read_unchecked_index(sealed.workload_id, sealed.checkpoint_id)
             except NotFound:
                 continue  # removed since it was listed
-            named |= _digests_in(data)
-            with suppress(IntegrityError):
-                named |= self._named_below(parse_index(data).parts, seen)
+            named |= self.blobs_named(data, seen)
         return named
 
     def _named_below(

@@ -61,6 +61,7 @@ class PartStore:
             IntegrityError: `digest_mismatch` or `size_mismatch`.
         """
         if skip_existing and self.has_blob(digest, size_bytes):
+            self._rely_on(digest)
             if on_progress:
                 on_progress(size_bytes)
             return 0
@@ -78,6 +79,12 @@ class PartStore:
         key = layout.blob_key(digest)
         chunks = self.objects.download(key, size_bytes=size_bytes, on_progress=on_progress)
         return checked(chunks, size_bytes=size_bytes, digest=digest, what=f"blob {digest}")
+
+    def _rely_on(self, digest: str) -> None:
+        """Take away the mark of a prune that found nobody who needs this blob: its grace time would begin anew."""
+        mark = layout.blob_mark_key(digest.removeprefix("sha256:"))
+        if self.objects.head(mark) is not None:
+            self.objects.delete(mark)
 
     # ---- parts: a blob, or put together from chunks
 

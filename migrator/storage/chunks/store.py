@@ -139,11 +139,12 @@ class ChunkStore:
 
     def lost_packs(self, packs: set[str]) -> set[str]:
         """Of some packs, those that nobody may rely on: they are not there, or about to be removed."""
+        marked = self.marked_packs()  # before the looks: a pack goes before its mark does
         with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
             wanted = sorted(packs)
             heads = pool.map(lambda name: self._objects.head(layout.pack_key(name)), wanted)
             absent = {name for name, found in zip(wanted, heads, strict=True) if found is None}
-        return absent | (packs & self.marked_packs())
+        return absent | (packs & marked)
 
     def refresh(self) -> None:
         """Take notice of pack indexes that came and went."""
