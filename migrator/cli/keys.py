@@ -89,6 +89,15 @@ def rewrap(file: KeyFile = None, as_json: AsJson = False) -> None:
     show(_report(_keeper(file).rewrap()), as_json, _tell_rewrapped)
 
 
+@keys_app.command("sweep")
+def sweep(file: KeyFile = None, as_json: AsJson = False) -> None:
+    """Remove data keys that no object has needed for a week: of checkpoints that are gone."""
+    from datetime import UTC, datetime
+
+    removed = _keeper(file).sweep(datetime.now(UTC))
+    show({"removed": removed}, as_json, lambda done: typer.echo(f"{done['removed']} data keys removed"))
+
+
 @keys_app.command("retire")
 def retire(
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its id.")], file: KeyFile = None, as_json: AsJson = False

@@ -183,6 +183,17 @@ class CheckpointStore(PartStore):
         """Read the recipes of all chunked parts of a checkpoint."""
         return [self.read_recipe(part) for part in index.parts if is_chunked(part)]
 
+    def orphaned_signatures(self, older_than: datetime) -> list[str]:
+        """List the keys of signatures without an index, written before a moment: of seals and removals that died."""
+        signed: dict[tuple[str, str], list[str]] = {}
+        sealed = set()
+        for info in self.objects.scan(layout.CHECKPOINTS):
+            if found := layout.parse_index_key(info.key):
+                sealed.add(found)
+            elif (found := layout.parse_signature_key(info.key)) and info.modified_at < older_than:
+                signed.setdefault(found, []).append(info.key)
+        return [key for found, keys in signed.items() if found not in sealed for key in keys]
+
     def sealed(self) -> Iterator[SealedCheckpoint]:
         """List what is sealed, from the store alone."""
         for info in self.objects.scan(layout.CHECKPOINTS):
@@ -235,7 +246,9 @@ class CheckpointStore(PartStore):
         if wanted:
             doom(self.objects, checkpoint_id, wanted)
         self.unseal(workload_id, checkpoint_id)
-        freed_bytes = sum(self._delete_blob(digest) for digest in sorted(wanted - self._named_blobs(seen)))
+        freed_bytes = sum(
+            self._delete_blob(digest) for digest in sorted(wanted - self._needed_or_unclear(wanted, seen))
+        )
         self.objects.delete(note)
         return freed_bytes
 
@@ -356,6 +369,13 @@ class CheckpointStore(PartStore):
             if error.code != "object_not_found":
                 raise
             raise _missing(str(error)) from error
+
+    def _needed_or_unclear(self, wanted: set[str], seen: dict[str, set[str]]) -> set[str]:
+        """What others name; all that was asked about if an index of theirs cannot be read at all: a prune may tell."""
+        try:
+            return self._named_blobs(seen)
+        except IntegrityError:
+            return wanted
 
     def _named_blobs(self, seen: dict[str, set[str]]) -> set[str]:
         """All blobs that any index names, directly or through manifests."""

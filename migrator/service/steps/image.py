@@ -27,7 +27,7 @@ class PublishImage(HostStep):
         blobs = image_blobs(runtime, _manifest(act))
         total_bytes = sum(blob.size_bytes for blob in blobs)
         sent_bytes = done_bytes = 0
-        host.checkpoints.writing(str(act.command.checkpoint_id))  # its data key is made while the container runs
+        host.writing(act)  # its data key is made while the container runs
         for blob in blobs:
             sent_bytes += _publish(runtime, host.checkpoints, blob)
             done_bytes += blob.size_bytes

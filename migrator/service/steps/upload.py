@@ -50,7 +50,7 @@ class Upload(HostStep):
         sent_bytes = _send(host, act, parts)
         index = _index(host, act, parts)
         act.check_aborted()
-        store = host.checkpoints.writing(str(command.checkpoint_id))
+        store = host.writing(act)
         digest = store.seal(command.workload_id, str(command.checkpoint_id), index)
         size_bytes = sum(part.size_bytes for part in parts) + int(act.facts["image_bytes"])
         return {"index_digest": digest, "uploaded_bytes": sent_bytes, "checkpoint_bytes": size_bytes}
@@ -104,7 +104,7 @@ def _packed_forms(runtime: ContainerdClient, part: Descriptor) -> list[Descripto
 
 def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
     runtime = host.runtime(act.request.namespace)
-    store = host.checkpoints.writing(str(act.command.checkpoint_id))
+    store = host.writing(act)
     progress = _Progress(act, sum(part.size_bytes for part in parts))
 
     def read(part: Descriptor) -> Iterator[bytes]:

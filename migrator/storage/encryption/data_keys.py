@@ -10,8 +10,9 @@ import json
 import secrets
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -112,6 +113,23 @@ class DataKeys:
         for info in self._objects.scan(DATA_KEYS):
             yield bytes.fromhex(info.key.removeprefix(DATA_KEYS))
 
+    def remove_unused(self, used: Set[bytes], written_before: datetime) -> int:
+        """Remove data keys, but for those in use, young ones, and those of this month and the last; return how many.
+
+        A checkpoint is not written any more when its data key is old; what belongs to none goes on to be.
+        """
+        ring, now = self._source.current(), datetime.now(UTC)
+        months = (now, now.replace(day=1) - timedelta(days=1))
+        kept = used | {ring.data_key_id(general_purpose(month)) for month in months}
+        doomed = [
+            info.key
+            for info in self._objects.scan(DATA_KEYS)
+            if info.modified_at < written_before and bytes.fromhex(info.key.removeprefix(DATA_KEYS)) not in kept
+        ]
+        for key in doomed:
+            self._objects.delete(key)
+        return len(doomed)
+
     def rewrap(self, key_id: bytes, ring: KeyRing) -> bool:
         """Wrap a data key by the active key unless it is so already; tell whether it was done now."""
         record = self.record(key_id)
@@ -178,6 +196,11 @@ class DataKeys:
             if len(self._known) >= KNOWN_LIMIT:
                 del self._known[next(iter(self._known))]
             return self._known.setdefault(key.id, key)
+
+
+def general_purpose(month: datetime) -> str:
+    """The purpose of the data key for what belongs to no checkpoint that is kept."""
+    return f"general/{month:%Y-%m}"
 
 
 def data_key_path(key_id: bytes) -> str:

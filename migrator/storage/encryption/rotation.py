@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from migrator.errors import IntegrityError, NotFound, PreconditionFailed
 from migrator.models.descriptors import digest_bytes
@@ -19,6 +20,9 @@ from migrator.storage.encryption.ring import KeyRing, RingKey
 from migrator.storage.encryption.signatures import Signatures
 from migrator.storage.encryption.source import RingFile, RingSource
 from migrator.storage.encryption.store import EncryptedStore
+
+UNUSED_FOR = timedelta(days=7)
+"""No job takes so long: a data key that is older and unused is not about to be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,15 @@ class KeyKeeper:
                 code="key_in_use",
                 remedy="bring them under the active key first: migrator keys rewrap",
             )
+
+    def sweep(self, now: datetime) -> int:
+        """Remove data keys that no object needs any more; return how many."""
+        objects, before = self._checkpoints.objects, now - UNUSED_FOR
+        return (
+            objects.data_keys.remove_unused(objects.data_keys_used(), before)
+            if isinstance(objects, EncryptedStore)
+            else 0
+        )
 
     @property
     def _data_keys(self) -> DataKeys | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from migrator.errors import IntegrityError, MigratorError, NotFound
-from migrator.storage.encryption.data_keys import DataKeys
+from migrator.storage.encryption.data_keys import DataKeys, general_purpose
 from migrator.storage.encryption.names import NameCipher
 from migrator.storage.encryption.segments import (
     HEADER_BYTES,
@@ -27,6 +28,7 @@ from migrator.storage.probing import PROBES
 from migrator.storage.store import SMALL_BYTES, ObjectInfo, ObjectStore, Progress, object_not_found
 from migrator.storage.verify import checked, size_mismatch
 
+PARALLEL_LOOKS = 8
 OPENINGS_LIMIT = 10_000
 """Objects of which ranges are read whose key and size are kept in memory."""
 
@@ -183,13 +185,25 @@ class EncryptedStore:
         keys = [self._names.read(name.removeprefix(ENCRYPTED)) or name for name in aborted]
         return sorted(keys) + ([] if prefix else self.inner.abort_uploads(KEYS, older_than_s))
 
+    def data_keys_used(self) -> set[bytes]:
+        """Read which data keys any object needs: the first bytes of every object."""
+
+        def read(info: ObjectInfo) -> bytes | None:
+            try:
+                return parse_header(self.inner.get_range(info.key, 0, HEADER_BYTES), info.key).data_key_id
+            except (NotFound, IntegrityError):
+                return None  # gone since it was listed, or no object of ours
+
+        with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
+            return {key_id for key_id in pool.map(read, self.inner.scan(ENCRYPTED)) if key_id}
+
     def _directory(self, prefix: str) -> str:
         """The stored name of the directory in which all keys with a prefix are, with its slash."""
         above = prefix.rpartition("/")[0]
         return f"{ENCRYPTED}{self._names.hide(above)}/" if above else ENCRYPTED
 
     def _sealed(self, key: str, chunks: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
-        purpose = self._purpose or f"general/{datetime.now(UTC):%Y-%m}"
+        purpose = self._purpose or general_purpose(datetime.now(UTC))
         data_key = self.data_keys.for_purpose(purpose)
         header = Header.fresh(data_key.id)
         yield header.pack()

@@ -21,7 +21,8 @@ def s3_server() -> Iterator[S3Server]:
         yield server
 
 
-S3, ENCRYPTED_S3 = (pytest.param(name, marks=pytest.mark.servers) for name in ("s3", "encrypted s3"))
+S3 = pytest.param("s3", marks=pytest.mark.servers)
+ENCRYPTED_S3 = pytest.param("encrypted s3", marks=[pytest.mark.servers, pytest.mark.wide])
 
 
 @pytest.fixture(params=["memory", "directory", S3, "encrypted memory", "encrypted directory", ENCRYPTED_S3])

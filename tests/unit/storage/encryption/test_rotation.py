@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from migrator.errors import NotFound, PermissionDenied, PreconditionFailed, Unavailable
+from migrator.models.descriptors import digest_bytes
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.encryption.ring import new_ring
 from migrator.storage.encryption.rotation import KeyKeeper, activate_key, prepare_key, retire_key
@@ -153,6 +155,22 @@ def test_a_worker_sees_a_new_file_without_a_restart(file: RingFile, objects: Dyi
     retire_key(other, other.current().keys[0].id, keeper(objects, other))
     sample("c1").seal(store.writing("c4"), checkpoint_id="c4")
     check_readable(objects, file)
+
+
+def test_data_keys_of_checkpoints_that_are_gone_are_swept(file: RingFile, objects: DyingStore) -> None:
+    store = opened(objects, file)
+    store.put_blob(digest_bytes(b"image"), 5, [b"image"])  # under the general key
+    store.remove("w", "c1", keep_image=False)
+    store.remove("w", "c2", keep_image=False)
+    now = datetime.now(UTC)
+    assert keeper(objects, file).sweep(now) == 0  # somebody may be about to use them
+    later = now + timedelta(days=8)
+    assert keeper(objects, file).sweep(later) == 1  # what c1 and c3 share was written by c1
+    assert keeper(objects, file).sweep(later) == 0
+    assert len(list(objects.scan("keys/data/"))) == 3
+    index = opened(objects, file).read_index("w", "c3")
+    for part in opened(objects, file).reachable(index):
+        assert len(b"".join(opened(objects, file).get_blob(part.digest, part.size_bytes))) == part.size_bytes
 
 
 def test_a_forged_index_gets_no_signature_by_rotation(file: RingFile, objects: DyingStore) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from migrator.errors import IntegrityError
@@ -9,6 +11,7 @@ from migrator.models.descriptors import digest_bytes
 from migrator.storage import layout
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.encryption.names import NameCipher
 from migrator.storage.encryption.ring import KeyRing, new_ring
 from migrator.storage.encryption.signatures import Signatures
 from migrator.storage.memory import MemoryStore
@@ -121,6 +124,31 @@ def test_a_removed_checkpoint_leaves_no_signature(objects: MemoryStore, store: C
     Sample().seal(store)
     store.remove("w", "c", keep_image=False)
     assert set(contents(objects)) == {layout.OCI_LAYOUT}
+
+
+def test_a_signature_whose_index_was_never_written_or_is_gone_is_found(
+    objects: MemoryStore, store: CheckpointStore
+) -> None:
+    digest, later = Sample().seal(store), datetime.now(UTC) + timedelta(minutes=1)
+    assert store.orphaned_signatures(later) == []
+    objects.delete(layout.index_key("w", "c"))
+    assert store.orphaned_signatures(datetime.now(UTC) - timedelta(days=1)) == []
+    assert store.orphaned_signatures(later) == [layout.signature_key("w", "c", digest)]
+
+
+def test_an_index_that_cannot_be_read_keeps_all_blobs_and_nobody_from_ending(
+    objects: MemoryStore, ring: KeyRing
+) -> None:
+    store = checkpoints_over(objects, ring)
+    Sample().seal(store, checkpoint_id="c")
+    known = set(contents(objects))
+    Sample(memory=b"other").seal(store, checkpoint_id="d")
+    hidden = layout.ENCRYPTED + NameCipher(ring.names_key).hide(layout.index_key("w", "d"))
+    assert hidden not in known
+    objects.put(hidden, objects.get(hidden)[:-1] + b"?")
+    assert store.remove("w", "c", keep_image=False) == 0
+    assert all(store.has_blob(digest, len(data)) for digest, data in Sample().blobs.items())
+    assert [sealed.checkpoint_id for sealed in store.sealed()] == ["d"]
 
 
 def test_an_unsigned_index_still_protects_its_blobs(objects: MemoryStore, store: CheckpointStore) -> None:
