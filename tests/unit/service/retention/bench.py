@@ -105,7 +105,7 @@ class Bench:
         """A controller that knows nothing of the one before it."""
         steps = retention_steps(self.database, self.checkpoints, lambda: self.now)
         self.rounds = Rounds(
-            self.database, self, steps, {}, freezes_per_host=2, now=lambda: self.now, spawn=lambda work: work()
+            self.database, self, steps, {}, {}, freezes_per_host=2, now=lambda: self.now, spawn=lambda work: work()
         )
 
     # ---- what the API and the rounds need
