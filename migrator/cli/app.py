@@ -15,7 +15,7 @@ from migrator.cli.drains import drain
 from migrator.cli.hosts import containers_app, doctor, hosts_app
 from migrator.cli.jobs import jobs_app
 from migrator.cli.moves import migrate, preflight, restore
-from migrator.cli.retention import forget, prune
+from migrator.cli.retention import catalog_app, forget, prune, verify
 from migrator.cli.schedules import schedules_app
 from migrator.errors import KINDS, MigratorError
 
@@ -36,13 +36,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (migrate, preflight, restore, drain, forget, prune, doctor):
+for command in (migrate, preflight, restore, drain, forget, prune, verify, doctor):
     app.command()(command)
 for name, group in (
     ("hosts", hosts_app),
     ("containers", containers_app),
     ("jobs", jobs_app),
     ("checkpoints", checkpoints_app),
+    ("catalog", catalog_app),
     ("schedules", schedules_app),
 ):
     app.add_typer(group, name=name)

@@ -9,7 +9,7 @@ from typing import Any
 from migrator.errors import InternalError
 from migrator.models.drains import DrainOptions
 from migrator.models.phase import JobKind, Phase
-from migrator.models.retention import forget_from, prune_from
+from migrator.models.retention import forget_from, prune_from, verify_from
 from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus, TcpPolicy
 from migrator.models.volumes import VolumePolicy
@@ -100,6 +100,7 @@ def read_request(told: dict[str, Any], whose: str) -> JobRequest:
         "tcp": TcpPolicy(told.get("tcp", TcpPolicy.KEEP)),
         "forget": forget_from(told.get("forget")),
         "prune": prune_from(told.get("prune")),
+        "verify": verify_from(told.get("verify")),
         "drain": DrainOptions.from_facts(told["drain"]) if told.get("drain") else None,
     }
     return JobRequest(**(told | words))

@@ -15,6 +15,8 @@ class JobKind(StrEnum):
     """The question whether a migration would go well: it looks, and touches nothing."""
     PRUNE = "prune"
     """What no checkpoint needs is freed."""
+    VERIFICATION = "verification"
+    """Everything is looked at that checkpoints need, and perhaps mended."""
     FORGET = "forget"
     """Checkpoints that a policy does not keep leave the catalogue."""
     DRAIN = "drain"

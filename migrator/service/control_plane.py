@@ -33,6 +33,7 @@ from migrator.service import engine
 from migrator.service.drains.cordons import begin_maintenance, check_maintenance
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.job_making import new_job
+from migrator.service.looking import Looker
 from migrator.service.measures import measure
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
@@ -98,6 +99,8 @@ class ControlPlane:
         self._checkpoints = checkpoints
         self._silence = timedelta(seconds=host_silent_s)
         self._now = now
+        self.looker = Looker(database, checkpoints)
+        """Looks into checkpoints."""
 
     def create_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
         """Write a job down and tell the controller.

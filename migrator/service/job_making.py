@@ -15,6 +15,7 @@ KIND_PREFIX = {
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
     JobKind.PRUNE: "prn",
+    JobKind.VERIFICATION: "ver",
     JobKind.FORGET: "fgt",
     JobKind.DRAIN: "drn",
     JobKind.RETURN: "ret",

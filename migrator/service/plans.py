@@ -112,6 +112,11 @@ FORGET = (
     Line("prune", CONTROL, Phase.FINISHING, NOTHING, 120, patient=True),
 )
 
+VERIFICATION = (
+    Line("verify", CONTROL, Phase.PREFLIGHT, NOTHING, 120, patient=True),
+    Line("judge-verification", CONTROL, Phase.FINISHING, NOTHING, 5),
+)
+
 PRUNE = (Line("prune", CONTROL, Phase.REMOVING, NOTHING, 120, patient=True),)
 
 DRAIN = (
@@ -137,6 +142,7 @@ PLANS = {
     JobKind.PREFLIGHT: PREFLIGHT,
     JobKind.FORGET: FORGET,
     JobKind.PRUNE: PRUNE,
+    JobKind.VERIFICATION: VERIFICATION,
     JobKind.DRAIN: DRAIN,
     JobKind.RETURN: RETURN,
 }

@@ -21,6 +21,7 @@ NEEDED = {
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
     JobKind.FORGET: frozenset(),
     JobKind.PRUNE: frozenset(),
+    JobKind.VERIFICATION: frozenset(),
     JobKind.DRAIN: frozenset({"source_host"}),
     JobKind.RETURN: frozenset({"target_host"}),
 }

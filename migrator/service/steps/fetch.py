@@ -13,6 +13,7 @@ from migrator.criu.images import unpack_images
 from migrator.errors import Cancelled, IntegrityError
 from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import Role
+from migrator.models.streams import read_stdio
 from migrator.models.values import Facts
 from migrator.models.volumes import Volume, VolumePolicy, made_on_target
 from migrator.service.host import Act, Host, HostStep
@@ -42,7 +43,7 @@ class Fetch(HostStep):
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         index = sealed_index(host, act)
-        logs = tuple(log for log in logs_of(index.told(FactAnnotation.STDIO) or {}) if index.has(log.role))
+        logs = tuple(log for log in logs_of(read_stdio(index.told(FactAnnotation.STDIO))) if index.has(log.role))
         fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act, logs))])
         with fetching.or_stop(), ThreadPoolExecutor(2) as beside:
             memory = beside.submit(fetching.into_directory, index.part(Role.MEMORY))
