@@ -234,6 +234,8 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
         index_digest=checkpoint.index_digest,
         size_bytes=checkpoint.size_bytes,
         created_at=_stamp(checkpoint.created_at),
+        backup=checkpoint.backup,
+        stored_bytes=checkpoint.stored_bytes,
         pinned_at=_stamp(checkpoint.pinned_at),
         pin_reason=checkpoint.pin_reason,
         verified_at=_stamp(checkpoint.verified_at),

@@ -117,6 +117,8 @@ def _checkpoint(row: CheckpointRow) -> Checkpoint:
         index_digest=row.index_digest,
         size_bytes=row.size_bytes,
         created_at=row.created_at,
+        backup=row.backup,
+        stored_bytes=row.stored_bytes,
         pinned_at=row.pinned_at,
         pin_reason=row.pin_reason or "",
         verified_at=row.verified_at,

@@ -13,6 +13,8 @@ class JobKind(StrEnum):
     RESTORE = "restore"
     PREFLIGHT = "preflight"
     """The question whether a migration would go well: it looks, and touches nothing."""
+    BACKUP = "backup"
+    """A checkpoint of which only what the store lacks is kept."""
     PRUNE = "prune"
     """What no checkpoint needs is freed."""
     VERIFICATION = "verification"

@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     TypeDecorator,
     UniqueConstraint,
+    false,
     literal_column,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -170,6 +171,8 @@ class CheckpointRow(Base):
     index_digest: Mapped[str]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    backup: Mapped[bool] = mapped_column(default=False, server_default=false())
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     pinned_at: Mapped[datetime | None]
     pin_reason: Mapped[str | None]
     verified_at: Mapped[datetime | None]

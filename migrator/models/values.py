@@ -220,6 +220,10 @@ class Checkpoint:
     size_bytes: int
     """Sum of the sizes of all blobs that the index names, base image included."""
     created_at: datetime
+    backup: bool = False
+    """Its parts are chunks, each stored once."""
+    stored_bytes: int = 0
+    """What it added to the object store, its base image aside; 0 of what was made before this was counted."""
     pinned_at: datetime | None = None
     """Since when it stays, whatever a policy says; None: it is not pinned."""
     pin_reason: str = ""

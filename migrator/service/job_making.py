@@ -14,13 +14,14 @@ KIND_PREFIX = {
     JobKind.CHECKPOINT: "chk",
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
+    JobKind.BACKUP: "bak",
     JobKind.PRUNE: "prn",
     JobKind.VERIFICATION: "ver",
     JobKind.FORGET: "fgt",
     JobKind.DRAIN: "drn",
     JobKind.RETURN: "ret",
 }
-SEALS = (JobKind.MIGRATION, JobKind.CHECKPOINT)
+SEALS = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP)
 """Kinds of jobs that make a checkpoint."""
 
 

@@ -89,6 +89,9 @@ CHECKPOINT = (
     Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
+BACKUP = CHECKPOINT
+"""The upload cuts the parts into chunks and sends those that the store lacks."""
+
 RESTORE = (
     Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),
     Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
@@ -140,6 +143,7 @@ PLANS = {
     JobKind.CHECKPOINT: CHECKPOINT,
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
+    JobKind.BACKUP: BACKUP,
     JobKind.FORGET: FORGET,
     JobKind.PRUNE: PRUNE,
     JobKind.VERIFICATION: VERIFICATION,

@@ -19,6 +19,7 @@ NEEDED = {
     JobKind.CHECKPOINT: frozenset({"source_host", "container"}),
     JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
+    JobKind.BACKUP: frozenset({"source_host", "container"}),
     JobKind.FORGET: frozenset(),
     JobKind.PRUNE: frozenset(),
     JobKind.VERIFICATION: frozenset(),

@@ -63,6 +63,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_RESTORE: _JobKind.ValueType  # 3
     JOB_KIND_PREFLIGHT: _JobKind.ValueType  # 4
     """Asks whether a migration would go well; looks and touches nothing."""
+    JOB_KIND_BACKUP: _JobKind.ValueType  # 5
+    """A checkpoint of which only what the store lacks is kept."""
     JOB_KIND_PRUNE: _JobKind.ValueType  # 10
     """What no checkpoint needs is freed."""
     JOB_KIND_VERIFICATION: _JobKind.ValueType  # 11
@@ -82,6 +84,8 @@ JOB_KIND_CHECKPOINT: JobKind.ValueType  # 2
 JOB_KIND_RESTORE: JobKind.ValueType  # 3
 JOB_KIND_PREFLIGHT: JobKind.ValueType  # 4
 """Asks whether a migration would go well; looks and touches nothing."""
+JOB_KIND_BACKUP: JobKind.ValueType  # 5
+"""A checkpoint of which only what the store lacks is kept."""
 JOB_KIND_PRUNE: JobKind.ValueType  # 10
 """What no checkpoint needs is freed."""
 JOB_KIND_VERIFICATION: JobKind.ValueType  # 11
@@ -1379,6 +1383,8 @@ class Checkpoint(_message.Message):
     INDEX_DIGEST_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    BACKUP_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
     PINNED_AT_FIELD_NUMBER: _builtins.int
     PIN_REASON_FIELD_NUMBER: _builtins.int
     VERIFIED_AT_FIELD_NUMBER: _builtins.int
@@ -1392,6 +1398,10 @@ class Checkpoint(_message.Message):
     image: _builtins.str
     index_digest: _builtins.str
     size_bytes: _builtins.int
+    backup: _builtins.bool
+    """It is a backup: its parts are chunks, each stored once."""
+    stored_bytes: _builtins.int
+    """What it added to the object store, its base image aside."""
     pin_reason: _builtins.str
     damage: _builtins.str
     @_builtins.property
@@ -1417,6 +1427,8 @@ class Checkpoint(_message.Message):
         index_digest: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        backup: _builtins.bool = ...,
+        stored_bytes: _builtins.int = ...,
         pinned_at: _timestamp_pb2.Timestamp | None = ...,
         pin_reason: _builtins.str = ...,
         verified_at: _timestamp_pb2.Timestamp | None = ...,
@@ -1424,7 +1436,7 @@ class Checkpoint(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "pinned_at", b"pinned_at", "verified_at", b"verified_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_at", b"created_at", "damage", b"damage", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "size_bytes", b"size_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "container", b"container", "created_at", b"created_at", "damage", b"damage", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
