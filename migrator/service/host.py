@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from migrator.containerd import ContainerdClient
 from migrator.errors import Cancelled
-from migrator.models.phase import JobKind
 from migrator.models.values import Facts, JobRequest, StepCommand
 from migrator.service.fence import Fence
 from migrator.service.guards import Guards
@@ -30,15 +29,6 @@ class Host:
     verdicts: Verdicts
     guards: Guards
     fence: Fence
-
-    def writing(self, act: Act) -> CheckpointStore:
-        """Return the store for what a job writes of its checkpoint: one that is kept has a data key of its own.
-
-        That of a migration is gone in a moment, and a key of its own would be what is left of it.
-        """
-        if act.request.kind is JobKind.MIGRATION and not act.request.keep_checkpoint:
-            return self.checkpoints
-        return self.checkpoints.writing(str(act.command.checkpoint_id))
 
     def runtime(self, namespace: str) -> ContainerdClient:
         """Return containerd's client for one namespace."""
