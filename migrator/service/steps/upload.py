@@ -20,6 +20,7 @@ from migrator.service.preflight.traits import read_cpu_flags
 from migrator.service.steps.chunked import send_chunked
 from migrator.service.steps.restarting import allow_restarts
 from migrator.service.steps.sources import Progress, read_source
+from migrator.service.steps.work import store_of
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import FactAnnotation, with_role
 
@@ -49,7 +50,7 @@ class Upload(HostStep):
             index = _index(host, act, parts)
             act.check_aborted()
             try:
-                digest = host.checkpoints.seal(workload_id, checkpoint_id, index)
+                digest = store_of(host, act).seal(workload_id, checkpoint_id, index)
                 break
             except ResourceBusy as error:
                 if error.code != "blob_missing" or not tries_left:
@@ -96,11 +97,11 @@ def _send_whole(host: Host, act: Act) -> tuple[list[Descriptor], int]:
     """Send the parts as they are; return what stands in the index for each, and the bytes that were really sent."""
     runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
     parts = [_portable(runtime, Descriptor.from_oci(part), act) for part in act.facts["parts"]]
-    progress = Progress(act, sum(part.size_bytes for part in parts))
+    store, progress = store_of(host, act), Progress(act, sum(part.size_bytes for part in parts))
 
     def send(part: Descriptor) -> int:
         chunks = read_source(host, act, part)
-        return host.checkpoints.put_blob(part.digest, part.size_bytes, chunks, on_progress=progress.add)
+        return store.put_blob(part.digest, part.size_bytes, chunks, on_progress=progress.add)
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
         return parts, sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))

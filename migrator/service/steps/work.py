@@ -7,8 +7,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from migrator.criu.leftovers import end_criu, ending_lost_criu, remove_tree
+from migrator.models.phase import JobKind
 from migrator.service.host import Act, Host
 from migrator.service.room import fits_in_memory
+from migrator.storage.checkpoints import CheckpointStore
 
 
 def work_directory(host: Host, act: Act) -> Path:
@@ -71,3 +73,13 @@ def _in_memory(host: Host, act: Act) -> Path:
 
 def _on_disk(host: Host, act: Act) -> Path:
     return host.settings.state_dir / "criu" / act.command.job_id
+
+
+def store_of(host: Host, act: Act) -> CheckpointStore:
+    """Where a job writes its checkpoint: one that is kept has a data key of its own.
+
+    That of a migration is gone in a moment, and a key of its own would be what is left of it.
+    """
+    if act.request.kind is JobKind.MIGRATION and not act.request.keep_checkpoint:
+        return host.checkpoints
+    return host.checkpoints.writing(str(act.command.checkpoint_id))
