@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.models.hooks import Hooks, read_policies
 from migrator.models.housekeeping import Finding, HostExamination
 from migrator.models.phase import JobKind, JobState
 from migrator.models.preflight import Forecast, HostFinding
@@ -39,7 +40,7 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
     """Read what somebody asks for; None when the kind is missing.
 
     Raises:
-        InvalidRequest: `bad_volume`.
+        InvalidRequest: `bad_volume`, `bad_hook`.
     """
     kind = next((kind for kind, number in KINDS.items() if number == message.kind), None)
     if kind is None:
@@ -56,7 +57,24 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         volumes={name: _policy_from(name, word) for name, word in message.volumes.items()},
         external_unix_sockets=message.external_unix_sockets,
         tcp=tcp_from(message.tcp),
+        hooks=hooks_from(message.hooks),
     )
+
+
+def hooks_from(message: pb.Hooks) -> Hooks:
+    """Read what runs before and after a freeze.
+
+    Raises:
+        InvalidRequest: `bad_hook`.
+    """
+    return Hooks(message.before, message.after, message.timeout_s or None, *read_policies(message.on_failure))
+
+
+def hooks_message(hooks: Hooks) -> pb.Hooks | None:
+    """Write what runs before and after a freeze; nothing if nothing was said."""
+    if hooks == Hooks():
+        return None
+    return pb.Hooks(before=hooks.before, after=hooks.after, timeout_s=hooks.timeout_s or 0, on_failure=hooks.policies)
 
 
 def tcp_from(number: int) -> TcpPolicy:
@@ -115,6 +133,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         resolutions=[_resolution_message(resolution) for resolution in job.resolutions],
         findings=[_preflight_finding_message(found) for found in preflight.findings],
         forecast=_forecast_message(preflight.forecast),
+        hooks=hooks_message(request.hooks),
     )
 
 

@@ -8,16 +8,21 @@ from typing import Annotated
 import typer
 
 from migrator.cli.arguments import (
+    After,
     ApiAddress,
     AsJson,
+    Before,
     ExternalUnix,
+    HookTimeout,
     Key,
+    OnHookFailure,
     Reference,
     Tcp,
     Volumes,
     Wait,
     Watch,
     check_namespace,
+    hook_words,
     split_reference,
     split_volumes,
     tcp_word,
@@ -36,6 +41,10 @@ def create_checkpoint(
     tcp: Tcp = "keep",
     volume: Volumes = None,
     external_unix_sockets: ExternalUnix = False,
+    before: Before = None,
+    after: After = None,
+    hook_timeout: HookTimeout = None,
+    on_hook_failure: OnHookFailure = "",
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -52,6 +61,7 @@ def create_checkpoint(
         "tcp": tcp_word(tcp),
         "volumes": split_volumes(volume),
         "external_unix_sockets": external_unix_sockets,
+        "hooks": hook_words(before, after, hook_timeout, on_hook_failure),
         "idempotency_key": idempotency_key or "",
     }
     run_job(request, api, as_json=as_json, wait=wait, watch=watch)

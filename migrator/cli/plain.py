@@ -35,7 +35,13 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "resolutions": [_resolution_data(resolution) for resolution in job.resolutions],
         "findings": [finding_data(finding) for finding in job.findings],
         "forecast": _forecast_data(job.forecast) if job.HasField("forecast") else None,
+        "hooks": _hooks_data(job.hooks) if job.HasField("hooks") else None,
     }
+
+
+def _hooks_data(hooks: pb.Hooks) -> dict[str, Any]:
+    names = ("before", "after", "timeout_s", "on_failure")
+    return {name: getattr(hooks, name) or None for name in names}
 
 
 def finding_data(finding: pb.PreflightFinding) -> dict[str, Any]:

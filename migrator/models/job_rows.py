@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from migrator.errors import InternalError
+from migrator.models.hooks import read_hooks
 from migrator.models.phase import JobKind, Phase
 from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus, TcpPolicy
@@ -92,6 +93,7 @@ def _request(row: JobRow) -> JobRequest:
         "kind": JobKind(told["kind"]),
         "volumes": {name: VolumePolicy(word) for name, word in told.get("volumes", {}).items()},
         "tcp": TcpPolicy(told.get("tcp", TcpPolicy.KEEP)),
+        "hooks": read_hooks(told.get("hooks")),
     }
     return JobRequest(**(told | words))
 

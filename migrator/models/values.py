@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from migrator.models.hooks import Hooks
 from migrator.models.phase import JobKind, JobState, Phase
 from migrator.models.volumes import VolumePolicy
 
@@ -67,6 +68,8 @@ class JobRequest:
     external_unix_sockets: bool = False
     """Let unix sockets through whose other end is outside of the container; the target must have that end, too."""
     tcp: TcpPolicy = TcpPolicy.KEEP
+    hooks: Hooks = field(default_factory=Hooks)
+    """What runs in the container before its freeze and after it; outranks the container's labels."""
 
 
 @dataclass(frozen=True, slots=True)

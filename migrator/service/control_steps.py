@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from migrator.errors import PreconditionFailed
+from migrator.errors import IntegrityError, InvalidRequest, PreconditionFailed
 from migrator.models.descriptors import Descriptor
+from migrator.models.hooks import HOOKS, RAN_BEFORE, check_hooks, read_hooks
 from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import Role
 from migrator.models.session import Database
@@ -59,6 +60,7 @@ class ReadCheckpoint(ControlStep):
             "snapshot": index.snapshot(),
             "network": pack_attachment(read_attachment(index.told(FactAnnotation.NETWORK))),
             "criu_options": index.told(FactAnnotation.CRIU_OPTIONS) or {},
+            **_owed_hooks(index),
             "source_name": known.container,
             "source_criu": index.fact(FactAnnotation.CRIU),
             "checkpoint_workload": known.workload_id,
@@ -134,6 +136,23 @@ def _volumes(index: CheckpointIndex, job: Job) -> list[Volume]:
             remedy="declare it shared or empty",
         )
     return found
+
+
+def _owed_hooks(index: CheckpointIndex) -> Facts:
+    """The hook that the restored program waits for, if one made it ready for the freeze.
+
+    Raises:
+        IntegrityError: `bad_hooks`.
+    """
+    told = index.told(FactAnnotation.HOOKS)
+    if told is None:
+        return {}
+    try:
+        hooks = read_hooks(told)
+        check_hooks(hooks)
+    except (TypeError, ValueError, InvalidRequest) as error:
+        raise IntegrityError("the hooks of the checkpoint are malformed", code="bad_hooks") from error
+    return {HOOKS: hooks.to_facts(), RAN_BEFORE: True}
 
 
 def _is_volume(role: str) -> bool:

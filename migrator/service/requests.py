@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from migrator.errors import InvalidRequest
+from migrator.models.hooks import Hooks, check_hooks
 from migrator.models.phase import JobKind
 from migrator.models.values import JobRequest
 from migrator.models.volumes import VolumePolicy
@@ -52,6 +53,7 @@ def check_request(request: JobRequest, idempotency_key: str | None) -> None:
         if name is not None:
             _check_name(what, name)
     _check_volumes(request.volumes)
+    _check_hooks(request)
     if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
         raise InvalidRequest(
             f"an idempotency key of {len(idempotency_key)} signs cannot be kept",
@@ -68,6 +70,16 @@ def _check_volumes(volumes: Mapping[str, VolumePolicy]) -> None:
                 code="bad_volume",
                 remedy="name where the container sees it, such as /data",
             )
+
+
+def _check_hooks(request: JobRequest) -> None:
+    if request.hooks != Hooks() and request.source_host is None:
+        raise InvalidRequest(
+            f"a {request.kind} freezes nothing and has no hooks",
+            code="contradictory_request",
+            remedy="leave them out; the hook after the freeze that a checkpoint tells of runs by itself",
+        )
+    check_hooks(request.hooks)
 
 
 def _check_name(what: str, name: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from migrator.errors import AlreadyExists, IntegrityError, InternalError, NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.descriptors import Descriptor
+from migrator.models.hooks import RAN_BEFORE
 from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.catalogue import SOURCE_GONE, last_copy
@@ -161,6 +162,49 @@ class Freeze(SimulatedStep):
         here.verdicts.forget(act.command.job_id)
         yield "look whether it lives"
         return {SOURCE_GONE: str(act.request.container) not in here.machine.tasks}
+
+
+class BeforeHook(SimulatedStep):
+    """See `steps.hooks`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Note it, run it."""
+        machine, name = here.machine, str(act.request.container)
+        yield "note the hook"
+        machine.note_hook(act)
+        yield "begin the hook before"
+        if machine.status(name) is TaskState.RUNNING:
+            machine.lock(act, name)
+        yield "end of the hook before", 0.1
+        act.check_aborted()
+        return {RAN_BEFORE: True}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Run the other one if it is owed."""
+        machine, name = here.machine, str(act.request.container)
+        yield "look whether one is owed"
+        if act.command.job_id not in machine.hook_notes:
+            return {}
+        yield "run the hook after"
+        if name in machine.tasks and machine.status(name) is TaskState.RUNNING:
+            machine.unlock(act, name)
+        yield "forget the note"
+        machine.forget_hook(act)
+        return {}
+
+
+class AfterHook(SimulatedStep):
+    """See `steps.hooks`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Run it where the program runs."""
+        yield "run the hook after"
+        name, owed = restored_name(act), act.facts.get(RAN_BEFORE)
+        if owed and name in here.machine.tasks and here.machine.status(name) is TaskState.RUNNING:
+            here.machine.unlock(act, name)
+        yield "forget the note"
+        here.machine.forget_hook(act)
+        return {}
 
 
 class Thaw(SimulatedStep):
@@ -464,6 +508,7 @@ def let_go(here: Here, act: Act) -> Acts:
     here.machine.drop_lease(act)
     yield "remove the memory images"
     here.machine.remove_memory_images(act)
+    here.machine.forget_hook(act)
     return {}
 
 
@@ -520,9 +565,11 @@ STEPS: dict[str, SimulatedStep] = {
     "inspect-target": InspectTarget(),
     "publish-image": PublishImage(),
     "prepare": Prepare(),
+    "before-hook": BeforeHook(),
     "freeze": Freeze(),
     "dump": Dump(),
     "thaw": Thaw(),
+    "after-hook": AfterHook(),
     "upload": Upload(),
     "fetch": Fetch(),
     "promise": Promise(),

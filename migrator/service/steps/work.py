@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from migrator.criu.leftovers import end_criu, ending_lost_criu, remove_tree
@@ -63,6 +63,17 @@ def remove_work_directory(host: Host, act: Act) -> None:
     end_job_criu(host, act)
     remove_images(host, act)
     remove_tree(_in_memory(host, act))
+
+
+def hook_note(host: Host, act: Act) -> Path:
+    """What lies here while a hook after the freeze is owed; the directory is not made."""
+    return _in_memory(host, act) / "before-hook"
+
+
+def remove_empty_work_directory(host: Host, act: Act) -> None:
+    """Remove where CRIU would have worked, if it never did."""
+    with suppress(OSError):
+        _in_memory(host, act).rmdir()
 
 
 def _in_memory(host: Host, act: Act) -> Path:

@@ -407,6 +407,41 @@ class Forecast(_message.Message):
 Global___Forecast: _TypeAlias = Forecast  # noqa: Y015
 
 @_typing.final
+class Hooks(_message.Message):
+    """Commands that run in the container, as its own user, before its freeze and when it runs again. A line is for
+    /bin/sh; a JSON array of words is run as it is. What is not said here, the container's labels say
+    (io.migrator.hook/before, after, timeout, on-failure).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
+    before: _builtins.str
+    after: _builtins.str
+    timeout_s: _builtins.float
+    """For each of them; 30 if neither job nor label says so."""
+    on_failure: _builtins.str
+    """What a failure means for the job: fail (the default) or ignore; for one of them before=ignore, after=ignore."""
+    def __init__(
+        self,
+        *,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        timeout_s: _builtins.float = ...,
+        on_failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "on_failure", b"on_failure", "timeout_s", b"timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hooks: _TypeAlias = Hooks  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -430,6 +465,7 @@ class Job(_message.Message):
     RESOLUTIONS_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     FORECAST_FIELD_NUMBER: _builtins.int
+    HOOKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     kind: Global___JobKind.ValueType
     state: Global___JobState.ValueType
@@ -465,6 +501,8 @@ class Job(_message.Message):
     def forecast(self) -> Global___Forecast:
         """In a preflight that is done."""
 
+    @_builtins.property
+    def hooks(self) -> Global___Hooks: ...
     def __init__(
         self,
         *,
@@ -488,10 +526,11 @@ class Job(_message.Message):
         resolutions: _abc.Iterable[Global___Resolution] | None = ...,
         findings: _abc.Iterable[Global___PreflightFinding] | None = ...,
         forecast: Global___Forecast | None = ...,
+        hooks: Global___Hooks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "measures", b"measures", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "hooks", b"hooks", "measures", b"measures", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "resolutions", b"resolutions", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "resolutions", b"resolutions", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,6 +572,7 @@ class CreateJobRequest(_message.Message):
     TCP_FIELD_NUMBER: _builtins.int
     VOLUMES_FIELD_NUMBER: _builtins.int
     EXTERNAL_UNIX_SOCKETS_FIELD_NUMBER: _builtins.int
+    HOOKS_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
     container: _builtins.str
@@ -551,6 +591,8 @@ class CreateJobRequest(_message.Message):
     def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What becomes of bind mounts, by their destination in the container: shared, copy or empty."""
 
+    @_builtins.property
+    def hooks(self) -> Global___Hooks: ...
     def __init__(
         self,
         *,
@@ -566,10 +608,11 @@ class CreateJobRequest(_message.Message):
         tcp: Global___TcpPolicy.ValueType = ...,
         volumes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         external_unix_sockets: _builtins.bool = ...,
+        hooks: Global___Hooks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hooks", b"hooks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "external_unix_sockets", b"external_unix_sockets", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "external_unix_sockets", b"external_unix_sockets", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
