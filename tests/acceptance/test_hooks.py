@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -12,13 +13,18 @@ from tests.workloads import WORKLOADS, Running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.usefixtures("keeps_checkpoints")]
 
-NOTE = "echo $HOOK $(cut -d ' ' -f 1 /proc/uptime) >> /notes"
-"""`/notes` is a changed file of the container: it travels with it."""
-LABELS = {
-    "before": f"HOOK=before; {NOTE}",
-    "after": f"HOOK=after; {NOTE}",
-    "timeout": "20",
-}
+
+def python(script: str) -> str:
+    """A command for an image without a shell."""
+    return json.dumps(["/usr/bin/python3", "-B", "-c", script])
+
+
+def noting(word: str, then: str = "") -> str:
+    """Write a word into `/notes`, a changed file of the container, which travels with it."""
+    return python(f"import os, sys, time\nopen('/notes', 'a').write('{word}\\n')\n{then}")
+
+
+LABELS = {"before": noting("before"), "after": noting("after"), "timeout": "20"}
 
 
 @pytest.fixture
@@ -54,10 +60,10 @@ def test_hooks_run_around_a_checkpoint_and_the_second_in_what_is_restored_from_i
 
 
 def test_a_hook_that_fails_stops_the_job_and_what_it_had_begun_is_ended(cluster: Cluster, hooked: Running) -> None:
-    failing = ("--before", "echo half done; echo no room >&2; exit 3", "--after", f"HOOK=job; {NOTE}")
+    failing = ("--before", python("print('half done'); raise SystemExit('no room')"), "--after", noting("job"))
     failure = cluster.failure("checkpoints", "create", str(hooked), *failing)
     assert failure["code"] == "hook_failed"
-    assert "exit status 3" in failure["message"]
+    assert "exit status 1" in failure["message"]
     assert "no room" in failure["message"]
     assert notes(hooked) == ["job"], "the job's word outranks the label, and what was begun is taken back"
     job = cluster.finish("checkpoints", "create", str(hooked), *failing, "--on-hook-failure", "before=ignore")
@@ -68,9 +74,10 @@ def test_a_hook_that_fails_stops_the_job_and_what_it_had_begun_is_ended(cluster:
 
 def test_a_hook_that_hangs_is_ended_with_all_that_it_started(cluster: Cluster, hooked: Running) -> None:
     began = time.monotonic()
-    words = ("--before", "sleep 50 & sleep 50", "--after", '["/bin/sh", "-c", "exit 7"]', "--hook-timeout", "1")
+    hanging = python("import os, time; os.fork(); os.fork(); time.sleep(50)")
+    words = ("--before", hanging, "--after", python("raise SystemExit(7)"), "--hook-timeout", "2")
     failure = cluster.failure("checkpoints", "create", str(hooked), *words)
-    assert "was ended after 1 s" in failure["message"]
+    assert "was ended after 2 s" in failure["message"]
     assert "the hook after the freeze failed with exit status 7" in failure["message"]
     assert time.monotonic() - began < 20
     assert hooked.processes() == 1
@@ -78,7 +85,7 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(cluster: Cluster, h
 
 
 def test_the_worker_dies_during_the_hook_before_the_freeze(cluster: Cluster, hooked: Running) -> None:
-    words = ("--before", f"HOOK=begun; {NOTE}; sleep 60", "--hook-timeout", "60")
+    words = ("--before", noting("begun", "time.sleep(60)"), "--hook-timeout", "60")
     job_id = str(cluster.done("checkpoints", "create", str(hooked), *words)["id"])
     deadline = time.monotonic() + 20
     while notes(hooked) != ["begun"]:
@@ -97,6 +104,12 @@ def test_hooks_of_a_migration_run_on_the_source_and_on_the_target(cluster: Clust
     moved = cluster.migrate(hooked, "beta")
     assert notes(moved) == ["before", "after"]
     WORKLOADS["ticker"].check(before, moved)
+
+
+def test_a_command_that_is_not_there_is_told(cluster: Cluster, hooked: Running) -> None:
+    failure = cluster.failure("checkpoints", "create", str(hooked), "--before", "sync")
+    assert failure["code"] == "hook_failed"
+    assert "/bin/sh" in failure["message"]
 
 
 def test_a_label_without_sense_is_refused_before_anything_runs(cluster: Cluster, nothing_left: None) -> None:
