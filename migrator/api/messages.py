@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -23,11 +23,14 @@ from migrator.models.values import (
     JobRequest,
     Keep,
     Measures,
+    NetworkPolicy,
+    Probe,
     Resolution,
     Step,
     TcpPolicy,
 )
 from migrator.models.volumes import VolumePolicy
+from migrator.service.choosing import Choice
 from migrator.service.preflight.report import preflight_of
 
 KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
@@ -58,7 +61,37 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         external_unix_sockets=message.external_unix_sockets,
         tcp=tcp_from(message.tcp),
         hooks=hooks_from(message.hooks),
+        volumes_at=message.volumes_at,
+        network=_network_from(message.network),
+        probe=Probe(message.probe.command, message.probe.timeout_s or None),
     )
+
+
+def choice_from(message: pb.CreateJobRequest) -> Choice | None:
+    """Read of which workload, and of which time, a checkpoint shall be; None when its id is given.
+
+    Raises:
+        InvalidRequest: `contradictory_request`.
+    """
+    at = message.at.ToDatetime(UTC) if message.HasField("at") else None
+    if ((message.workload or at) and message.checkpoint_id) or (at and not message.workload):
+        raise InvalidRequest(
+            "a time is for a workload, and a checkpoint's id stands for itself",
+            code="contradictory_request",
+            remedy="name HOST/CONTAINER and a time, or the id of a checkpoint alone",
+        )
+    return Choice(message.workload, message.namespace or "default", at) if message.workload else None
+
+
+def _network_from(word: str) -> NetworkPolicy:
+    try:
+        return NetworkPolicy(word or NetworkPolicy.KEEP)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"'{word[:100]}' does not say how it is connected",
+            code="bad_network_policy",
+            remedy=f"one of {', '.join(NetworkPolicy)}",
+        ) from error
 
 
 def hooks_from(message: pb.Hooks) -> Hooks:
@@ -123,9 +156,9 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         namespace=request.namespace,
         checkpoint_id=job.checkpoint_id or "",
         new_name=request.new_name or "",
-        created_at=_stamp(job.created_at),
-        updated_at=_stamp(job.updated_at),
-        finished_at=_stamp(job.finished_at),
+        created_at=stamp(job.created_at),
+        updated_at=stamp(job.updated_at),
+        finished_at=stamp(job.finished_at),
         failure=failure_message(job.failure),
         cancel_requested=job.cancel_requested,
         steps=[_step_message(step) for step in job.steps],
@@ -185,7 +218,7 @@ def failure_message(failure: Facts | None) -> pb.Failure | None:
 def host_message(view: HostView) -> pb.Host:
     """Write a host."""
     facts = {name: str(value) for name, value in view.host.facts.items() if name != "boot_id"}
-    return pb.Host(name=view.host.name, alive=view.alive, seen_at=_stamp(view.host.seen_at), facts=facts)
+    return pb.Host(name=view.host.name, alive=view.alive, seen_at=stamp(view.host.seen_at), facts=facts)
 
 
 def container_message(view: ContainerView) -> pb.Container:
@@ -227,7 +260,11 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
         image=checkpoint.image,
         index_digest=checkpoint.index_digest,
         size_bytes=checkpoint.size_bytes,
-        created_at=_stamp(checkpoint.created_at),
+        created_at=stamp(checkpoint.created_at),
+        drilled_at=stamp(checkpoint.drilled_at),
+        drill_failure=checkpoint.drill_failure or "",
+        proven_at=stamp(checkpoint.proven_at),
+        restore_s=checkpoint.restore_s,
     )
 
 
@@ -257,7 +294,7 @@ def _finding_message(finding: Finding) -> pb.Finding:
         namespace=finding.namespace,
         name=finding.name,
         job_id=finding.job_id,
-        since=_stamp(finding.since),
+        since=stamp(finding.since),
         fate=finding.fate.value,
         reason=finding.reason,
     )
@@ -270,8 +307,8 @@ def _step_message(step: Step) -> pb.Step:
         phase=step.phase.value,
         status=step.status.value,
         attempt=step.attempt,
-        started_at=_stamp(step.started_at),
-        finished_at=_stamp(step.finished_at),
+        started_at=stamp(step.started_at),
+        finished_at=stamp(step.finished_at),
         duration_ms=None if step.duration_s is None else step.duration_s * 1000,
         progress_bytes=step.progress_bytes,
         total_bytes=step.total_bytes,
@@ -280,7 +317,7 @@ def _step_message(step: Step) -> pb.Step:
 
 
 def _resolution_message(resolution: Resolution) -> pb.Resolution:
-    at, keep = _stamp(resolution.at), KEEPS[resolution.keep]
+    at, keep = stamp(resolution.at), KEEPS[resolution.keep]
     return pb.Resolution(at=at, keep=keep, actor=resolution.actor, reason=resolution.reason)
 
 
@@ -288,7 +325,8 @@ def _measures_message(measures: Measures) -> pb.Measures:
     return pb.Measures(**{name: getattr(measures, name) for name in measures.__slots__})
 
 
-def _stamp(moment: datetime | None) -> Timestamp | None:
+def stamp(moment: datetime | None) -> Timestamp | None:
+    """Write a moment, if there is one."""
     if moment is None:
         return None
     stamp = Timestamp()

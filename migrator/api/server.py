@@ -11,9 +11,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from migrator.api.reports import ReportServicer
 from migrator.api.servicers import CheckpointServicer, HostServicer, JobServicer, Streams
 from migrator.errors import AlreadyExists, InvalidRequest
-from migrator.gen.migrator.v1 import migrator_pb2
+from migrator.gen.migrator.v1 import migrator_pb2, reports_pb2, reports_pb2_grpc
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
 from migrator.service.control_plane import ControlPlane
 
@@ -21,7 +22,8 @@ THREADS = 48
 STREAMS = 32
 """Watches and exports at once; the other threads stay free for short calls."""
 SOCKET_MODE = 0o660
-NAMES = tuple(service.full_name for service in migrator_pb2.DESCRIPTOR.services_by_name.values())
+FILES = (migrator_pb2.DESCRIPTOR, reports_pb2.DESCRIPTOR)
+NAMES = tuple(service.full_name for file in FILES for service in file.services_by_name.values())
 
 
 class ApiServer:
@@ -95,6 +97,7 @@ def build_server(plane: ControlPlane, path: Path, listen: str | None) -> ApiServ
     services.add_JobServiceServicer_to_server(JobServicer(plane, streams), server)
     services.add_HostServiceServicer_to_server(HostServicer(plane), server)
     services.add_CheckpointServiceServicer_to_server(CheckpointServicer(plane, streams), server)
+    reports_pb2_grpc.add_ReportServiceServicer_to_server(ReportServicer(plane), server)
     checks = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *NAMES):

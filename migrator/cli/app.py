@@ -13,7 +13,9 @@ from migrator.cli.asking import tell
 from migrator.cli.checkpoints import checkpoints_app
 from migrator.cli.hosts import containers_app, doctor, hosts_app
 from migrator.cli.jobs import jobs_app
-from migrator.cli.moves import migrate, preflight, restore
+from migrator.cli.moves import migrate, preflight
+from migrator.cli.reports import report
+from migrator.cli.restores import drill, restore
 from migrator.errors import KINDS, MigratorError
 
 
@@ -33,7 +35,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (migrate, preflight, restore, doctor):
+for command in (migrate, preflight, restore, drill, report, doctor):
     app.command()(command)
 for name, group in (
     ("hosts", hosts_app),

@@ -12,6 +12,7 @@ import grpc
 from migrator.errors import InvalidRequest, MigratorError, OutcomeUnknown, Unavailable
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
+from migrator.gen.migrator.v1 import reports_pb2_grpc as report_services
 from migrator.settings import DEFAULT_API_SOCKET, LAB_RUN_DIR, load_settings
 
 CALL_S = 15.0
@@ -36,6 +37,7 @@ class Api:
         self.jobs = services.JobServiceStub(self._channel)
         self.hosts = services.HostServiceStub(self._channel)
         self.checkpoints = services.CheckpointServiceStub(self._channel)
+        self.reports = report_services.ReportServiceStub(self._channel)
 
     def close(self) -> None:
         """Close the connection."""

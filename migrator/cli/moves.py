@@ -1,4 +1,4 @@
-"""`migrator migrate`, `migrator preflight` and `migrator restore`."""
+"""`migrator migrate` and `migrator preflight`."""
 
 from __future__ import annotations
 
@@ -91,28 +91,3 @@ def preflight(
         "external_unix_sockets": external_unix_sockets,
     }
     ask_preflight(request, api, as_json=as_json)
-
-
-def restore(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
-    host: Annotated[str, typer.Argument(metavar="HOST", help="Where to.")],
-    name: Annotated[str | None, typer.Option("--name", help="Under another name.")] = None,
-    tcp: Tcp = "keep",
-    volume: Volumes = None,
-    idempotency_key: Key = None,
-    wait: Wait = False,
-    watch: Watch = False,
-    as_json: AsJson = False,
-    api: ApiAddress = None,
-) -> None:
-    """Bring a checkpoint to life."""
-    request = {
-        "kind": "JOB_KIND_RESTORE",
-        "checkpoint_id": checkpoint,
-        "target": host,
-        "new_name": name or "",
-        "tcp": tcp_word(tcp),
-        "volumes": split_volumes(volume),
-        "idempotency_key": idempotency_key or "",
-    }
-    run_job(request, api, as_json=as_json, wait=wait, watch=watch)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.gen.migrator.v1 import reports_pb2
 
 FAILURE_FIELDS = ("kind", "code", "message", "host", "remedy")
 MEASURES = tuple(field.name for field in pb.Measures.DESCRIPTOR.fields)
@@ -100,7 +102,36 @@ def examination_data(host: pb.HostExamination) -> dict[str, Any]:
 def checkpoint_data(checkpoint: pb.Checkpoint) -> dict[str, Any]:
     """A checkpoint."""
     names = ("id", "workload_id", "job_id", "host", "namespace", "container", "image", "index_digest", "size_bytes")
-    return {**{name: getattr(checkpoint, name) for name in names}, "created_at": _time(checkpoint, "created_at")}
+    return {
+        **{name: getattr(checkpoint, name) for name in names},
+        "created_at": _time(checkpoint, "created_at"),
+        "proven_at": _time(checkpoint, "proven_at"),
+        "restore_s": _optional(checkpoint, "restore_s"),
+        "drilled_at": _time(checkpoint, "drilled_at"),
+        "drill_failure": checkpoint.drill_failure or None,
+    }
+
+
+def report_data(report: reports_pb2.WorkloadReport) -> dict[str, Any]:
+    """How well a workload is protected."""
+    now = datetime.now(UTC)
+    proven_at = report.proven_at.ToDatetime(UTC) if report.HasField("proven_at") else None
+    return {
+        "host": report.host,
+        "namespace": report.namespace,
+        "container": report.container,
+        "workload_id": report.workload_id,
+        "checkpoints": report.checkpoints,
+        "newest_checkpoint_id": report.newest_checkpoint_id or None,
+        "newest_at": _time(report, "newest_at"),
+        "recovery_point_age_s": _optional(report, "recovery_point_age_s"),
+        "proven_checkpoint_id": report.proven_checkpoint_id or None,
+        "proven_at": _time(report, "proven_at"),
+        "proven_age_s": round((now - proven_at).total_seconds(), 3) if proven_at else None,
+        "recovery_time_s": _optional(report, "recovery_time_s"),
+        "drill_failure": report.drill_failure or None,
+        "drilled_at": _time(report, "drilled_at"),
+    }
 
 
 def detail_data(detail: pb.GetCheckpointResponse) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from migrator.errors import AlreadyExists, NotFound
@@ -48,6 +50,22 @@ class CheckpointRepository:
         rows = self._session.scalars(query.execution_options(populate_existing=True))
         return [_checkpoint(row) for row in rows]
 
+    def record_drill(
+        self, checkpoint_id: str, at: datetime, *, restore_s: float | None = None, failure: str | None = None
+    ) -> None:
+        """Note the verdict of a restore drill; a checkpoint that is gone by now needs none.
+
+        Args:
+            checkpoint_id: What was restored.
+            at: When the verdict came.
+            restore_s: What the restore took, if it went well.
+            failure: Why it did not.
+        """
+        values: dict[str, Any] = {"drilled_at": at, "drill_failure": failure}
+        if failure is None:
+            values |= {"proven_at": at, "restore_s": restore_s}
+        write(self._session, update(CheckpointRow).where(CheckpointRow.id == checkpoint_id).values(**values))
+
     def remove(self, checkpoint_id: str) -> None:
         """Forget a checkpoint; one that is not there is fine."""
         write(self._session, delete(CheckpointRow).where(CheckpointRow.id == checkpoint_id))
@@ -79,4 +97,8 @@ def _checkpoint(row: CheckpointRow) -> Checkpoint:
         index_digest=row.index_digest,
         size_bytes=row.size_bytes,
         created_at=row.created_at,
+        drilled_at=row.drilled_at,
+        drill_failure=row.drill_failure,
+        proven_at=row.proven_at,
+        restore_s=row.restore_s,
     )

@@ -10,7 +10,7 @@ from migrator.errors import InternalError
 from migrator.models.hooks import read_hooks
 from migrator.models.phase import JobKind, Phase
 from migrator.models.tables import JobRow, StepRow
-from migrator.models.values import Job, JobRequest, Keep, Resolution, Step, StepStatus, TcpPolicy
+from migrator.models.values import Job, JobRequest, Keep, NetworkPolicy, Probe, Resolution, Step, StepStatus, TcpPolicy
 from migrator.models.volumes import VolumePolicy
 
 _REQUEST_FIELDS = frozenset(field.name for field in fields(JobRequest))
@@ -94,6 +94,8 @@ def _request(row: JobRow) -> JobRequest:
         "volumes": {name: VolumePolicy(word) for name, word in told.get("volumes", {}).items()},
         "tcp": TcpPolicy(told.get("tcp", TcpPolicy.KEEP)),
         "hooks": read_hooks(told.get("hooks")),
+        "network": NetworkPolicy(told.get("network", NetworkPolicy.KEEP)),
+        "probe": Probe(**told.get("probe", {})),
     }
     return JobRequest(**(told | words))
 

@@ -372,6 +372,17 @@ class MemoryCheckpoints(CheckpointRepository):
         rows: Mapping[str, Checkpoint] = self._rows.table(CHECKPOINTS)
         return sorted(rows.values(), key=lambda found: (found.created_at, found.id), reverse=True)
 
+    def record_drill(
+        self, checkpoint_id: str, at: datetime, *, restore_s: float | None = None, failure: str | None = None
+    ) -> None:
+        """See `CheckpointRepository.record_drill`."""
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        known = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if known is not None:
+            told = replace(known, drilled_at=_utc(at), drill_failure=failure)
+            proven = told if failure else replace(told, proven_at=_utc(at), restore_s=restore_s)
+            self._rows.put(CHECKPOINTS, checkpoint_id, proven)
+
     def remove(self, checkpoint_id: str) -> None:
         """See `CheckpointRepository.remove`."""
         self._rows.lock((CHECKPOINTS, checkpoint_id))

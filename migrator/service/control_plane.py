@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
 
-from migrator.errors import InvalidRequest, MigratorError, PreconditionFailed, Unavailable
+from migrator.errors import InvalidRequest, MigratorError, NotFound, PreconditionFailed, Unavailable
 from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import JobKind, JobState, Phase
 from migrator.models.session import Database
@@ -28,10 +29,13 @@ from migrator.models.values import (
     Resolution,
 )
 from migrator.service import engine
+from migrator.service.choosing import Choice, choose
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.identifiers import new_id
 from migrator.service.measures import measure
+from migrator.service.originals import check_original_gone, find_original
 from migrator.service.plans import steps_for
+from migrator.service.reports import WorkloadReport, report_workloads
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
 from migrator.service.rounds import utc_now
@@ -48,6 +52,7 @@ KIND_PREFIX = {
     JobKind.CHECKPOINT: "chk",
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
+    JobKind.DRILL: "drl",
 }
 
 
@@ -102,16 +107,26 @@ class ControlPlane:
         self._silence = timedelta(seconds=host_silent_s)
         self._now = now
 
-    def create_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
+    def create_job(self, request: JobRequest, idempotency_key: str | None, choice: Choice | None = None) -> Job:
         """Write a job down and tell the controller.
+
+        Args:
+            request: What is asked for.
+            idempotency_key: Asking again with it gives the same job.
+            choice: Instead of a checkpoint's id: of which workload it shall be, and of which time.
 
         Raises:
             InvalidRequest: `same_host`, source and target are one host; or what `check_request` says.
             NotFound: `host_not_found` or `checkpoint_not_found`.
             Unavailable: `no_live_worker`, a host it needs is silent.
-            AlreadyExists: `idempotency_key_reused`, the key belongs to another request.
+            AlreadyExists: `idempotency_key_reused`, the key belongs to another request; `original_runs`, a restore
+                would run a second copy under the same name.
         """
+        if choice is not None and request.checkpoint_id is None:
+            request = replace(request, checkpoint_id=self._choose(choice, idempotency_key))
         check_request(request, idempotency_key)
+        if request.kind is JobKind.RESTORE:
+            self._look_at_original(str(request.checkpoint_id))
         with self._database.transaction() as tx:
             known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
             if request.checkpoint_id is not None:
@@ -119,6 +134,9 @@ class ControlPlane:
                 twin = known and known.request.checkpoint_id == request.checkpoint_id
                 origin = known.request if known and twin else tx.checkpoints.get(request.checkpoint_id)
                 request = _complete_restore(request, origin.namespace)
+            if known is None and request.kind is JobKind.RESTORE:
+                taken = tx.checkpoints.get(str(request.checkpoint_id))
+                check_original_gone(tx, taken, request.namespace, request.new_name or taken.container)
             if known is None:
                 self._check(request, {host.name: host for host in tx.hosts.list()})
             job = tx.jobs.add(self._new_job(request, idempotency_key))
@@ -269,17 +287,48 @@ class ControlPlane:
         """Add up what a job's phases took."""
         return measure(job)
 
+    def report_workloads(self, workload: str, namespace: str) -> list[WorkloadReport]:
+        """Say how well a workload is protected, or each.
+
+        Raises:
+            NotFound: `workload_not_found`.
+        """
+        return report_workloads(self._database, workload, namespace, self._now())
+
+    def _choose(self, choice: Choice, idempotency_key: str | None) -> str:
+        """The checkpoint that is meant; of a repeated request the one that was meant the first time."""
+        with self._database.transaction(write=False) as tx:
+            known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
+            if known is not None and known.request.checkpoint_id is not None:
+                return known.request.checkpoint_id
+            return choose(tx, choice, self._now()).id
+
+    def _look_at_original(self, checkpoint_id: str) -> None:
+        """Let the host of the program that a checkpoint was taken of look now, if it answers."""
+        with self._database.transaction(write=False) as tx, suppress(NotFound):
+            original = find_original(tx, tx.checkpoints.get(checkpoint_id))
+            host = tx.hosts.get(original.host) if original else None
+        if host is None or not self._alive(host):
+            return
+        asked_at = self._now()
+        with suppress(Unavailable):
+            self._bell.ask_host_to_look(host.name)
+            self._await_looks([host.name], asked_at)
+
     def _new_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
-        now = self._now()
+        now, job_id = self._now(), new_id(KIND_PREFIX[request.kind])
+        own = request.new_name or "restored"
+        if request.kind is JobKind.DRILL:
+            request, own = replace(request, new_name=f"drill-{job_id}"), "drill"
         return Job(
-            id=new_id(KIND_PREFIX[request.kind]),
+            id=job_id,
             request=request,
             phase=Phase.ACCEPTED,
             version=1,
             created_at=now,
             updated_at=now,
             idempotency_key=idempotency_key,
-            workload_id=new_id(request.new_name or "restored") if request.kind is JobKind.RESTORE else None,
+            workload_id=new_id(own) if request.kind in (JobKind.RESTORE, JobKind.DRILL) else None,
             checkpoint_id=request.checkpoint_id or (new_id("ck") if request.kind is not JobKind.PREFLIGHT else None),
             steps=steps_for(request),
         )

@@ -71,7 +71,7 @@ class ReadCheckpoint(ControlStep):
                 "cpu_flags": index.annotations.get(FactAnnotation.CPU_FLAGS, ""),
                 "criu": index.fact(FactAnnotation.CRIU),
             },
-            "stdio": index.told(FactAnnotation.STDIO) or {},
+            "stdio": {} if job.request.kind is JobKind.DRILL else index.told(FactAnnotation.STDIO) or {},
             "volumes": [volume.to_facts() for volume in _volumes(index, job)],
             "volume_bytes": sum(part.size_bytes for part in index.parts if _is_volume(index.role_of(part))),
             "memory_bytes": index.part(Role.MEMORY).size_bytes,

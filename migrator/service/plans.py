@@ -105,6 +105,19 @@ RESTORE = (
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
+DRILL = (
+    Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),
+    Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
+    Line("prepare", TARGET, Phase.PREPARING, LEFTOVERS, 600),
+    Line("fetch", TARGET, Phase.FETCHING, LEFTOVERS, 600, queues=True),
+    Line("restore", TARGET, Phase.RESTORING, LEFTOVERS, 60),
+    Line("prove", TARGET, Phase.RESTORING, NOTHING, 15),
+    Line("after-hook", TARGET, Phase.RESTORING, NOTHING, HOOK_S),
+    Line("probe", TARGET, Phase.RESTORING, NOTHING, HOOK_S),
+    Line("attest", CONTROL, Phase.RESTORING, NOTHING, 5),
+    Line("discard", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
+)
+
 PREFLIGHT = (
     Line("inspect-source", SOURCE, Phase.PREFLIGHT, NOTHING, 30),
     Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 30),
@@ -116,6 +129,7 @@ PLANS = {
     JobKind.CHECKPOINT: CHECKPOINT,
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
+    JobKind.DRILL: DRILL,
 }
 
 SECONDS_PER_GIB = 60.0

@@ -244,7 +244,7 @@ class Rules:
             self.broken(7, f"{job.id} does not end: it is {job.phase.value}")
         if job.phase is Phase.NEEDS_OPERATOR and not self._operator_needed(job):
             self.broken(7, f"{job.id} stopped for an operator: {(job.failure or {}).get('message')}")
-        if job.phase in (Phase.FAILED, Phase.CANCELLED) and job.request.kind is not JobKind.RESTORE:
+        if job.phase in (Phase.FAILED, Phase.CANCELLED) and job.request.source_host is not None:
             self._check_source_runs(job)
 
     def _operator_needed(self, job: Job) -> bool:

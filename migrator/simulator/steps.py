@@ -10,7 +10,15 @@ import json
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
-from migrator.errors import AlreadyExists, IntegrityError, InternalError, NotFound, PreconditionFailed, ResourceBusy
+from migrator.errors import (
+    AlreadyExists,
+    IntegrityError,
+    InternalError,
+    NotFound,
+    PreconditionFailed,
+    ResourceBusy,
+    WorkloadFailed,
+)
 from migrator.models.descriptors import Descriptor
 from migrator.models.hooks import RAN_BEFORE
 from migrator.models.roles import Role
@@ -432,6 +440,30 @@ class Prove(SimulatedStep):
         return {"processes": 1}
 
 
+class TryProbe(SimulatedStep):
+    """See `steps.drill`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """See it run for a while."""
+        for _ in range(3):
+            yield "look whether it is well", 0.5
+            act.check_aborted()
+            name = restored_name(act)
+            if name not in here.machine.tasks or here.machine.status(name) is not TaskState.RUNNING:
+                raise WorkloadFailed("the restored program ended", code="drill_ended")
+        return {"probe_s": 1.5}
+
+
+class Discard(SimulatedStep):
+    """See `steps.drill`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Take back the restore, newest first."""
+        for step in (Restore(), Fetch(), Prepare()):
+            yield from step.undo(here, act)
+        return {}
+
+
 class Remove(SimulatedStep):
     """See `steps.release`."""
 
@@ -575,6 +607,8 @@ STEPS: dict[str, SimulatedStep] = {
     "promise": Promise(),
     "restore": Restore(),
     "prove": Prove(),
+    "probe": TryProbe(),
+    "discard": Discard(),
     "remove": Remove(),
     "release-source": ReleaseSource(),
     "release-target": ReleaseTarget(),

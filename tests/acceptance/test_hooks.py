@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.workloads import WORKLOADS, Running
+from tests.workloads import Running
+from tests.workloads.workload import State
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.usefixtures("keeps_checkpoints")]
 
@@ -24,6 +25,16 @@ def noting(word: str, then: str = "") -> str:
     return python(f"import os, sys, time\nopen('/notes', 'a').write('{word}\\n')\n{then}")
 
 
+COUNT = """
+import json, os, time
+nonce, number = os.urandom(8).hex(), 0
+os.makedirs("/state", exist_ok=True)
+while True:
+    number += 1
+    open("/state/new", "w").write(json.dumps({"counter": number, "nonce": nonce}))
+    os.rename("/state/new", "/state/state.json")
+    time.sleep(0.02)
+"""
 LABELS = {"before": noting("before"), "after": noting("after"), "timeout": "20"}
 
 
@@ -33,9 +44,23 @@ def hooked(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
     for name in ("hooked", "copy"):
         cluster.remove(name)
     options = [word for name, text in LABELS.items() for word in ("--label", f"io.migrator.hook/{name}={text}")]
-    yield cluster.start(WORKLOADS["ticker"], "alpha", "hooked", options=tuple(options))
+    yield start(cluster, "hooked", *options)
     for name in ("hooked", "copy"):
         cluster.remove(name)
+
+
+def start(cluster: Cluster, name: str, *options: str) -> Running:
+    program = ("/usr/bin/python3", "-B", "-c", COUNT)
+    cluster["alpha"].ctr("run", "--detach", "--null-io", *options, "migrator.local/ticker:1", name, *program)
+    container = Running(cluster["alpha"], name)
+    container.wait_until(lambda state: state["counter"] > 20)
+    return container
+
+
+def check(before: State, container: Running) -> None:
+    """The same program goes on."""
+    after = container.wait_until(lambda state: state["counter"] > before["counter"] + 5)
+    assert after["nonce"] == before["nonce"]
 
 
 def notes(container: Running) -> list[str]:
@@ -56,7 +81,7 @@ def test_hooks_run_around_a_checkpoint_and_the_second_in_what_is_restored_from_i
     assert restored["state"] == "succeeded", restored
     copy = Running(cluster["beta"], "copy")
     assert notes(copy) == ["before", "after"], "it was dumped between the two, and told that the freeze is over"
-    WORKLOADS["ticker"].check(before, copy)
+    check(before, copy)
 
 
 def test_a_hook_that_fails_stops_the_job_and_what_it_had_begun_is_ended(cluster: Cluster, hooked: Running) -> None:
@@ -68,7 +93,7 @@ def test_a_hook_that_fails_stops_the_job_and_what_it_had_begun_is_ended(cluster:
     assert notes(hooked) == ["job"], "the job's word outranks the label, and what was begun is taken back"
     job = cluster.finish("checkpoints", "create", str(hooked), *failing, "--on-hook-failure", "before=ignore")
     assert job["state"] == "succeeded", job
-    assert [found["code"] for found in job["findings"]] == ["hook_failed"]
+    assert "hook_failed" in [found["code"] for found in job["findings"]]
     assert notes(hooked) == ["job", "job"]
 
 
@@ -103,7 +128,7 @@ def test_hooks_of_a_migration_run_on_the_source_and_on_the_target(cluster: Clust
     before = hooked.state()
     moved = cluster.migrate(hooked, "beta")
     assert notes(moved) == ["before", "after"]
-    WORKLOADS["ticker"].check(before, moved)
+    check(before, moved)
 
 
 def test_a_command_that_is_not_there_is_told(cluster: Cluster, hooked: Running) -> None:
@@ -116,7 +141,7 @@ def test_a_label_without_sense_is_refused_before_anything_runs(cluster: Cluster,
     cluster.remove("odd-hook")
     try:
         label = ("--label", "io.migrator.hook/timeout=soon")
-        container = cluster.start(WORKLOADS["ticker"], "alpha", "odd-hook", options=label)
+        container = start(cluster, "odd-hook", *label)
         failure = cluster.failure("checkpoints", "create", str(container))
         assert failure["code"] == "bad_hook"
         assert "soon" in failure["message"]

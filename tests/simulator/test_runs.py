@@ -25,7 +25,7 @@ from migrator.simulator.runs import (
 )
 from migrator.simulator.steps import STEPS
 
-PLAN_NAMES = ("migration", "checkpoint", "restore", "preflight")
+PLAN_NAMES = ("migration", "checkpoint", "restore", "preflight", "drill")
 CHUNKS = 10
 SEEDS_PER_CHUNK = 500
 RANDOM_RUNS = 20_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migrator.service.host import HostStep
+from migrator.service.steps.drill import Discard, TryProbe
 from migrator.service.steps.dump import Dump
 from migrator.service.steps.fetch import Fetch
 from migrator.service.steps.freeze import Freeze, Promise, Thaw
@@ -31,6 +32,8 @@ HOST_STEPS: dict[str, HostStep] = {
         Promise(),
         Restore(),
         Prove(),
+        TryProbe(),
+        Discard(),
         Remove(),
         ReleaseSource(),
         ReleaseTarget(),

@@ -6,6 +6,8 @@ reboot empties as it ends the container: whoever turns the job back knows from i
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from migrator.errors import Cancelled, MigratorError, OutcomeUnknown, TransientError, WorkloadFailed
 from migrator.models.hooks import AFTER_FAILED, HOOKS, RAN_BEFORE, Hooks, OnFailure, command_words, read_hooks
 from migrator.models.phase import JobKind
@@ -15,7 +17,7 @@ from migrator.service.command import check_runs, end_command, fault_of, run_comm
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_name
 from migrator.service.preflight.report import warned
-from migrator.service.steps.work import hook_note, remove_empty_work_directory, work_directory
+from migrator.service.steps.work import hook_directory, remove_hook_directory
 
 BEFORE, AFTER = "before", "after"
 ATTEMPTS = 3
@@ -36,8 +38,8 @@ class BeforeHook(HostStep):
         hooks = hooks_of_job(act)
         if not hooks.before and not hooks.after:
             return {}
-        work_directory(host, act)
-        hook_note(host, act).touch(mode=0o600)
+        hook_directory(host, act).mkdir(parents=True, exist_ok=True, mode=0o700)
+        _note(host, act).touch(mode=0o600)
         if not hooks.before:
             return {RAN_BEFORE: True}
         fault = _run(host, act, str(act.request.container), BEFORE, hooks)
@@ -51,7 +53,7 @@ class BeforeHook(HostStep):
         It is done when it was tried: a program that does not let go keeps no job from its end, which tells of it.
         """
         container, hooks = str(act.request.container), hooks_of_job(act)
-        if not hook_note(host, act).exists():
+        if not _note(host, act).exists():
             return {}
         runtime = host.runtime(act.request.namespace)
         end_command(runtime, container, _exec_id(act, BEFORE))
@@ -64,8 +66,7 @@ class BeforeHook(HostStep):
                 if isinstance(error, TransientError | OutcomeUnknown) and act.command.attempt < ATTEMPTS:
                     raise
                 fault = fault_of(error)
-        hook_note(host, act).unlink(missing_ok=True)
-        remove_empty_work_directory(host, act)
+        remove_hook_directory(host, act)
         return {AFTER_FAILED: fault} if fault else {}
 
 
@@ -95,9 +96,9 @@ class AfterHook(HostStep):
                 raise
             fault = "could not be run: containerd gave no answer"
         except MigratorError as error:
-            hook_note(host, act).unlink(missing_ok=True)
+            remove_hook_directory(host, act)
             return _told(AFTER, fault_of(error))
-        hook_note(host, act).unlink(missing_ok=True)
+        remove_hook_directory(host, act)
         if fault and at_source and hooks.on_after_failure is not OnFailure.IGNORE:
             raise _failed(AFTER, act, fault)
         return _told(AFTER, fault)
@@ -118,12 +119,17 @@ def _run(host: Host, act: Act, container: str, which: str, hooks: Hooks) -> str:
             _exec_id(act, which),
             words,
             timeout_s=hooks.limit_s,
-            directory=work_directory(host, act),
+            directory=hook_directory(host, act),
             check=act.check_aborted,
         )
     except WorkloadFailed as error:  # such as: there is no shell in it
         return fault_of(error)
     return ended.fault
+
+
+def _note(host: Host, act: Act) -> Path:
+    """What lies here while the second hook is owed."""
+    return hook_directory(host, act) / "owed"
 
 
 def _exec_id(act: Act, which: str) -> str:

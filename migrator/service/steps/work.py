@@ -65,13 +65,14 @@ def remove_work_directory(host: Host, act: Act) -> None:
     remove_tree(_in_memory(host, act))
 
 
-def hook_note(host: Host, act: Act) -> Path:
-    """What lies here while a hook after the freeze is owed; the directory is not made."""
-    return _in_memory(host, act) / "before-hook"
+def hook_directory(host: Host, act: Act) -> Path:
+    """Where the hooks of this job have their pipes, and their note; the directory is not made."""
+    return _in_memory(host, act) / "hooks"
 
 
-def remove_empty_work_directory(host: Host, act: Act) -> None:
-    """Remove where CRIU would have worked, if it never did."""
+def remove_hook_directory(host: Host, act: Act) -> None:
+    """Remove it, and where CRIU would have worked, if it never did."""
+    shutil.rmtree(hook_directory(host, act), ignore_errors=True)
     with suppress(OSError):
         _in_memory(host, act).rmdir()
 

@@ -148,12 +148,12 @@ def act_of(hooks: Hooks, kind: JobKind = JobKind.CHECKPOINT, *, attempt: int = 1
 
 
 def left(host: Host) -> list[str]:
-    return [file.name for file in (host.settings.run_dir / "criu").glob("*/*")]
+    return [file.name for file in (host.settings.run_dir / "criu").glob("*/hooks/*")]
 
 
 def test_the_second_hook_is_owed_from_before_the_first_until_it_has_run(host: Host, commands: Commands) -> None:
     assert steps.BeforeHook().run(host, act_of(BOTH)) == {RAN_BEFORE: True}
-    assert left(host) == ["before-hook"]
+    assert left(host) == ["owed"]
     assert steps.AfterHook().run(host, act_of(BOTH, ran_before=True)) == {}
     assert (commands.ran, left(host)) == (["web: flush", "web: unlock"], [])
     assert steps.BeforeHook().undo(host, act_of(BOTH)) == {}
@@ -212,7 +212,7 @@ def test_an_undo_tries_again_while_containerd_is_silent_and_then_tells(host: Hos
     commands.error = Unavailable("containerd does not answer")
     with pytest.raises(Unavailable):
         steps.BeforeHook().undo(host, act_of(BOTH))
-    assert left(host) == ["before-hook"]
+    assert left(host) == ["owed"]
     told = steps.BeforeHook().undo(host, act_of(BOTH, attempt=steps.ATTEMPTS))
     assert "containerd does not answer" in told[AFTER_FAILED]
     assert left(host) == []

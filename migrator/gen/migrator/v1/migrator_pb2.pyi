@@ -61,6 +61,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_RESTORE: _JobKind.ValueType  # 3
     JOB_KIND_PREFLIGHT: _JobKind.ValueType  # 4
     """Asks whether a migration would go well; looks and touches nothing."""
+    JOB_KIND_DRILL: _JobKind.ValueType  # 12
+    """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper): ...
 
@@ -70,6 +72,8 @@ JOB_KIND_CHECKPOINT: JobKind.ValueType  # 2
 JOB_KIND_RESTORE: JobKind.ValueType  # 3
 JOB_KIND_PREFLIGHT: JobKind.ValueType  # 4
 """Asks whether a migration would go well; looks and touches nothing."""
+JOB_KIND_DRILL: JobKind.ValueType  # 12
+"""Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobState:
@@ -573,6 +577,11 @@ class CreateJobRequest(_message.Message):
     VOLUMES_FIELD_NUMBER: _builtins.int
     EXTERNAL_UNIX_SOCKETS_FIELD_NUMBER: _builtins.int
     HOOKS_FIELD_NUMBER: _builtins.int
+    WORKLOAD_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    VOLUMES_AT_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
     container: _builtins.str
@@ -587,12 +596,22 @@ class CreateJobRequest(_message.Message):
     """What becomes of open TCP connections; unspecified is keep."""
     external_unix_sockets: _builtins.bool
     """Let unix sockets through whose other end is outside of the container."""
+    workload: _builtins.str
+    """Instead of checkpoint_id: HOST/CONTAINER or a workload's id, its newest checkpoint, or that of `at` or before."""
+    volumes_at: _builtins.str
+    """Below this directory and the container's name a restore makes volumes."""
+    network: _builtins.str
+    """How a restore is connected: keep (the default) or none."""
     @_builtins.property
     def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What becomes of bind mounts, by their destination in the container: shared, copy or empty."""
 
     @_builtins.property
     def hooks(self) -> Global___Hooks: ...
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def probe(self) -> Global___Probe: ...
     def __init__(
         self,
         *,
@@ -609,14 +628,44 @@ class CreateJobRequest(_message.Message):
         volumes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         external_unix_sockets: _builtins.bool = ...,
         hooks: Global___Hooks | None = ...,
+        workload: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        volumes_at: _builtins.str = ...,
+        network: _builtins.str = ...,
+        probe: Global___Probe | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hooks", b"hooks"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "hooks", b"hooks", "probe", b"probe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "external_unix_sockets", b"external_unix_sockets", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "external_unix_sockets", b"external_unix_sockets", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "probe", b"probe", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateJobRequest: _TypeAlias = CreateJobRequest  # noqa: Y015
+
+@_typing.final
+class Probe(_message.Message):
+    """What decides whether a drill has gone well."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    command: _builtins.str
+    """Run in the restored container until it succeeds; empty: its label io.migrator.drill/probe, or that it runs for a time."""
+    timeout_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        command: _builtins.str = ...,
+        timeout_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "timeout_s", b"timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Probe: _TypeAlias = Probe  # noqa: Y015
 
 @_typing.final
 class CreateJobResponse(_message.Message):
@@ -1254,6 +1303,10 @@ class Checkpoint(_message.Message):
     INDEX_DIGEST_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    DRILLED_AT_FIELD_NUMBER: _builtins.int
+    DRILL_FAILURE_FIELD_NUMBER: _builtins.int
+    PROVEN_AT_FIELD_NUMBER: _builtins.int
+    RESTORE_S_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     workload_id: _builtins.str
     job_id: _builtins.str
@@ -1263,8 +1316,18 @@ class Checkpoint(_message.Message):
     image: _builtins.str
     index_digest: _builtins.str
     size_bytes: _builtins.int
+    drill_failure: _builtins.str
+    restore_s: _builtins.float
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def drilled_at(self) -> _timestamp_pb2.Timestamp:
+        """When a restore drill last came to a verdict, and why it was a bad one; empty if it proved the checkpoint."""
+
+    @_builtins.property
+    def proven_at(self) -> _timestamp_pb2.Timestamp:
+        """When a drill proved it last, and what that restore took."""
+
     def __init__(
         self,
         *,
@@ -1278,12 +1341,18 @@ class Checkpoint(_message.Message):
         index_digest: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        drilled_at: _timestamp_pb2.Timestamp | None = ...,
+        drill_failure: _builtins.str = ...,
+        proven_at: _timestamp_pb2.Timestamp | None = ...,
+        restore_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "created_at", b"created_at", "drilled_at", b"drilled_at", "proven_at", b"proven_at", "restore_s", b"restore_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "created_at", b"created_at", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "size_bytes", b"size_bytes", "workload_id", b"workload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "container", b"container", "created_at", b"created_at", "drill_failure", b"drill_failure", "drilled_at", b"drilled_at", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "proven_at", b"proven_at", "restore_s", b"restore_s", "size_bytes", b"size_bytes", "workload_id", b"workload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__restore_s: _TypeAlias = _typing.Literal["restore_s"]  # noqa: Y015
+    _WhichOneofArgType__restore_s: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restore_s) -> _WhichOneofReturnType__restore_s | None: ...
 
 Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
 
