@@ -30,6 +30,7 @@ from migrator.service.housekeeping.housekeeper import Housekeeper
 from migrator.service.housekeeping.referee import Referee
 from migrator.service.housekeeping.store import StoreKeeper
 from migrator.service.inspection import look
+from migrator.service.room import disk_places, free_room
 from migrator.service.stand_ins import stand_ins
 from migrator.service.steps import HOST_STEPS
 from migrator.settings import Settings
@@ -107,10 +108,14 @@ def run_host_worker(settings: Settings, name: str) -> int:
         housekeeper,
         show,
     )
-    facts = host_facts(settings, here.containerd)
+    facts, places = host_facts(settings, here.containerd), disk_places(here)
     began = time.monotonic()
     tickers = [
-        Ticker("heartbeat", settings.heartbeat_s, lambda: line.beat(name, facts, time.monotonic() - began)),
+        Ticker(
+            "heartbeat",
+            settings.heartbeat_s,
+            lambda: line.beat(name, facts | free_room(places), time.monotonic() - began),
+        ),
         Ticker("sight", settings.sight_s, show),
         Ticker("housekeeping", HOST_SWEEP_S, housekeeper.ask),
     ]

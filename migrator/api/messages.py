@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from migrator.api.drain_messages import cordon_message, drain_from, drain_message
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.models.hooks import Hooks, read_policies
@@ -32,6 +33,7 @@ from migrator.models.values import (
 from migrator.models.volumes import VolumePolicy
 from migrator.service.choosing import Choice
 from migrator.service.preflight.report import preflight_of
+from migrator.service.requests import DRAINS
 
 KINDS = {kind: pb.JobKind.Value(f"JOB_KIND_{kind.name}") for kind in JobKind}
 KEEPS = {keep: pb.Keep.Value(f"KEEP_{keep.name}") for keep in Keep}
@@ -64,6 +66,7 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         volumes_at=message.volumes_at,
         network=_network_from(message.network),
         probe=Probe(message.probe.command, message.probe.timeout_s or None),
+        drain=drain_from(message.drain) if kind in DRAINS or message.HasField("drain") else None,
     )
 
 
@@ -167,6 +170,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         findings=[_preflight_finding_message(found) for found in preflight.findings],
         forecast=_forecast_message(preflight.forecast),
         hooks=hooks_message(request.hooks),
+        drain=drain_message(job),
     )
 
 
@@ -218,7 +222,13 @@ def failure_message(failure: Facts | None) -> pb.Failure | None:
 def host_message(view: HostView) -> pb.Host:
     """Write a host."""
     facts = {name: str(value) for name, value in view.host.facts.items() if name != "boot_id"}
-    return pb.Host(name=view.host.name, alive=view.alive, seen_at=stamp(view.host.seen_at), facts=facts)
+    return pb.Host(
+        name=view.host.name,
+        alive=view.alive,
+        seen_at=stamp(view.host.seen_at),
+        facts=facts,
+        cordon=cordon_message(view.cordon),
+    )
 
 
 def container_message(view: ContainerView) -> pb.Container:

@@ -76,7 +76,7 @@ class JobServicer(services.JobServiceServicer):
                 raise InvalidRequest(
                     "a job needs a kind",
                     code="incomplete_request",
-                    remedy="say migration, checkpoint, restore, preflight or drill",
+                    remedy="say migration, checkpoint, restore, preflight, drill, drain or return",
                 )
             job = self._plane.create_job(wanted, request.idempotency_key or None, choice_from(request))
             return pb.CreateJobResponse(job=self._write(job))
@@ -170,6 +170,19 @@ class HostServicer(services.HostServiceServicer):
         with told_to(context):
             jobs = self._plane.remove_host(request.host, request.actor)
             return pb.RemoveHostResponse(jobs=[job.id for job in jobs])
+        raise AssertionError
+
+    def CordonHost(self, request: pb.CordonHostRequest, context: grpc.ServicerContext) -> pb.CordonHostResponse:  # noqa: N802
+        """See the proto."""
+        with told_to(context):
+            view = self._plane.cordon_host(request.host, request.actor, request.reason)
+            return pb.CordonHostResponse(host=host_message(view))
+        raise AssertionError
+
+    def UncordonHost(self, request: pb.UncordonHostRequest, context: grpc.ServicerContext) -> pb.UncordonHostResponse:  # noqa: N802
+        """See the proto."""
+        with told_to(context):
+            return pb.UncordonHostResponse(host=host_message(self._plane.uncordon_host(request.host, request.actor)))
         raise AssertionError
 
 

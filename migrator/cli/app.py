@@ -11,6 +11,7 @@ import typer
 
 from migrator.cli.asking import tell
 from migrator.cli.checkpoints import checkpoints_app
+from migrator.cli.drains import drain
 from migrator.cli.hosts import containers_app, doctor, hosts_app
 from migrator.cli.jobs import jobs_app
 from migrator.cli.moves import migrate, preflight
@@ -35,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (migrate, preflight, restore, drill, report, doctor):
+for command in (migrate, preflight, restore, drill, report, drain, doctor):
     app.command()(command)
 for name, group in (
     ("hosts", hosts_app),

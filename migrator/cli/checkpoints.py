@@ -104,8 +104,8 @@ def export_checkpoint(
     api: ApiAddress = None,
 ) -> None:
     """Write a checkpoint as an OCI archive."""
+    from migrator.cli.canvas import size
     from migrator.cli.export import STDOUT, write_file
-    from migrator.cli.render import size
 
     if file == STDOUT and as_json:
         raise InvalidRequest(

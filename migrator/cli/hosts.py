@@ -25,6 +25,37 @@ def list_hosts(as_json: AsJson = False, api: ApiAddress = None) -> None:
     show([host_data(host) for host in answer.hosts], as_json, render.hosts)
 
 
+@hosts_app.command("cordon")
+def cordon_host(
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Its name.")],
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Let a host take no new containers; what runs there stays."""
+    from migrator.cli.plain import host_data
+
+    with asking(api) as (server, messages):
+        request = messages.CordonHostRequest(host=host, actor=who(), reason=reason)
+        answer = server.hosts.CordonHost(request, timeout=limit())
+    show(host_data(answer.host), as_json, lambda data: typer.echo(f"host {data['name']} takes no new containers"))
+
+
+@hosts_app.command("uncordon")
+def uncordon_host(
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Its name.")],
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Let a host take containers again. What a drain has moved stays away: `migrator drain HOST --return`."""
+    from migrator.cli.plain import host_data
+
+    with asking(api) as (server, messages):
+        request = messages.UncordonHostRequest(host=host, actor=who())
+        answer = server.hosts.UncordonHost(request, timeout=limit())
+    show(host_data(answer.host), as_json, lambda data: typer.echo(f"host {data['name']} takes containers again"))
+
+
 @hosts_app.command("remove")
 def remove_host(
     host: Annotated[str, typer.Argument(metavar="HOST", help="Its name.")],

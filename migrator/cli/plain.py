@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from migrator.gen.migrator.v1 import drains_pb2 as drains
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.gen.migrator.v1 import reports_pb2
 
@@ -38,6 +39,33 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "findings": [finding_data(finding) for finding in job.findings],
         "forecast": _forecast_data(job.forecast) if job.HasField("forecast") else None,
         "hooks": _hooks_data(job.hooks) if job.HasField("hooks") else None,
+        "drain": _drain_data(job.drain) if job.HasField("drain") else None,
+    }
+
+
+def _drain_data(drain: drains.Drain) -> dict[str, Any]:
+    """A drain or a return."""
+    options = drain.options
+    return {
+        "targets": list(options.targets),
+        "selector": options.selector or None,
+        "namespaces": list(options.namespaces),
+        "parallel": options.parallel,
+        "dry_run": options.dry_run,
+        "plan_id": options.plan_id or None,
+        "return_after_s": _optional(options, "return_after_s"),
+        "skip_refused": options.skip_refused,
+        "containers": [_passage_data(passage) for passage in drain.passages],
+    }
+
+
+def _passage_data(passage: drains.Passage) -> dict[str, Any]:
+    names = ("namespace", "container", "source", "target", "status", "job_id", "phase", "memory_bytes", "disk_bytes")
+    reason = {name: getattr(passage, name) or None for name in ("code", "message", "remedy")}
+    return {
+        **{name: getattr(passage, name) if "bytes" in name else getattr(passage, name) or None for name in names},
+        "reason": reason if passage.code else None,
+        "refusals": [{"host": item.host, "code": item.code, "message": item.message} for item in passage.refusals],
     }
 
 
@@ -77,7 +105,18 @@ def host_data(host: pb.Host) -> dict[str, Any]:
         "name": host.name,
         "alive": host.alive,
         "seen_at": _time(host, "seen_at"),
+        "cordon": _cordon_data(host.cordon) if host.HasField("cordon") else None,
         **dict(sorted(host.facts.items())),
+    }
+
+
+def _cordon_data(cordon: drains.Cordon) -> dict[str, Any]:
+    return {
+        "since": _time(cordon, "since"),
+        "actor": cordon.actor or None,
+        "reason": cordon.reason or None,
+        "drain_id": cordon.drain_id or None,
+        "return_at": _time(cordon, "return_at"),
     }
 
 

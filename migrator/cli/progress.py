@@ -12,7 +12,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from migrator.cli.render import size
+from migrator.cli.canvas import size
+from migrator.cli.render_drain import STATUS
+from migrator.gen.migrator.v1 import drains_pb2 as drains
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 
 MARKS = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "undone": "[yellow]↺[/]", "pending": "[dim]·[/]"}
@@ -30,14 +32,24 @@ class Progress:
         self._live = Live(console=self._console, refresh_per_second=10) if shown and self._console.is_terminal else None
         self._plain = shown and self._live is None
         self._phase = ""
+        self._told: dict[str, str] = {}
 
     def update(self, job: pb.Job) -> None:
         """Show the job as it is now."""
         if self._live:
             self._live.update(_table(job))
-        elif self._plain and job.phase != self._phase:
+        elif self._plain:
+            self._print_news(job)
+
+    def _print_news(self, job: pb.Job) -> None:
+        if job.phase != self._phase:
             self._phase = job.phase
             print(f"{job.id}: {job.phase}", file=sys.stderr, flush=True)
+        for passage in job.drain.passages:
+            name, status = f"{passage.namespace}/{passage.container}", _status(passage)
+            if self._told.get(name) != status:
+                self._told[name] = status
+                print(f"{job.id}: {name}: {status}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -55,11 +67,34 @@ class Progress:
 
 def _table(job: pb.Job) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 1), title=f"job {job.id}: {job.phase}", title_justify="left")
+    for passage in job.drain.passages:
+        table.add_row(_mark(passage), f"{passage.namespace}/{passage.container}", _way(passage), _status(passage))
+    if job.drain.passages:
+        return table
     for step in job.steps:
         busy = step.status in ("started", "undoing")
         mark = Spinner("dots") if busy else Text.from_markup(MARKS.get(step.status, " "))
         table.add_row(mark, step.name, Text(step.host or "control", style="dim"), _amount(step))
     return table
+
+
+def _mark(passage: drains.Passage) -> Spinner | Text:
+    if passage.status in ("asked", "moving"):
+        return Spinner("dots")
+    return Text(*STATUS[passage.status])
+
+
+def _way(passage: drains.Passage) -> Text:
+    return Text(f"{passage.source} → {passage.target}" if passage.target else passage.source, style="dim")
+
+
+def _status(passage: drains.Passage) -> str:
+    """How far a container is on its way, in a few words."""
+    if passage.message:
+        return f"{passage.status}: {passage.message}"
+    to = f" to {passage.target}" if passage.target and passage.status in ("placed", "moving", "moved") else ""
+    busy = passage.status in ("placed", "moving") and passage.phase
+    return f"{passage.status}{to}" + (f", {passage.phase}" if busy else "")
 
 
 def _amount(step: pb.Step) -> Text:

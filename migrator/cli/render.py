@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from migrator.cli import render_drain
+from migrator.cli.canvas import open_console, open_table, size
 
 Rows = list[dict[str, Any]]
 COLOURS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "needs_operator": "bold red"}
@@ -17,26 +19,24 @@ LEVELS = {
     "kept": "cyan", "foreign": "dim", "due": "yellow", "removed": "green", "failed": "red",
 }  # fmt: skip
 GRADES = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
-FOLDED = ("CONTAINER", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL")
-"""Columns that may be longer than a terminal is wide: they go on in the next line, so that nothing is cut off."""
-RIGHT = ("MS", "SIZE", "MEMORY", "CHECKPOINTS")
-PIPE_COLUMNS = 1000
 FACT_SIGNS = 200
 """Processors have some hundred flags."""
 
 
 def hosts(rows: Rows) -> None:
     """A table of hosts."""
-    table = _table("HOST", "WORKER", "CONTAINERD", "CRIU", "KERNEL", "CPUS")
+    table = open_table("HOST", "WORKER", "CONTAINERD", "CRIU", "KERNEL", "CPUS")
     for row in rows:
         worker = Text("alive", "green") if row["alive"] else Text(f"silent {_age(row['seen_at'])}", "red")
+        if row["cordon"]:
+            worker.append(", cordoned", "yellow")
         table.add_row(row["name"], worker, *(str(row.get(key, "")) for key in ("containerd", "criu", "kernel", "cpus")))
     _print(table, rows, "no host has a worker yet; start one: migrator worker --host NAME")
 
 
 def containers(rows: Rows) -> None:
     """A table of containers."""
-    table = _table("HOST", "NAMESPACE", "CONTAINER", "STATUS", "MEMORY", "IMAGE")
+    table = open_table("HOST", "NAMESPACE", "CONTAINER", "STATUS", "MEMORY", "IMAGE")
     for row in rows:
         memory = size(row["memory_bytes"]) if row["memory_bytes"] else ""
         table.add_row(row["host"], row["namespace"], row["name"], row["status"], memory, row["image"])
@@ -45,7 +45,7 @@ def containers(rows: Rows) -> None:
 
 def jobs(rows: Rows) -> None:
     """A table of jobs."""
-    table = _table("JOB", "KIND", "STATE", "FROM", "TO", "AGE")
+    table = open_table("JOB", "KIND", "STATE", "FROM", "TO", "AGE")
     for row in rows:
         table.add_row(
             row["id"], row["kind"], _state(row["state"]), _origin(row), row["target"] or "", _age(row["created_at"])
@@ -58,11 +58,11 @@ def job(row: dict[str, Any]) -> None:
     goal = f" → {row['target']}" if row["target"] else ""
     name = f" as {row['new_name']}" if row["new_name"] else ""
     title = Text.assemble((row["id"], "bold"), f"  {row['kind']}  {_origin(row)}{goal}{name}  ", _state(row["state"]))
-    table = _table("PHASE", "STEP", "HOST", "STATUS", "MS")
+    table = open_table("PHASE", "STEP", "HOST", "STATUS", "MS")
     for step in row["steps"]:
         took = "" if step["duration_ms"] is None else f"{step['duration_ms']:.0f}"
         table.add_row(step["phase"], step["name"], step["host"] or "control", step["status"], took)
-    console = _console()
+    console = open_console()
     console.print(title, table, sep="\n")
     for measure, value in row["measures"].items():
         if value is not None:
@@ -74,6 +74,8 @@ def job(row: dict[str, Any]) -> None:
     _print_preflight(console, row["findings"])
     if row["forecast"]:
         _print_forecast(console, row["forecast"])
+    if row["drain"]:
+        render_drain.containers(row)
     if row["failure"]:
         console.print(Text(row["failure"]["message"], "red"))
         console.print(f"  → {row['failure']['remedy']}" if row["failure"]["remedy"] else "")
@@ -81,7 +83,7 @@ def job(row: dict[str, Any]) -> None:
 
 def preflight(row: dict[str, Any]) -> None:
     """What every check saw, host by host, and what the migration would be like."""
-    console = _console()
+    console = open_console()
     title = f"  {row['source']}/{row['container']} → {row['target']}, container in namespace {row['namespace']}"
     console.print(Text.assemble(("preflight", "bold"), title))
     _print_preflight(console, row["findings"])
@@ -120,7 +122,7 @@ def _print_forecast(console: Console, forecast: dict[str, Any]) -> None:
 
 def clones(rows: Rows) -> None:
     """A table of what was restored at once."""
-    table = _table("JOB", "NAME", "TO", "STATE", "MS")
+    table = open_table("JOB", "NAME", "TO", "STATE", "MS")
     for row in rows:
         took = row["measures"]["total_ms"]
         name = row["new_name"] or ""
@@ -130,7 +132,7 @@ def clones(rows: Rows) -> None:
 
 def reports(rows: Rows) -> None:
     """How well each workload is protected."""
-    table = _table("HOST", "NAMESPACE", "CONTAINER", "CHECKPOINTS", "NEWEST", "PROVEN", "RESTORE", "FAULTS")
+    table = open_table("HOST", "NAMESPACE", "CONTAINER", "CHECKPOINTS", "NEWEST", "PROVEN", "RESTORE", "FAULTS")
     for row in rows:
         proven = f"{_age(row['proven_at'])} ago" if row["proven_at"] else Text("never", "yellow")
         restore = "" if row["recovery_time_s"] is None else f"{row['recovery_time_s']:.1f} s"
@@ -142,24 +144,24 @@ def reports(rows: Rows) -> None:
     for row in rows:
         if row["drill_failure"]:
             told = f"{row['host']}/{row['container']}: the last drill failed: {row['drill_failure']}"
-            _console().print(Text(told, "red"), soft_wrap=True)
+            open_console().print(Text(told, "red"), soft_wrap=True)
 
 
 def verdict(row: dict[str, Any]) -> None:
     """One line about a job that goes well."""
     if row["state"] != "succeeded":
-        _console().print(f"preflight is done; follow it: migrator jobs watch {row['id']}")
+        open_console().print(f"preflight is done; follow it: migrator jobs watch {row['id']}")
         return
     freeze_ms, total_ms = row["measures"]["freeze_ms"], row["measures"]["total_ms"]
     frozen = f", frozen for {freeze_ms:.0f} ms" if freeze_ms is not None else ""
     kept = f"; checkpoint {row['checkpoint_id']}" if row["kind"] == "checkpoint" else ""
     kept = f"; checkpoint {row['checkpoint_id']} is proven" if row["kind"] == "drill" else kept
-    _console().print(Text.assemble(_state(row["state"]), f" in {total_ms or 0:.0f} ms{frozen}{kept}"))
+    open_console().print(Text.assemble(_state(row["state"]), f" in {total_ms or 0:.0f} ms{frozen}{kept}"))
 
 
 def checkpoints(rows: Rows) -> None:
     """A table of checkpoints."""
-    table = _table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE")
+    table = open_table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE")
     for row in rows:
         table.add_row(
             row["id"],
@@ -174,10 +176,10 @@ def checkpoints(rows: Rows) -> None:
 
 def checkpoint(row: dict[str, Any]) -> None:
     """A checkpoint, its parts and the facts of its origin."""
-    console = _console()
+    console = open_console()
     origin = f"  {row['namespace']}/{row['container']} of {row['host']}, {row['image']}, {size(row['size_bytes'])}"
     proof = _proof(row)
-    table = _table("ROLE", "SIZE", "DIGEST")
+    table = open_table("ROLE", "SIZE", "DIGEST")
     for part in row["parts"]:
         table.add_row(part["role"], size(part["size_bytes"]), part["digest"][:26] + "…")
     console.print(Text.assemble((row["id"], "bold"), origin), *proof, table, sep="\n")
@@ -200,7 +202,7 @@ def _proof(row: dict[str, Any]) -> list[Text]:
 
 def examinations(rows: Rows) -> None:
     """How each host is, and what lies about on it."""
-    console = _console()
+    console = open_console()
     if not rows:
         console.print("no host has a worker yet; start one: migrator worker --host NAME")
     for row in rows:
@@ -231,37 +233,12 @@ def _print_findings(console: Console, findings: Rows) -> None:
         console.print(f"    {finding['reason']}", soft_wrap=True)
 
 
-def size(size_bytes: float) -> str:
-    """A number of bytes for people, in powers of ten."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= scale:
-            return f"{size_bytes / scale:.1f} {unit}"
-    return f"{size_bytes:.0f} B"
-
-
-def _console() -> Console:
-    """No markup: what is printed comes from elsewhere, and brackets in it mean nothing."""
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        table.add_column(
-            heading,
-            justify="right" if heading in RIGHT else "left",
-            overflow="fold",
-            no_wrap=heading not in FOLDED,
-        )
-    return table
-
-
 def _print(table: Table, rows: Rows, nothing: str) -> None:
-    _console().print(table if rows else Text(nothing, "dim"))
+    open_console().print(table if rows else Text(nothing, "dim"))
 
 
 def _origin(row: dict[str, Any]) -> str:
-    return "/".join(filter(None, (row["source"], row["container"]))) or str(row["checkpoint_id"])
+    return "/".join(filter(None, (row["source"], row["container"]))) or row["checkpoint_id"] or ""
 
 
 def _state(state: str) -> Text:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from migrator.errors import InternalError
+from migrator.models.drains import DrainOptions
 from migrator.models.hooks import read_hooks
 from migrator.models.phase import JobKind, Phase
 from migrator.models.tables import JobRow, StepRow
@@ -96,6 +97,7 @@ def _request(row: JobRow) -> JobRequest:
         "hooks": read_hooks(told.get("hooks")),
         "network": NetworkPolicy(told.get("network", NetworkPolicy.KEEP)),
         "probe": Probe(**told.get("probe", {})),
+        "drain": DrainOptions.from_facts(told["drain"]) if told.get("drain") else None,
     }
     return JobRequest(**(told | words))
 

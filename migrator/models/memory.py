@@ -16,9 +16,11 @@ from typing import Any
 
 from migrator.errors import InternalError, ResourceBusy
 from migrator.models.checkpoints import CheckpointRepository, Checkpoints, checkpoint_exists, unknown_checkpoint
+from migrator.models.drains import Cordon, Displacement
 from migrator.models.examinations import KEPT, ExaminationRepository
 from migrator.models.hosts import HostRepository, Hosts, Views, unknown_host
 from migrator.models.jobs import ALL_PHASES, JobRepository, Jobs, check_change, job_changed, job_ended
+from migrator.models.maintenance import CordonRepository, Cordons, DisplacementRepository, Displacements
 from migrator.models.phase import TERMINAL, Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.tables import FINISHED
@@ -37,6 +39,8 @@ BUSY_TIMEOUT_S = 5.0
 """How long a writer waits for a row that another transaction has written."""
 JOBS, HOSTS, WORKLOADS, CHECKPOINTS = "jobs", "hosts", "workloads", "checkpoints"
 EXAMINATIONS = "examinations"
+CORDONS, DISPLACEMENTS = "cordons", "displacements"
+TABLES = (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS)
 GONE = object()
 """In the place of a row that a transaction has deleted."""
 
@@ -58,7 +62,7 @@ class MemoryDatabase(Database):
     """
 
     def __init__(self, busy_timeout_s: float = BUSY_TIMEOUT_S):
-        self.tables: dict[str, Table] = {name: {} for name in (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS)}
+        self.tables: dict[str, Table] = {name: {} for name in TABLES}
         self.held: dict[Hashable, Rows] = {}
         self.freed = threading.Condition()
         self.busy_timeout_s = busy_timeout_s
@@ -161,6 +165,8 @@ class MemoryTransaction(Transaction):
         self.workloads = MemoryWorkloads(rows)
         self.checkpoints = MemoryCheckpoints(rows)
         self.examinations = MemoryExaminations(rows)
+        self.cordons = MemoryCordons(rows)
+        self.displacements = MemoryDisplacements(rows)
 
 
 class MemoryJobs(JobRepository):
@@ -410,6 +416,65 @@ class MemoryExaminations(ExaminationRepository):
         """See `ExaminationRepository.find`."""
         found: tuple[datetime, Facts] | None = self._rows.get(EXAMINATIONS, token)
         return found[1] if found else None
+
+
+class MemoryCordons(CordonRepository):
+    """See `CordonRepository`."""
+
+    def __init__(self, rows: Rows):
+        self._rows = rows
+
+    def put(self, cordon: Cordon) -> None:
+        """See `CordonRepository.put`."""
+        self._rows.lock((CORDONS, cordon.host))
+        stored = replace(cordon, since=_utc(cordon.since), return_at=cordon.return_at and _utc(cordon.return_at))
+        self._rows.put(CORDONS, cordon.host, stored)
+
+    def find(self, host: str) -> Cordon | None:
+        """See `CordonRepository.find`."""
+        return self._rows.get(CORDONS, host)
+
+    def list(self) -> Cordons:
+        """See `CordonRepository.list`."""
+        return [cordon for _, cordon in sorted(self._rows.table(CORDONS).items())]
+
+    def lift(self, host: str) -> None:
+        """See `CordonRepository.lift`."""
+        self._rows.lock((CORDONS, host))
+        self._rows.put(CORDONS, host, GONE)
+
+
+class MemoryDisplacements(DisplacementRepository):
+    """See `DisplacementRepository`; the keys are home and workload."""
+
+    def __init__(self, rows: Rows):
+        self._rows = rows
+
+    def put(self, displacement: Displacement) -> None:
+        """See `DisplacementRepository.put`."""
+        self._put(
+            displacement.home, displacement.workload_id, replace(displacement, moved_at=_utc(displacement.moved_at))
+        )
+
+    def list(self, home: str) -> Displacements:
+        """See `DisplacementRepository.list`."""
+        rows: Mapping[str, Displacement] = self._rows.table(DISPLACEMENTS)
+        found = [row for row in rows.values() if row.home == home]
+        return sorted(found, key=lambda row: (row.namespace, row.container, row.workload_id))
+
+    def remove(self, home: str, workload_id: str) -> None:
+        """See `DisplacementRepository.remove`."""
+        self._put(home, workload_id, GONE)
+
+    def forget(self, home: str) -> None:
+        """See `DisplacementRepository.forget`."""
+        for row in self.list(home):
+            self.remove(home, row.workload_id)
+
+    def _put(self, home: str, workload_id: str, row: object) -> None:
+        key = f"{home}/{workload_id}"
+        self._rows.lock((DISPLACEMENTS, key))
+        self._rows.put(DISPLACEMENTS, key, row)
 
 
 def _holds(job: Job) -> bool:

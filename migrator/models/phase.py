@@ -15,6 +15,10 @@ class JobKind(StrEnum):
     """The question whether a migration would go well: it looks, and touches nothing."""
     DRILL = "drill"
     """A restore on a sandbox that only proves that a checkpoint can be restored; it is thrown away in every case."""
+    DRAIN = "drain"
+    """Every container of a host goes to another one; each by a migration of its own."""
+    RETURN = "return"
+    """What a drain has moved off a host comes back."""
 
 
 class JobState(StrEnum):
@@ -35,6 +39,8 @@ class Phase(StrEnum):
     ACCEPTED = "accepted"
     PREFLIGHT = "preflight"
     PREPARING = "preparing"
+    MOVING = "moving"
+    """The migrations of a drain are on their way."""
     FREEZING = "freezing"
     DUMPING = "dumping"
     UPLOADING = "uploading"
@@ -69,6 +75,7 @@ _FORWARD = (
     Phase.ACCEPTED,
     Phase.PREFLIGHT,
     Phase.PREPARING,
+    Phase.MOVING,
     Phase.FREEZING,
     Phase.DUMPING,
     Phase.UPLOADING,

@@ -14,6 +14,7 @@ from migrator.models.examinations import ExaminationRepository
 from migrator.models.faults import translate, translate_commit
 from migrator.models.hosts import HostRepository
 from migrator.models.jobs import JobRepository
+from migrator.models.maintenance import CordonRepository, DisplacementRepository
 from migrator.models.schema import upgrade
 from migrator.models.workloads import WorkloadRepository
 
@@ -30,6 +31,8 @@ class Transaction:
         self.workloads = WorkloadRepository(session)
         self.checkpoints = CheckpointRepository(session)
         self.examinations = ExaminationRepository(session)
+        self.cordons = CordonRepository(session)
+        self.displacements = DisplacementRepository(session)
 
 
 class Database:

@@ -187,6 +187,33 @@ class ExaminationRow(Base):
     report: Mapped[dict[str, Any]]
 
 
+class CordonRow(Base):
+    """A host that takes no new containers. No foreign key: who removes a host lifts its cordon, too."""
+
+    __tablename__ = "cordons"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime]
+    actor: Mapped[str]
+    reason: Mapped[str]
+    drain_id: Mapped[str | None]
+    return_at: Mapped[datetime | None]
+
+
+class DisplacementRow(Base):
+    """A workload that a drain has moved off its host."""
+
+    __tablename__ = "displacements"
+
+    home: Mapped[str] = mapped_column(primary_key=True)
+    workload_id: Mapped[str] = mapped_column(primary_key=True)
+    namespace: Mapped[str]
+    container: Mapped[str]
+    host: Mapped[str]
+    drain_id: Mapped[str]
+    moved_at: Mapped[datetime]
+
+
 def phase_not_in(phases: frozenset[Phase]) -> ColumnElement[bool]:
     """Say "the job's phase is none of these" with the phases spelled out.
 

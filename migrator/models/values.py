@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from migrator.models.drains import Cordon, DrainOptions
 from migrator.models.hooks import Hooks
 from migrator.models.phase import JobKind, JobState, Phase
 from migrator.models.volumes import VolumePolicy
@@ -78,7 +79,7 @@ class JobRequest:
 
     A migration needs `source_host`, `container` and `target_host`; a preflight asks about a migration and has all that
     the migration would have. A checkpoint needs `source_host` and `container`; a restore `checkpoint_id` and
-    `target_host`, and may give `new_name`.
+    `target_host`, and may give `new_name`. A drain needs `source_host`, a return `target_host`: the host itself.
     """
 
     kind: JobKind
@@ -101,6 +102,8 @@ class JobRequest:
     """Below this directory and the container's name come the volumes of a restore that are made."""
     network: NetworkPolicy = NetworkPolicy.KEEP
     probe: Probe = field(default_factory=Probe)
+    drain: DrainOptions | None = None
+    """Of a drain or a return; None means as usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +296,7 @@ class HostView:
 
     host: Host
     alive: bool
+    cordon: Cordon | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,12 @@ class Chase:
     def look_after(self, job: Job, hosts: Mapping[str, Host]) -> None:
         """See to one unfinished job."""
         step = next((s for s in job.steps if _is_out(s)), None)
-        if step is None or job.cancel_requested:
+        waits = step is not None and engine.polled(job, step)
+        if step is None or job.cancel_requested or waits:
             self._rounds.move(job.id, lambda j: j)
         if step is not None and step.host is not None:
             self._chase(job, step, hosts.get(step.host))
-        elif step is not None and engine.overdue(job, step, self._now()):
+        elif step is not None and not waits and engine.overdue(job, step, self._now()):
             self._rounds.move(job.id, lambda j: self._lost(j, step, "the controller was interrupted"))
 
     def _chase(self, job: Job, step: Step, host: Host | None) -> None:

@@ -13,12 +13,15 @@ from datetime import datetime, timedelta
 import structlog
 
 from migrator.errors import MigratorError, NotFound
+from migrator.models.drains import Cordon
 from migrator.models.session import Database
 from migrator.models.values import Facts, Host, Outcome, Sight
 from migrator.service import engine
 from migrator.service.chase import Chase
 from migrator.service.control_steps import ControlStep
 from migrator.service.decisions import catch_up
+from migrator.service.drains.cordons import start_return
+from migrator.service.drains.decisions import drain_decisions
 from migrator.service.rounds import Rounds, Sender, utc_now
 
 log = structlog.get_logger()
@@ -52,7 +55,16 @@ class Conductor:
     ):
         self._database = database
         self._now = now
-        self._rounds = Rounds(database, sender, control_steps, stand_ins, freezes_per_host=freezes_per_host, now=now)
+        self._silence = timedelta(seconds=host_silent_s)
+        self._rounds = Rounds(
+            database,
+            sender,
+            control_steps,
+            stand_ins,
+            drain_decisions(host_silent_s),
+            freezes_per_host=freezes_per_host,
+            now=now,
+        )
         self._chase = Chase(self._rounds, host_silent_s=host_silent_s, let_run=let_run, now=now)
 
     def advance(self, job_id: str) -> None:
@@ -94,6 +106,9 @@ class Conductor:
         """Look after every unfinished job: lost commands, dead workers, pauses that are over."""
         with self._database.transaction(write=False) as tx:
             jobs, hosts = tx.jobs.unfinished(), {host.name: host for host in tx.hosts.list()}
+            due = [cordon for cordon in tx.cordons.list() if cordon.return_at and cordon.return_at <= self._now()]
+        for cordon in due:
+            self._bring_back(cordon, hosts.get(cordon.host))
         for job in jobs:
             try:
                 self._chase.look_after(job, hosts)
@@ -101,3 +116,16 @@ class Conductor:
                 log.warning("cannot move job now", job=job.id, error=str(error))
             except Exception:  # one bad row must not keep the others waiting
                 log.exception("looking after a job crashed", job=job.id)
+
+    def _bring_back(self, cordon: Cordon, host: Host | None) -> None:
+        """The maintenance of a host is over: what was moved off it comes back, as soon as its worker lives."""
+        now = self._now()
+        if host is None or now - host.seen_at > self._silence:
+            return
+        try:
+            with self._database.transaction() as tx:
+                job_id = start_return(tx, cordon, host, now)
+        except MigratorError as error:
+            log.warning("cannot bring back now", host=host.name, error=str(error))
+        else:
+            log.info("bringing back", host=host.name, job=job_id)

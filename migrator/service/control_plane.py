@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from migrator.errors import InvalidRequest, MigratorError, NotFound, PreconditionFailed, Unavailable
+from migrator.models.drains import Cordon
 from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import JobKind, JobState, Phase
 from migrator.models.session import Database
@@ -30,11 +31,11 @@ from migrator.models.values import (
 )
 from migrator.service import engine
 from migrator.service.choosing import Choice, choose
+from migrator.service.drains.cordons import begin_maintenance, check_maintenance
 from migrator.service.housekeeping.examining import ask_hosts
-from migrator.service.identifiers import new_id
+from migrator.service.job_making import new_job
 from migrator.service.measures import measure
 from migrator.service.originals import check_original_gone, find_original
-from migrator.service.plans import steps_for
 from migrator.service.reports import WorkloadReport, report_workloads
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
@@ -46,14 +47,6 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 LOOK_S = 3.0
 """How long a host may take to say what it sees."""
 log = structlog.get_logger()
-
-KIND_PREFIX = {
-    JobKind.MIGRATION: "mig",
-    JobKind.CHECKPOINT: "chk",
-    JobKind.RESTORE: "res",
-    JobKind.PREFLIGHT: "pre",
-    JobKind.DRILL: "drl",
-}
 
 
 class Bell(Protocol):
@@ -118,6 +111,8 @@ class ControlPlane:
         Raises:
             InvalidRequest: `same_host`, source and target are one host; or what `check_request` says.
             NotFound: `host_not_found` or `checkpoint_not_found`.
+            PreconditionFailed: `host_cordoned`, the target takes no new containers; `plan_not_usable`.
+            ResourceBusy: `drain_under_way`, the host is being drained already.
             Unavailable: `no_live_worker`, a host it needs is silent.
             AlreadyExists: `idempotency_key_reused`, the key belongs to another request; `original_runs`, a restore
                 would run a second copy under the same name.
@@ -139,7 +134,11 @@ class ControlPlane:
                 check_original_gone(tx, taken, request.namespace, request.new_name or taken.container)
             if known is None:
                 self._check(request, {host.name: host for host in tx.hosts.list()})
-            job = tx.jobs.add(self._new_job(request, idempotency_key))
+                check_maintenance(tx, request)
+            job = tx.jobs.add(new_job(request, self._now(), idempotency_key))
+        if request.kind is JobKind.DRAIN and known is None:
+            with suppress(Unavailable):  # it looks by itself every few seconds
+                self._bell.ask_host_to_look(str(request.source_host))
         self._ring(job.id)
         return job
 
@@ -195,7 +194,32 @@ class ControlPlane:
     def list_hosts(self) -> list[HostView]:
         """List all hosts that ever had a worker."""
         with self._database.transaction(write=False) as tx:
-            return [HostView(host=host, alive=self._alive(host)) for host in tx.hosts.list()]
+            cordons = {cordon.host: cordon for cordon in tx.cordons.list()}
+            return [HostView(host, self._alive(host), cordons.get(host.name)) for host in tx.hosts.list()]
+
+    def cordon_host(self, name: str, actor: str, reason: str) -> HostView:
+        """Let a host take no new containers; what runs there stays.
+
+        Raises:
+            NotFound: `host_not_found`.
+        """
+        with self._database.transaction() as tx:
+            host = tx.hosts.get(name)
+            cordon = begin_maintenance(tx, Cordon(name, self._now(), actor, reason))
+        log.info("host cordoned", host=name, actor=actor, reason=reason)
+        return HostView(host, self._alive(host), cordon)
+
+    def uncordon_host(self, name: str, actor: str) -> HostView:
+        """Let a host take containers again; a return that was planned for it does not happen any more.
+
+        Raises:
+            NotFound: `host_not_found`.
+        """
+        with self._database.transaction() as tx:
+            host = tx.hosts.get(name)
+            tx.cordons.lift(name)
+        log.info("host uncordoned", host=name, actor=actor)
+        return HostView(host, self._alive(host))
 
     def remove_host(self, name: str, actor: str) -> list[Job]:
         """Take an operator's word that a host is gone for good; return the jobs that no longer wait for it.
@@ -213,6 +237,8 @@ class ControlPlane:
                     remedy="switch the machine off first; what is frozen there could run again",
                 )
             tx.hosts.forget(name)
+            tx.cordons.lift(name)
+            tx.displacements.forget(name)
             jobs = [job for job in tx.jobs.unfinished() if name in (job.request.source_host, job.request.target_host)]
         log.info("host removed", host=name, actor=actor, jobs=[job.id for job in jobs])
         return jobs
@@ -315,26 +341,8 @@ class ControlPlane:
             self._bell.ask_host_to_look(host.name)
             self._await_looks([host.name], asked_at)
 
-    def _new_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
-        now, job_id = self._now(), new_id(KIND_PREFIX[request.kind])
-        own = request.new_name or "restored"
-        if request.kind is JobKind.DRILL:
-            request, own = replace(request, new_name=f"drill-{job_id}"), "drill"
-        return Job(
-            id=job_id,
-            request=request,
-            phase=Phase.ACCEPTED,
-            version=1,
-            created_at=now,
-            updated_at=now,
-            idempotency_key=idempotency_key,
-            workload_id=new_id(own) if request.kind in (JobKind.RESTORE, JobKind.DRILL) else None,
-            checkpoint_id=request.checkpoint_id or (new_id("ck") if request.kind is not JobKind.PREFLIGHT else None),
-            steps=steps_for(request),
-        )
-
     def _check(self, request: JobRequest, hosts: dict[str, Host]) -> None:
-        for name in (request.source_host, request.target_host):
+        for name in (request.source_host, request.target_host, *(request.drain.targets if request.drain else ())):
             if name is not None and name not in hosts:
                 with self._database.transaction(write=False) as tx:
                     tx.hosts.get(name)  # says what is wrong and what to do

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from migrator.errors import NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.session import Transaction
@@ -17,16 +17,24 @@ from migrator.service.identifiers import new_id
 from migrator.service.originals import check_original_gone
 
 
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """A polled step waits for other jobs."""
+
+    facts: Facts
+    """What it knows so far."""
+
+
 class Decision:
     """One step about ownership. `workload_id` and `epoch` among its facts become the job's own."""
 
     name: str
 
-    def run(self, tx: Transaction, job: Job) -> Facts:
-        """Decide."""
+    def run(self, tx: Transaction, job: Job) -> Facts | NotYet:
+        """Decide; a polled step may say that it must wait. `job.updated_at` is now."""
         raise NotImplementedError
 
-    def undo(self, tx: Transaction, job: Job) -> Facts:
+    def undo(self, tx: Transaction, job: Job) -> Facts | NotYet:
         """Decide otherwise."""
         del tx, job
         return {}
@@ -159,7 +167,7 @@ def catch_up(tx: Transaction, epochs: Mapping[str, int]) -> list[Workload]:
     return raised
 
 
-DECISIONS: dict[str, Decision] = {decision.name: decision for decision in (Claim(), Commit(), Adopt(), Attest())}
+OWNERSHIP: dict[str, Decision] = {decision.name: decision for decision in (Claim(), Commit(), Adopt(), Attest())}
 
 
 def _register(tx: Transaction, job: Job, workload_id: str, host: str, container: str) -> Workload:

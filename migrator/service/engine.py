@@ -21,7 +21,7 @@ from migrator.errors import (
     Unavailable,
 )
 from migrator.models.phase import JobKind, Phase
-from migrator.models.values import Job, Outcome, Step, StepAction, StepStatus
+from migrator.models.values import Facts, Job, Outcome, Step, StepAction, StepStatus
 from migrator.service.plans import CONTROL, Line, Rollback, line_for, time_limit_s
 
 ATTEMPTS = 30
@@ -67,6 +67,8 @@ def decide(job: Job, now: datetime) -> Decision:
     if job.phase is Phase.ROLLING_BACK:
         return _decide_backward(job, now)
     running = _first(job, lambda step: step.status is StepStatus.STARTED)
+    if running and polled(job, running):
+        return Decision(Verb.ACT, running)
     if running:
         return Decision(Verb.ACT, running, StepAction.OBSERVE) if _is_doubted(running) else WAIT
     failed = _first(job, lambda step: step.status is StepStatus.FAILED)
@@ -81,8 +83,9 @@ def decide(job: Job, now: datetime) -> Decision:
 def _decide_backward(job: Job, now: datetime) -> Decision:
     undoing = _first(job, lambda step: step.status is StepStatus.UNDOING)
     if undoing:
-        # An undo whose failure is recorded waits its pause; one without is out on its host.
-        retry = undoing.failure is not None and _rested(undoing, now)
+        # An undo whose failure is recorded waits its pause; one without is out on its host, or waits for other jobs.
+        out = undoing.failure is None
+        retry = polled(job, undoing) if out else _rested(undoing, now)
         return Decision(Verb.ACT, undoing, StepAction.UNDO) if retry else WAIT
     due = undo_order(job)
     if due:
@@ -101,6 +104,8 @@ def undo_order(job: Job) -> list[Step]:
 
 def begin(job: Job, step: Step, action: StepAction, now: datetime) -> Job:
     """The job right before a step is sent: *started* is on record before the act."""
+    if _is_asked_again(job, step, action):
+        return replace(job, updated_at=now)
     if action is StepAction.UNDO:
         changed = replace(
             step,
@@ -123,6 +128,16 @@ def begin(job: Job, step: Step, action: StepAction, now: datetime) -> Job:
         failure=None,
     )
     return replace(with_step(job, changed, now), phase=step.phase)
+
+
+def _is_asked_again(job: Job, step: Step, action: StepAction) -> bool:
+    under_way = StepStatus.UNDOING if action is StepAction.UNDO else StepStatus.STARTED
+    return polled(job, step) and step.status is under_way and step.failure is None
+
+
+def hold(job: Job, step: Step, facts: Facts, now: datetime) -> Job:
+    """The job after a polled step said "not yet", and what it knows so far."""
+    return with_step(job, replace(step, facts={**step.facts, **facts}), now)
 
 
 def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
@@ -220,6 +235,11 @@ def is_control(job: Job, step: Step) -> bool:
 def queues(job: Job, step: Step) -> bool:
     """Whether a step waits until its hosts have room."""
     return _line(job, step).queues
+
+
+def polled(job: Job, step: Step) -> bool:
+    """Whether a step is asked again and again until it is done."""
+    return _line(job, step).polled
 
 
 def lets_source_run(step: Step) -> bool:

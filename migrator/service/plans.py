@@ -50,6 +50,8 @@ class Line:
     """No answer is not a failure: ask the host what is true before deciding anything."""
     queues: bool = False
     """Waits here until its hosts have room for one more job that dumps, moves or restores memory."""
+    polled: bool = False
+    """The controller asks again and again whether it is done: it waits for other jobs, as long as they take."""
 
 
 SOURCE, TARGET, CONTROL = Where.SOURCE, Where.TARGET, Where.CONTROL
@@ -124,12 +126,30 @@ PREFLIGHT = (
     Line("predict", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
 )
 
+DRAIN = (
+    Line("select", CONTROL, Phase.PREFLIGHT, NOTHING, 5, polled=True),
+    Line("place", CONTROL, Phase.PREFLIGHT, LEFTOVERS, 5, polled=True),
+    Line("cordon", CONTROL, Phase.PREPARING, NOTHING, 5),
+    Line("move", CONTROL, Phase.MOVING, LEFTOVERS, 5, polled=True),
+    Line("report", CONTROL, Phase.MOVING, NOTHING, 5),
+)
+
+RETURN = (
+    Line("recall", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
+    Line("place", CONTROL, Phase.PREFLIGHT, LEFTOVERS, 5, polled=True),
+    Line("uncordon", CONTROL, Phase.PREPARING, NOTHING, 5),
+    Line("move", CONTROL, Phase.MOVING, LEFTOVERS, 5, polled=True),
+    Line("report", CONTROL, Phase.MOVING, NOTHING, 5),
+)
+
 PLANS = {
     JobKind.MIGRATION: MIGRATION,
     JobKind.CHECKPOINT: CHECKPOINT,
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
     JobKind.DRILL: DRILL,
+    JobKind.DRAIN: DRAIN,
+    JobKind.RETURN: RETURN,
 }
 
 SECONDS_PER_GIB = 60.0
@@ -137,11 +157,13 @@ SECONDS_PER_GIB = 60.0
 
 
 def steps_for(request: JobRequest) -> tuple[Step, ...]:
-    """Lay out the rows of a new job."""
+    """Lay out the rows of a new job; a dry run ends before anything is changed."""
     hosts = {SOURCE: request.source_host, TARGET: request.target_host, CONTROL: None}
+    dry = request.drain is not None and request.drain.dry_run
+    lines = [line for line in PLANS[request.kind] if not dry or line.phase is Phase.PREFLIGHT]
     return tuple(
         Step(position=position, name=line.step, host=hosts[line.where], phase=line.phase)
-        for position, line in enumerate(PLANS[request.kind])
+        for position, line in enumerate(lines)
     )
 
 

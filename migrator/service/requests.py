@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 
 from migrator.errors import InvalidRequest
+from migrator.models.drains import DrainOptions
 from migrator.models.hooks import Hooks, check_hooks, check_timeout, command_words
 from migrator.models.phase import JobKind
 from migrator.models.values import JobRequest, NetworkPolicy, Probe
 from migrator.models.volumes import VolumePolicy
+from migrator.service.selectors import parse_selector
 
 FIELDS = ("source_host", "container", "target_host", "checkpoint_id", "new_name")
 NEEDED = {
@@ -18,13 +20,19 @@ NEEDED = {
     JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
     JobKind.DRILL: frozenset({"checkpoint_id", "target_host"}),
+    JobKind.DRAIN: frozenset({"source_host"}),
+    JobKind.RETURN: frozenset({"target_host"}),
 }
+DRAINS = (JobKind.DRAIN, JobKind.RETURN)
 ALLOWED = {**NEEDED, JobKind.RESTORE: NEEDED[JobKind.RESTORE] | {"new_name"}}
+HOOKED = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.PREFLIGHT)
 NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 """containerd's own rule for the names of containers and namespaces."""
 NAME_LIMIT = 76
 KEY_LIMIT = 200
 PATH_LIMIT = 4095
+PARALLEL_LIMIT = 64
+LONGEST_MAINTENANCE_S = 366 * 86400.0
 
 
 def check_request(request: JobRequest, idempotency_key: str | None) -> None:
@@ -56,12 +64,43 @@ def check_request(request: JobRequest, idempotency_key: str | None) -> None:
     _check_volumes(request.volumes)
     _check_hooks(request)
     _check_restore(request)
+    _check_drain(request)
     if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
         raise InvalidRequest(
             f"an idempotency key of {len(idempotency_key)} signs cannot be kept",
             code="bad_idempotency_key",
             remedy=f"use up to {KEY_LIMIT} printable signs",
         )
+
+
+def _check_drain(request: JobRequest) -> None:
+    options = request.drain or DrainOptions()
+    if request.kind not in DRAINS:
+        if request.drain is not None:
+            raise _contradiction(f"a {request.kind} has no options of a drain")
+        return
+    if request.volumes:
+        raise _contradiction("a drain has no volumes: each container says by its labels what becomes of them")
+    back = request.kind is JobKind.RETURN
+    if back and (options.targets or options.return_after_s is not None):
+        raise _contradiction("what comes back goes to its own host, and now")
+    if request.source_host in options.targets:
+        raise _contradiction(f"host '{request.source_host}' cannot take what is drained off it")
+    parse_selector(options.selector)
+    for namespace in options.namespaces:
+        _check_name("namespace", namespace)
+    if not 1 <= options.parallel <= PARALLEL_LIMIT:
+        raise InvalidRequest(
+            f"{options.parallel} containers at once cannot be", code="bad_parallel", remedy=f"1 to {PARALLEL_LIMIT}"
+        )
+    if options.return_after_s is not None and not 0 < options.return_after_s <= LONGEST_MAINTENANCE_S:
+        raise InvalidRequest(
+            f"to return after {options.return_after_s:.0f} s cannot be", code="bad_return", remedy="1 s to 366 days"
+        )
+
+
+def _contradiction(fault: str) -> InvalidRequest:
+    return InvalidRequest(fault, code="contradictory_request", remedy="leave it out")
 
 
 def _check_volumes(volumes: Mapping[str, VolumePolicy]) -> None:
@@ -75,7 +114,7 @@ def _check_volumes(volumes: Mapping[str, VolumePolicy]) -> None:
 
 
 def _check_hooks(request: JobRequest) -> None:
-    if request.hooks != Hooks() and request.source_host is None:
+    if request.hooks != Hooks() and request.kind not in HOOKED:
         raise InvalidRequest(
             f"a {request.kind} freezes nothing and has no hooks",
             code="contradictory_request",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from migrator.containerd import ContainerdClient
-from migrator.errors import ResourceExhausted
+from migrator.errors import MigratorError, ResourceExhausted
+from migrator.models.values import Facts
 from migrator.service.host import Host
 
 ROOM = 1.25
@@ -15,6 +16,8 @@ ROOM = 1.25
 CONTENT_PLUGIN = "io.containerd.content.v1"
 LAYERS = 2.0
 """Changed files lie in the content store as a layer, and in its compressed form or in a snapshot beside it."""
+MEMORY_FREE, DISK_FREE = "memory_free_bytes", "disk_free_bytes"
+"""Among the facts of a heartbeat."""
 SPARE_BYTES = 64 << 20
 """A disk filled to its last byte harms more than the job."""
 
@@ -55,6 +58,21 @@ def check_content_room(runtime: ContainerdClient, size_bytes: int) -> None:
                 code="no_room",
                 remedy=f"make room in {root}",
             )
+
+
+def disk_places(host: Host) -> list[Path]:
+    """Where on the disks of a host images and content would lie, as far as containerd tells now."""
+    try:
+        return [host.settings.state_dir, *_content_roots(host.containerd)]
+    except MigratorError:
+        return [host.settings.state_dir]
+
+
+def free_room(places: Iterable[Path]) -> Facts:
+    """What a worker tells with every heartbeat of the room on its host. It asks nobody who could be silent."""
+    free = [shutil.disk_usage(place).free for place in places if place.is_dir()]
+    disk = {DISK_FREE: min(free)} if free else {}
+    return {MEMORY_FREE: free_memory_bytes(), **disk}
 
 
 def fits_in_memory(host: Host, size_bytes: int) -> bool:

@@ -21,7 +21,7 @@ from migrator.models.session import Database, Transaction
 from migrator.models.values import Facts, Job, Outcome, Step, StepAction, StepCommand
 from migrator.service import engine
 from migrator.service.control_steps import ControlStep
-from migrator.service.decisions import DECISIONS, shut_out
+from migrator.service.decisions import OWNERSHIP, Decision, NotYet, shut_out
 from migrator.service.endings import conclude
 from migrator.service.engine import Verb
 from migrator.service.stand_ins import NoAct
@@ -82,6 +82,7 @@ class Rounds:
         sender: The way to the hosts.
         control_steps: The acts that the controller performs itself with the object store, by step name.
         stand_ins: What it answers for hosts that were removed, by step name.
+        decisions: The acts that are SQL alone, by step name, beside those about ownership.
         freezes_per_host: How many jobs may dump, move or restore memory on one host at once; the others queue.
         now: The clock.
     """
@@ -92,6 +93,7 @@ class Rounds:
         sender: Sender,
         control_steps: Mapping[str, ControlStep],
         stand_ins: Mapping[str, ControlStep],
+        decisions: Mapping[str, Decision],
         *,
         freezes_per_host: int,
         now: Callable[[], datetime],
@@ -100,6 +102,7 @@ class Rounds:
         self._sender = sender
         self._control_steps = control_steps
         self._stand_ins = stand_ins
+        self._decisions = {**OWNERSHIP, **decisions}
         self._freezes_per_host = freezes_per_host
         self._now = now
 
@@ -149,11 +152,15 @@ class Rounds:
                 return job, None, StepAction.RUN
             if decision.action is StepAction.OBSERVE or engine.leaves_last_way_back(job, decision.step):
                 job = shut_out(tx, job)  # what is seen must stay true: no late copy of the step may change it
-            job = engine.begin(job, decision.step, decision.action, now)
+            asked, job = job, engine.begin(job, decision.step, decision.action, now)
             step = job.steps[decision.step.position]
-            if step.name not in DECISIONS:
+            if step.name not in self._decisions:
                 return job, step, decision.action
-            job = self._settle(tx, job, step, decision.action)
+            job, waits = self._settle(tx, job, step, decision.action)
+            if waits:  # nothing new is nothing to write
+                return (asked if job.steps == asked.steps else job), None, StepAction.RUN
+            if step.name not in OWNERSHIP:  # a refusal of the next one must not take this one back
+                return job, step, decision.action
 
     def _must_wait(self, tx: Transaction, job: Job, step: Step) -> bool:
         """Whether a host of this job is busy with as many others as it may be; `tick` asks again."""
@@ -166,23 +173,22 @@ class Rounds:
     def _busy(tx: Transaction, host: str, but: str) -> int:
         return sum(other.id != but for other in tx.jobs.list(phases=MOVING, host=host))
 
-    def _settle(self, tx: Transaction, job: Job, step: Step, action: StepAction) -> Job:
-        """Decide a step that is SQL alone, in the transaction that also writes the job."""
+    def _settle(self, tx: Transaction, job: Job, step: Step, action: StepAction) -> tuple[Job, bool]:
+        """Decide a step that is SQL alone, in the transaction that also writes the job; tell whether it must wait."""
         begun = time.monotonic()
-        decision = DECISIONS[step.name]
+        decision = self._decisions[step.name]
         try:
             facts = decision.run(tx, job) if action is StepAction.RUN else decision.undo(tx, job)
         except MigratorError as error:
             if _is_undecided(error):
                 raise
             raise _Refused(job, step, action, error) from error
+        if isinstance(facts, NotYet):
+            return engine.hold(job, step, facts.facts, self._now()), True
         outcome = outcome_of(job, step, action, facts=facts, duration_s=time.monotonic() - begun)
         after = engine.conclude(job, outcome, self._now()) or job
-        return replace(
-            after,
-            workload_id=facts.get("workload_id", after.workload_id),
-            epoch=int(facts.get("epoch", after.epoch)),
-        )
+        owned = {"workload_id": facts.get("workload_id", after.workload_id), "epoch": facts.get("epoch", after.epoch)}
+        return replace(after, workload_id=owned["workload_id"], epoch=int(owned["epoch"])), False
 
     def _save(self, tx: Transaction, before: Job, after: Job) -> Job:
         try:
@@ -190,7 +196,7 @@ class Rounds:
         except ResourceBusy as error:
             if error.code != "workload_busy":
                 raise
-            claim = next(step for step in after.steps if step.name in DECISIONS)
+            claim = next(step for step in after.steps if step.name in self._decisions)
             raise _Refused(before, claim, StepAction.RUN, error) from error
 
     def _refuse(self, refusal: _Refused, change: Change, job: Job) -> Job | None:
@@ -208,6 +214,8 @@ class Rounds:
 
     def _act(self, job: Job, step: Step, action: StepAction) -> Change | None:
         """Send a step to its host, or perform it here; here, the change that follows is returned."""
+        if step.name in self._decisions:  # it has been performed
+            return lambda current: current
         if not engine.is_control(job, step):
             self._send(job, step, action)
             return None

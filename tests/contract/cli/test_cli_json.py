@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from migrator.errors import WorkloadFailed
+from migrator.errors import PreconditionFailed, WorkloadFailed
+from migrator.models.drains import Passage, PassageStatus
 from migrator.models.phase import Phase
 from migrator.models.values import ContainerView
+from migrator.service import engine
+from migrator.service.drains.rounds import told
 from tests.servers.api import ServedApi
 from tests.servers.command_line import Answer
 
@@ -56,7 +59,47 @@ def test_hosts_list(cli: Cli) -> None:
     answer = cli("hosts", "list", "--json")
     assert [host["name"] for host in answer.data] == ["alpha", "beta"]
     assert {"name", "alive", "seen_at", "kernel", "criu", "containerd", "cpus"} <= set(answer.data[0])
-    assert documented("host") <= set(answer.data[0]) | {"memory_bytes", "migrator"}
+    others = {"memory_bytes", "memory_free_bytes", "disk_free_bytes", "migrator"}
+    assert documented("host") <= set(answer.data[0]) | others
+
+
+def test_hosts_cordon_and_uncordon(cli: Cli) -> None:
+    answer = cli("hosts", "cordon", "beta", "--reason", "new disks", "--json")
+    assert_keys(answer.data["cordon"], "cordon")
+    assert answer.data["cordon"]["reason"] == "new disks"
+    assert ", cordoned" in cli("hosts", "list").out
+    refused = cli("migrate", "alpha/web", "beta", "--json")
+    assert (refused.code, refused.data["error"]["code"]) == (5, "host_cordoned")
+    assert cli("hosts", "uncordon", "beta", "--json").data["cordon"] is None
+    assert cli("hosts", "cordon", "nowhere").code == 3
+
+
+def test_drain(api: ServedApi, cli: Cli) -> None:
+    refused = cli("drain", "alpha", "--json")
+    assert (refused.code, refused.data["error"]["code"]) == (2, "not_confirmed"), "nobody can be asked"
+    assert api.plane.list_jobs() == []
+    for words in (("-l", "a b"), ("--return-after", "soon"), ("--to", "alpha"), ("--return", "--to", "beta")):
+        assert cli("drain", "alpha", "--yes", *words).code == 2
+    words = ("--to", "beta", "-l", "app=web", "--return-after", "1h30m")
+    with once_there(api, lambda job_id: end_drain(api, job_id)):
+        answer = cli("drain", "alpha", "--yes", *words, "--json", "--wait")
+    assert_keys(answer.data["drain"], "drain")
+    assert answer.data["drain"]["return_after_s"] == 5400
+    (stays,) = answer.data["drain"]["containers"]
+    assert_keys(stays, "drained container")
+    assert (stays["status"], stays["reason"]["code"], answer.code) == ("refused", "io_uring", 5)
+    shown = cli("jobs", "show", answer.data["id"]).out
+    assert "default/web" in shown
+    assert "it uses io_uring" in shown
+
+
+def end_drain(api: ServedApi, job_id: str) -> None:
+    reason = PreconditionFailed("it uses io_uring", code="io_uring").to_dict()
+    passage = Passage("default", "web", "alpha", PassageStatus.REFUSED, reason=reason)
+    with api.database.transaction() as tx:
+        job = tx.jobs.get(job_id)
+        tx.jobs.save(job, engine.hold(job, job.steps[0], told([passage]), job.updated_at))
+    api.move(job_id, Phase.FAILED, failure=PreconditionFailed("one stays", code="drain_incomplete").to_dict())
 
 
 def test_hosts_remove(api: ServedApi, cli: Cli, job_id: str) -> None:

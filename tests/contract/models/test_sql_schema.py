@@ -20,7 +20,17 @@ from migrator.models.tables import FINISHED, Base
 from tests.contract.models.samples import a_job
 
 pytestmark = pytest.mark.sql
-TABLES = {"jobs", "steps", "hosts", "containers", "workloads", "checkpoints", "examinations"}
+TABLES = {
+    "jobs",
+    "steps",
+    "hosts",
+    "containers",
+    "workloads",
+    "checkpoints",
+    "examinations",
+    "cordons",
+    "displacements",
+}
 
 
 @pytest.fixture

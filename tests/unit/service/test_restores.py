@@ -36,7 +36,7 @@ from migrator.models.values import (
 from migrator.models.volumes import Volume, VolumeKind, VolumePolicy, relocated
 from migrator.service import engine
 from migrator.service.choosing import Choice, choose
-from migrator.service.decisions import DECISIONS
+from migrator.service.decisions import OWNERSHIP
 from migrator.service.endings import conclude
 from migrator.service.network.attachment import Attachment
 from migrator.service.originals import check_original_gone
@@ -150,9 +150,9 @@ def test_the_adoption_looks_once_more(tx: Transaction) -> None:
     job = Job("res-1", request, Phase.FETCHING, 1, NOW, NOW, workload_id="web-2", steps=steps)
     show(tx, "running")
     with pytest.raises(AlreadyExists):
-        DECISIONS["adopt"].run(tx, job)
+        OWNERSHIP["adopt"].run(tx, job)
     show(tx, "none")
-    assert DECISIONS["adopt"].run(tx, job)["workload_id"] == "web-2"
+    assert OWNERSHIP["adopt"].run(tx, job)["workload_id"] == "web-2"
 
 
 def drill(**values: object) -> Job:
@@ -194,7 +194,7 @@ def test_a_proof_says_when_and_how_long_and_outlives_a_later_failure(tx: Transac
         else step
         for step in job.steps
     )
-    DECISIONS["attest"].run(tx, replace(job, steps=steps))
+    OWNERSHIP["attest"].run(tx, replace(job, steps=steps))
     assert (tx.checkpoints.get("ck-1").proven_at, tx.checkpoints.get("ck-1").restore_s) == (NOW, 2.5)
     later = NOW + timedelta(hours=1)
     tx.checkpoints.record_drill("ck-1", later, failure="the probe failed")

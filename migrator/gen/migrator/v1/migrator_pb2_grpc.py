@@ -350,6 +350,16 @@ class HostServiceStub:
                 request_serializer=migrator_dot_v1_dot_migrator__pb2.RemoveHostRequest.SerializeToString,
                 response_deserializer=migrator_dot_v1_dot_migrator__pb2.RemoveHostResponse.FromString,
                 _registered_method=True)
+        self.CordonHost = channel.unary_unary(
+                '/migrator.v1.HostService/CordonHost',
+                request_serializer=migrator_dot_v1_dot_migrator__pb2.CordonHostRequest.SerializeToString,
+                response_deserializer=migrator_dot_v1_dot_migrator__pb2.CordonHostResponse.FromString,
+                _registered_method=True)
+        self.UncordonHost = channel.unary_unary(
+                '/migrator.v1.HostService/UncordonHost',
+                request_serializer=migrator_dot_v1_dot_migrator__pb2.UncordonHostRequest.SerializeToString,
+                response_deserializer=migrator_dot_v1_dot_migrator__pb2.UncordonHostResponse.FromString,
+                _registered_method=True)
 
 
 class HostServiceServicer:
@@ -383,6 +393,20 @@ class HostServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CordonHost(self, request, context):
+        """From now on no migration and no restore may go to a host; what runs there stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UncordonHost(self, request, context):
+        """A return that was planned for the host does not happen any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -405,6 +429,16 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.RemoveHost,
                     request_deserializer=migrator_dot_v1_dot_migrator__pb2.RemoveHostRequest.FromString,
                     response_serializer=migrator_dot_v1_dot_migrator__pb2.RemoveHostResponse.SerializeToString,
+            ),
+            'CordonHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.CordonHost,
+                    request_deserializer=migrator_dot_v1_dot_migrator__pb2.CordonHostRequest.FromString,
+                    response_serializer=migrator_dot_v1_dot_migrator__pb2.CordonHostResponse.SerializeToString,
+            ),
+            'UncordonHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.UncordonHost,
+                    request_deserializer=migrator_dot_v1_dot_migrator__pb2.UncordonHostRequest.FromString,
+                    response_serializer=migrator_dot_v1_dot_migrator__pb2.UncordonHostResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -516,6 +550,60 @@ class HostService:
             '/migrator.v1.HostService/RemoveHost',
             migrator_dot_v1_dot_migrator__pb2.RemoveHostRequest.SerializeToString,
             migrator_dot_v1_dot_migrator__pb2.RemoveHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CordonHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/migrator.v1.HostService/CordonHost',
+            migrator_dot_v1_dot_migrator__pb2.CordonHostRequest.SerializeToString,
+            migrator_dot_v1_dot_migrator__pb2.CordonHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UncordonHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/migrator.v1.HostService/UncordonHost',
+            migrator_dot_v1_dot_migrator__pb2.UncordonHostRequest.SerializeToString,
+            migrator_dot_v1_dot_migrator__pb2.UncordonHostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -131,6 +131,10 @@ class HostServiceStub:
     """Asks the hosts how they are and what lies about on them, and lets them remove what nobody needs."""
     RemoveHost: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.RemoveHostRequest, _migrator_pb2.RemoveHostResponse]
     """Takes an operator's word that a host is gone for good: jobs no longer wait for it. Refused while its worker lives."""
+    CordonHost: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.CordonHostRequest, _migrator_pb2.CordonHostResponse]
+    """From now on no migration and no restore may go to a host; what runs there stays."""
+    UncordonHost: _grpc.UnaryUnaryMultiCallable[_migrator_pb2.UncordonHostRequest, _migrator_pb2.UncordonHostResponse]
+    """A return that was planned for the host does not happen any more."""
 
 @_typing.type_check_only
 class HostServiceAsyncStub(HostServiceStub):
@@ -144,6 +148,10 @@ class HostServiceAsyncStub(HostServiceStub):
     """Asks the hosts how they are and what lies about on them, and lets them remove what nobody needs."""
     RemoveHost: _aio.UnaryUnaryMultiCallable[_migrator_pb2.RemoveHostRequest, _migrator_pb2.RemoveHostResponse]  # type: ignore[assignment]
     """Takes an operator's word that a host is gone for good: jobs no longer wait for it. Refused while its worker lives."""
+    CordonHost: _aio.UnaryUnaryMultiCallable[_migrator_pb2.CordonHostRequest, _migrator_pb2.CordonHostResponse]  # type: ignore[assignment]
+    """From now on no migration and no restore may go to a host; what runs there stays."""
+    UncordonHost: _aio.UnaryUnaryMultiCallable[_migrator_pb2.UncordonHostRequest, _migrator_pb2.UncordonHostResponse]  # type: ignore[assignment]
+    """A return that was planned for the host does not happen any more."""
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hosts and what runs on them."""
@@ -178,6 +186,22 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_migrator_pb2.RemoveHostResponse, _abc.Awaitable[_migrator_pb2.RemoveHostResponse]]:
         """Takes an operator's word that a host is gone for good: jobs no longer wait for it. Refused while its worker lives."""
+
+    @_abc_1.abstractmethod
+    def CordonHost(
+        self,
+        request: _migrator_pb2.CordonHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_migrator_pb2.CordonHostResponse, _abc.Awaitable[_migrator_pb2.CordonHostResponse]]:
+        """From now on no migration and no restore may go to a host; what runs there stays."""
+
+    @_abc_1.abstractmethod
+    def UncordonHost(
+        self,
+        request: _migrator_pb2.UncordonHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_migrator_pb2.UncordonHostResponse, _abc.Awaitable[_migrator_pb2.UncordonHostResponse]]:
+        """A return that was planned for the host does not happen any more."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

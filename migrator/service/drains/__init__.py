@@ -1,0 +1,1 @@
+"""The drain of a host, and the way back of what it moved."""
