@@ -75,7 +75,7 @@ MIGRATION = (
     Line("commit", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
-    Line("after-hook", TARGET, Phase.RESTORING, NOTHING, HOOK_S, forward_only=True),
+    Line("after-hook", TARGET, Phase.REMOVING, NOTHING, HOOK_S, forward_only=True),
     Line("remove", SOURCE, Phase.REMOVING, NOTHING, 60, forward_only=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
     Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
@@ -103,7 +103,7 @@ RESTORE = (
     Line("adopt", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
-    Line("after-hook", TARGET, Phase.RESTORING, NOTHING, HOOK_S, forward_only=True),
+    Line("after-hook", TARGET, Phase.FINISHING, NOTHING, HOOK_S, forward_only=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
