@@ -22,6 +22,7 @@ from migrator.service.agent import HostAgent
 from migrator.service.conductor import Conductor
 from migrator.service.control_plane import ControlPlane
 from migrator.service.control_steps import control_steps
+from migrator.service.echo import Echo
 from migrator.service.fence import Fence
 from migrator.service.guards import Guards
 from migrator.service.host import Host
@@ -30,7 +31,11 @@ from migrator.service.housekeeping.housekeeper import Housekeeper
 from migrator.service.housekeeping.referee import Referee
 from migrator.service.housekeeping.store import StoreKeeper
 from migrator.service.inspection import look
+from migrator.service.retention.steps import retention_steps
 from migrator.service.room import disk_places, free_room
+from migrator.service.rounds import utc_now
+from migrator.service.schedules.desk import ScheduleDesk
+from migrator.service.schedules.scheduler import Scheduler
 from migrator.service.stand_ins import stand_ins
 from migrator.service.steps import HOST_STEPS
 from migrator.settings import Settings
@@ -54,7 +59,7 @@ def serve_api(settings: Settings) -> int:
     database = open_database(settings)
     line = control.HostLine(build_app(settings.broker_url.get_secret_value()))
     plane = ControlPlane(database, line, CheckpointStore(open_store(settings)), host_silent_s=settings.host_silent_s)
-    server = build_server(plane, settings.api_socket, settings.api_listen)
+    server = build_server(plane, ScheduleDesk(database, plane), settings.api_socket, settings.api_listen)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -74,18 +79,26 @@ def run_controller(settings: Settings) -> int:
     line = control.HostLine(app)
     objects = open_store(settings)
     checkpoints = CheckpointStore(objects)
+    echo = Echo(line.call)
     conductor = Conductor(
         database,
         line,
-        control_steps(database, checkpoints),
+        control_steps(database, checkpoints) | retention_steps(database, checkpoints, utc_now),
         stand_ins(checkpoints),
         host_silent_s=settings.host_silent_s,
         let_run=Verdicts(objects).let_run,
         freezes_per_host=settings.freezes_per_host,
+        heard_until=echo.heard_until,
     )
-    control.register(app, conductor, Referee(database, line))
+    control.register(app, conductor, Referee(database, line), echo)
+    plane = ControlPlane(database, line, checkpoints, host_silent_s=settings.host_silent_s)
+    scheduler = Scheduler(
+        database, plane.accept_job, plane.cancel_job, conductor.advance, host_silent_s=settings.host_silent_s
+    )
     tickers = [
+        Ticker("echo", settings.heartbeat_s / 2, echo.call),
         Ticker("tick", TICK_S, conductor.tick),
+        Ticker("schedules", TICK_S, scheduler.tick),
         Ticker("sweep", STORE_SWEEP_S, StoreKeeper(database, checkpoints).sweep),
     ]
     return run_worker(app, queue=CONTROL_QUEUE, name="controller", slots=CONTROLLER_SLOTS, tickers=tickers, purge=False)
@@ -132,7 +145,7 @@ def build_host(settings: Settings, name: str) -> Host:
         settings=settings,
         containerd=ContainerdClient(settings.containerd_socket),
         objects=objects,
-        checkpoints=CheckpointStore(objects),
+        checkpoints=CheckpointStore(objects, chunk_cache=settings.state_dir / "chunks.sqlite"),
         verdicts=Verdicts(objects),
         guards=Guards(
             settings.run_dir / "guards",

@@ -94,8 +94,11 @@ def move(workload: Workload, source: Machine, target: Machine, root: Path) -> tu
     archive = workload.image(root)
     image = source.load(archive)
     target.load(archive)
-    seccomp = () if workload.run_options else ("--security-opt=seccomp=unconfined",)  # as the lab's containers have it
-    source.podman("run", "--detach", "--network=none", *seccomp, f"--name={NAME}", image)
+    seccomp = (
+        () if "--seccomp" in workload.run_options else ("--security-opt=seccomp=unconfined",)
+    )  # as the lab's containers have it
+    volume = (f"--volume={NAME}:{workload.volume}",) if workload.volume else ()
+    source.podman("run", "--detach", "--network=none", *seccomp, *volume, f"--name={NAME}", image)
     container = PodmanRunning(source, NAME)
     workload.started(container)
     before = workload.look(container)
@@ -147,7 +150,8 @@ def difference(error: Exception, container: Running) -> str:
 def clear(*machines: Machine) -> None:
     """Remove the container wherever it is."""
     for machine in machines:
-        machine.podman("rm", "--force", "--time=0", "--ignore", NAME, check=False)
+        machine.podman("rm", "--force", "--time=0", "--ignore", "--volumes", NAME, check=False)
+        machine.podman("volume", "rm", "--force", NAME, check=False)
         for left in ("moving.tar", "image.tar"):
             (machine.disk / left).unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from migrator.api.drain_messages import cordon_message, drain_from, drain_message
+from migrator.api.retention_messages import forget_from_message, forget_report, prune_from_message, prune_report
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.models.hooks import Hooks, read_policies
@@ -66,6 +67,8 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         volumes_at=message.volumes_at,
         network=_network_from(message.network),
         probe=Probe(message.probe.command, message.probe.timeout_s or None),
+        forget=forget_from_message(message.forget) if message.HasField("forget") else None,
+        prune=prune_from_message(message.prune) if message.HasField("prune") else None,
         drain=drain_from(message.drain) if kind in DRAINS or message.HasField("drain") else None,
     )
 
@@ -153,8 +156,8 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         kind=KINDS[request.kind],
         state=STATES[job.state],
         phase=job.phase.value,
-        source=request.source_host or "",
-        container=request.container or "",
+        source=request.source_host or (request.forget.host if request.forget else None) or "",
+        container=request.container or (request.forget.container if request.forget else None) or "",
         target=request.target_host or "",
         namespace=request.namespace,
         checkpoint_id=job.checkpoint_id or "",
@@ -170,6 +173,9 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         findings=[_preflight_finding_message(found) for found in preflight.findings],
         forecast=_forecast_message(preflight.forecast),
         hooks=hooks_message(request.hooks),
+        forget=forget_report(job),
+        prune=prune_report(job),
+        schedule=request.schedule or "",
         drain=drain_message(job),
     )
 
@@ -275,6 +281,10 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
         drill_failure=checkpoint.drill_failure or "",
         proven_at=stamp(checkpoint.proven_at),
         restore_s=checkpoint.restore_s,
+        pinned_at=stamp(checkpoint.pinned_at),
+        pin_reason=checkpoint.pin_reason,
+        verified_at=stamp(checkpoint.verified_at),
+        damage=checkpoint.damage,
     )
 
 

@@ -12,18 +12,29 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from migrator.api.reports import ReportServicer
+from migrator.api.retention_servicer import RetentionServicer
+from migrator.api.schedules import ScheduleServicer
 from migrator.api.servicers import CheckpointServicer, HostServicer, JobServicer, Streams
 from migrator.errors import AlreadyExists, InvalidRequest
-from migrator.gen.migrator.v1 import migrator_pb2, reports_pb2, reports_pb2_grpc
+from migrator.gen.migrator.v1 import (
+    migrator_pb2,
+    reports_pb2,
+    reports_pb2_grpc,
+    retention_pb2,
+    retention_pb2_grpc,
+    schedules_pb2,
+)
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
+from migrator.gen.migrator.v1 import schedules_pb2_grpc as schedule_services
 from migrator.service.control_plane import ControlPlane
+from migrator.service.schedules.desk import ScheduleDesk
 
 THREADS = 48
 STREAMS = 32
 """Watches and exports at once; the other threads stay free for short calls."""
 SOCKET_MODE = 0o660
-FILES = (migrator_pb2.DESCRIPTOR, reports_pb2.DESCRIPTOR)
-NAMES = tuple(service.full_name for file in FILES for service in file.services_by_name.values())
+FILES = (migrator_pb2, reports_pb2, retention_pb2, schedules_pb2)
+NAMES = tuple(service.full_name for file in FILES for service in file.DESCRIPTOR.services_by_name.values())
 
 
 class ApiServer:
@@ -88,7 +99,7 @@ def _unusable(address: str, setting: str) -> InvalidRequest:
     )
 
 
-def build_server(plane: ControlPlane, path: Path, listen: str | None) -> ApiServer:
+def build_server(plane: ControlPlane, desk: ScheduleDesk, path: Path, listen: str | None) -> ApiServer:
     """Put the services together with health and reflection."""
     # Otherwise a second server on the same TCP address would get half of the calls.
     options = (("grpc.so_reuseport", 0),)
@@ -98,6 +109,8 @@ def build_server(plane: ControlPlane, path: Path, listen: str | None) -> ApiServ
     services.add_HostServiceServicer_to_server(HostServicer(plane), server)
     services.add_CheckpointServiceServicer_to_server(CheckpointServicer(plane, streams), server)
     reports_pb2_grpc.add_ReportServiceServicer_to_server(ReportServicer(plane), server)
+    retention_pb2_grpc.add_RetentionServiceServicer_to_server(RetentionServicer(plane), server)
+    schedule_services.add_ScheduleServiceServicer_to_server(ScheduleServicer(desk), server)
     checks = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     for name in ("", *NAMES):

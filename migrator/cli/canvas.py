@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-FOLDED = ("CONTAINER", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL")
+FOLDED = ("CONTAINER", "TARGET", "REASON", "WHEN", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL", "REASONS")
 """Columns that may be longer than a terminal is wide: they go on in the next line, so that nothing is cut off."""
 RIGHT = ("MS", "SIZE", "MEMORY", "CHECKPOINTS")
 PIPE_COLUMNS = 1000

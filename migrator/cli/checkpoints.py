@@ -29,9 +29,12 @@ from migrator.cli.arguments import (
 )
 from migrator.cli.asking import asking, limit, show
 from migrator.cli.following import run_job
+from migrator.cli.retention import pin_checkpoint, remove_checkpoints, unpin_checkpoint
 from migrator.errors import InvalidRequest
 
 checkpoints_app = typer.Typer(help="Frozen containers in the object store.", no_args_is_help=True)
+for name, command in (("remove", remove_checkpoints), ("pin", pin_checkpoint), ("unpin", unpin_checkpoint)):
+    checkpoints_app.command(name)(command)
 
 
 @checkpoints_app.command("create")

@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from migrator.cli.retention_plain import retention_data
 from migrator.gen.migrator.v1 import drains_pb2 as drains
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.gen.migrator.v1 import reports_pb2
@@ -39,6 +40,8 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "findings": [finding_data(finding) for finding in job.findings],
         "forecast": _forecast_data(job.forecast) if job.HasField("forecast") else None,
         "hooks": _hooks_data(job.hooks) if job.HasField("hooks") else None,
+        **retention_data(job),
+        "schedule": job.schedule or None,
         "drain": _drain_data(job.drain) if job.HasField("drain") else None,
     }
 
@@ -148,6 +151,10 @@ def checkpoint_data(checkpoint: pb.Checkpoint) -> dict[str, Any]:
         "restore_s": _optional(checkpoint, "restore_s"),
         "drilled_at": _time(checkpoint, "drilled_at"),
         "drill_failure": checkpoint.drill_failure or None,
+        "pinned_at": _time(checkpoint, "pinned_at"),
+        "pin_reason": checkpoint.pin_reason or None,
+        "verified_at": _time(checkpoint, "verified_at"),
+        "damage": checkpoint.damage or None,
     }
 
 
@@ -206,6 +213,11 @@ def _step_data(step: pb.Step) -> dict[str, Any]:
         "total_bytes": step.total_bytes,
         "failure": failure_data(step.failure) if step.HasField("failure") else None,
     }
+
+
+def moment(message: Any, name: str) -> str | None:
+    """A moment of a message, None if it is not set."""
+    return _time(message, name)
 
 
 def _optional(message: Any, name: str) -> Any:

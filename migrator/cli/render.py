@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from migrator.cli import render_drain
+from migrator.cli import render_drain, retention_render
 from migrator.cli.canvas import open_console, open_table, size
 
 Rows = list[dict[str, Any]]
@@ -74,6 +74,7 @@ def job(row: dict[str, Any]) -> None:
     _print_preflight(console, row["findings"])
     if row["forecast"]:
         _print_forecast(console, row["forecast"])
+    retention_render.report(row)
     if row["drain"]:
         render_drain.containers(row)
     if row["failure"]:
@@ -161,7 +162,7 @@ def verdict(row: dict[str, Any]) -> None:
 
 def checkpoints(rows: Rows) -> None:
     """A table of checkpoints."""
-    table = open_table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE")
+    table = open_table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE", "MARKS")
     for row in rows:
         table.add_row(
             row["id"],
@@ -170,8 +171,19 @@ def checkpoints(rows: Rows) -> None:
             row["host"],
             size(row["size_bytes"]),
             _age(row["created_at"]),
+            _marks(row),
         )
     _print(table, rows, "no checkpoints; take one: migrator checkpoints create HOST/CONTAINER")
+
+
+def _marks(row: dict[str, Any]) -> Text:
+    """In a word each: does it stay, and what did a verification find."""
+    marks = [("pinned", "cyan")] if row["pinned_at"] else []
+    if row["damage"]:
+        marks.append(("damaged", "red"))
+    elif row["verified_at"]:
+        marks.append(("verified", "green"))
+    return Text(", ").join(Text(*mark) for mark in marks)
 
 
 def checkpoint(row: dict[str, Any]) -> None:
@@ -183,6 +195,12 @@ def checkpoint(row: dict[str, Any]) -> None:
     for part in row["parts"]:
         table.add_row(part["role"], size(part["size_bytes"]), part["digest"][:26] + "…")
     console.print(Text.assemble((row["id"], "bold"), origin), *proof, table, sep="\n")
+    console.print(Text.assemble((row["id"], "bold"), origin), table, sep="\n")
+    if row["pinned_at"]:
+        console.print(f"  pinned        {row['pin_reason'] or 'without a reason'}, {_age(row['pinned_at'])} ago")
+    if row["verified_at"]:
+        found = Text(row["damage"], "red") if row["damage"] else Text("all there", "green")
+        console.print(Text.assemble("  verified      ", found, f", {_age(row['verified_at'])} ago"))
     for name, value in row["facts"].items():
         if name.startswith("io.migrator."):
             short = value if len(value) <= FACT_SIGNS else f"{value[:FACT_SIGNS]}… (see --json)"

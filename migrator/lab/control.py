@@ -78,7 +78,7 @@ def product(
 ) -> ServiceSpec:
     """Describe one of the project's own processes."""
     argv = ("python3", "-m", "migrator", command, *arguments)
-    return ServiceSpec(command, argv, environment, probes, deadline_s=40.0, product=True)
+    return ServiceSpec(command, argv, environment, probes, deadline_s=120.0, product=True)
 
 
 def product_environment(secrets: LabSecrets) -> dict[str, str]:

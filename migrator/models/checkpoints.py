@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.orm import Session
 
 from migrator.errors import AlreadyExists, NotFound
@@ -18,7 +18,7 @@ Checkpoints = list[Checkpoint]
 
 
 class CheckpointRepository:
-    """The checkpoints of one transaction."""
+    """The checkpoints of one transaction. One that is being removed is gone for all but `removing`."""
 
     def __init__(self, session: Session):
         self._session = session
@@ -38,17 +38,35 @@ class CheckpointRepository:
         Raises:
             NotFound: `checkpoint_not_found`.
         """
-        query = select(CheckpointRow).where(CheckpointRow.id == checkpoint_id).execution_options(populate_existing=True)
-        row = self._session.scalars(query).one_or_none()
-        if row is None:
-            raise unknown_checkpoint(checkpoint_id)
-        return _checkpoint(row)
+        return self._get(checkpoint_id, lock=False)
+
+    def hold(self, checkpoint_id: str) -> Checkpoint:
+        """Return a checkpoint and let nobody else hold or change it until the end of the transaction.
+
+        Raises:
+            NotFound: `checkpoint_not_found`.
+        """
+        return self._get(checkpoint_id, lock=True)
 
     def list(self) -> Checkpoints:
         """List all, newest first."""
-        query = select(CheckpointRow).order_by(CheckpointRow.created_at.desc(), CheckpointRow.id.desc())
-        rows = self._session.scalars(query.execution_options(populate_existing=True))
-        return [_checkpoint(row) for row in rows]
+        return self._many(CheckpointRow.removing_at.is_(None))
+
+    def removing(self) -> Checkpoints:
+        """List those whose removal has begun."""
+        return self._many(CheckpointRow.removing_at.is_not(None))
+
+    def set_removing(self, checkpoint_id: str, removing_at: datetime | None) -> None:
+        """Note that a removal begins, or that it was given up."""
+        self._change(checkpoint_id, removing_at=removing_at)
+
+    def set_pin(self, checkpoint_id: str, pinned_at: datetime | None, reason: str = "") -> None:
+        """Note that a checkpoint stays whatever a policy says, or no longer does."""
+        self._change(checkpoint_id, pinned_at=pinned_at, pin_reason=reason)
+
+    def set_verified(self, checkpoint_id: str, verified_at: datetime, damage: str) -> None:
+        """Note what a verification found; no damage is the empty text."""
+        self._change(checkpoint_id, verified_at=verified_at, damage=damage)
 
     def record_drill(
         self, checkpoint_id: str, at: datetime, *, restore_s: float | None = None, failure: str | None = None
@@ -69,6 +87,24 @@ class CheckpointRepository:
     def remove(self, checkpoint_id: str) -> None:
         """Forget a checkpoint; one that is not there is fine."""
         write(self._session, delete(CheckpointRow).where(CheckpointRow.id == checkpoint_id))
+
+    def _get(self, checkpoint_id: str, *, lock: bool) -> Checkpoint:
+        query = select(CheckpointRow).where(CheckpointRow.id == checkpoint_id, CheckpointRow.removing_at.is_(None))
+        if lock:  # SQLite has one writer at a time
+            query = query.with_for_update()
+        row = self._session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+        if row is None:
+            raise unknown_checkpoint(checkpoint_id)
+        return _checkpoint(row)
+
+    def _many(self, condition: ColumnElement[bool]) -> Checkpoints:
+        query = select(CheckpointRow).where(condition)
+        query = query.order_by(CheckpointRow.created_at.desc(), CheckpointRow.id.desc())
+        rows = self._session.scalars(query.execution_options(populate_existing=True))
+        return [_checkpoint(row) for row in rows]
+
+    def _change(self, checkpoint_id: str, **values: Any) -> None:
+        write(self._session, update(CheckpointRow).where(CheckpointRow.id == checkpoint_id).values(**values))
 
 
 def checkpoint_exists(checkpoint: Checkpoint) -> AlreadyExists:
@@ -101,4 +137,8 @@ def _checkpoint(row: CheckpointRow) -> Checkpoint:
         drill_failure=row.drill_failure,
         proven_at=row.proven_at,
         restore_s=row.restore_s,
+        pinned_at=row.pinned_at,
+        pin_reason=row.pin_reason or "",
+        verified_at=row.verified_at,
+        damage=row.damage or "",
     )

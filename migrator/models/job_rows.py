@@ -10,6 +10,7 @@ from migrator.errors import InternalError
 from migrator.models.drains import DrainOptions
 from migrator.models.hooks import read_hooks
 from migrator.models.phase import JobKind, Phase
+from migrator.models.retention import forget_from, prune_from
 from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import Job, JobRequest, Keep, NetworkPolicy, Probe, Resolution, Step, StepStatus, TcpPolicy
 from migrator.models.volumes import VolumePolicy
@@ -64,7 +65,7 @@ def job_from_row(row: JobRow) -> Job:
     """Read a job and its steps back."""
     return Job(
         id=row.id,
-        request=_request(row),
+        request=read_request(row.request, f"job '{row.id}'"),
         phase=Phase(row.phase),
         version=row.version,
         created_at=row.created_at,
@@ -81,15 +82,19 @@ def job_from_row(row: JobRow) -> Job:
     )
 
 
-def _request(row: JobRow) -> JobRequest:
-    unknown = row.request.keys() - _REQUEST_FIELDS
+def read_request(told: dict[str, Any], whose: str) -> JobRequest:
+    """Read what somebody asked for from JSON.
+
+    Raises:
+        InternalError: `request_newer`.
+    """
+    unknown = told.keys() - _REQUEST_FIELDS
     if unknown:  # to leave them out could turn the request into another one
         raise InternalError(
-            f"job '{row.id}' asks for what this version of migrator does not know: {', '.join(sorted(unknown))}",
+            f"{whose} asks for what this version of migrator does not know: {', '.join(sorted(unknown))}",
             code="request_newer",
             remedy="run the version of migrator that accepted the job, or a later one",
         )
-    told = row.request
     words = {
         "kind": JobKind(told["kind"]),
         "volumes": {name: VolumePolicy(word) for name, word in told.get("volumes", {}).items()},
@@ -97,6 +102,8 @@ def _request(row: JobRow) -> JobRequest:
         "hooks": read_hooks(told.get("hooks")),
         "network": NetworkPolicy(told.get("network", NetworkPolicy.KEEP)),
         "probe": Probe(**told.get("probe", {})),
+        "forget": forget_from(told.get("forget")),
+        "prune": prune_from(told.get("prune")),
         "drain": DrainOptions.from_facts(told["drain"]) if told.get("drain") else None,
     }
     return JobRequest(**(told | words))

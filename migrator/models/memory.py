@@ -21,6 +21,7 @@ from migrator.models.examinations import KEPT, ExaminationRepository
 from migrator.models.hosts import HostRepository, Hosts, Views, unknown_host
 from migrator.models.jobs import ALL_PHASES, JobRepository, Jobs, check_change, job_changed, job_ended
 from migrator.models.maintenance import CordonRepository, Cordons, DisplacementRepository, Displacements
+from migrator.models.memory_schedules import RUNS, SCHEDULES, MemorySchedules
 from migrator.models.phase import TERMINAL, Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.tables import FINISHED
@@ -40,7 +41,7 @@ BUSY_TIMEOUT_S = 5.0
 JOBS, HOSTS, WORKLOADS, CHECKPOINTS = "jobs", "hosts", "workloads", "checkpoints"
 EXAMINATIONS = "examinations"
 CORDONS, DISPLACEMENTS = "cordons", "displacements"
-TABLES = (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS)
+TABLES = (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS, SCHEDULES, RUNS)
 GONE = object()
 """In the place of a row that a transaction has deleted."""
 
@@ -52,6 +53,9 @@ class _SeenHost:
     host: Host
     views: tuple[ContainerView, ...] = ()
     views_seen_at: datetime | None = None
+
+
+_Listed = tuple[Checkpoint, datetime | None]
 
 
 class MemoryDatabase(Database):
@@ -165,6 +169,7 @@ class MemoryTransaction(Transaction):
         self.workloads = MemoryWorkloads(rows)
         self.checkpoints = MemoryCheckpoints(rows)
         self.examinations = MemoryExaminations(rows)
+        self.schedules = MemorySchedules(rows, GONE)
         self.cordons = MemoryCordons(rows)
         self.displacements = MemoryDisplacements(rows)
 
@@ -354,7 +359,7 @@ class MemoryWorkloads(WorkloadRepository):
 
 
 class MemoryCheckpoints(CheckpointRepository):
-    """See `CheckpointRepository`."""
+    """See `CheckpointRepository`; a row is a checkpoint, and since when it is being removed."""
 
     def __init__(self, rows: Rows):
         self._rows = rows
@@ -364,19 +369,42 @@ class MemoryCheckpoints(CheckpointRepository):
         self._rows.lock((CHECKPOINTS, checkpoint.id))
         if self._rows.get(CHECKPOINTS, checkpoint.id) is not None:
             raise checkpoint_exists(checkpoint)
-        self._rows.put(CHECKPOINTS, checkpoint.id, checkpoint)
+        self._rows.put(CHECKPOINTS, checkpoint.id, (checkpoint, None))
 
     def get(self, checkpoint_id: str) -> Checkpoint:
         """See `CheckpointRepository.get`."""
-        found: Checkpoint | None = self._rows.get(CHECKPOINTS, checkpoint_id)
-        if found is None:
+        found: _Listed | None = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if found is None or found[1] is not None:
             raise unknown_checkpoint(checkpoint_id)
-        return found
+        return found[0]
+
+    def hold(self, checkpoint_id: str) -> Checkpoint:
+        """See `CheckpointRepository.hold`."""
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        return self.get(checkpoint_id)
 
     def list(self) -> Checkpoints:
         """See `CheckpointRepository.list`."""
-        rows: Mapping[str, Checkpoint] = self._rows.table(CHECKPOINTS)
-        return sorted(rows.values(), key=lambda found: (found.created_at, found.id), reverse=True)
+        return self._sorted(removing=False)
+
+    def removing(self) -> Checkpoints:
+        """See `CheckpointRepository.removing`."""
+        return self._sorted(removing=True)
+
+    def set_removing(self, checkpoint_id: str, removing_at: datetime | None) -> None:
+        """See `CheckpointRepository.set_removing`."""
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        found: _Listed | None = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if found is not None:
+            self._rows.put(CHECKPOINTS, checkpoint_id, (found[0], removing_at and _utc(removing_at)))
+
+    def set_pin(self, checkpoint_id: str, pinned_at: datetime | None, reason: str = "") -> None:
+        """See `CheckpointRepository.set_pin`."""
+        self._set(checkpoint_id, pinned_at=pinned_at and _utc(pinned_at), pin_reason=reason)
+
+    def set_verified(self, checkpoint_id: str, verified_at: datetime, damage: str) -> None:
+        """See `CheckpointRepository.set_verified`."""
+        self._set(checkpoint_id, verified_at=_utc(verified_at), damage=damage)
 
     def record_drill(
         self, checkpoint_id: str, at: datetime, *, restore_s: float | None = None, failure: str | None = None
@@ -393,6 +421,17 @@ class MemoryCheckpoints(CheckpointRepository):
         """See `CheckpointRepository.remove`."""
         self._rows.lock((CHECKPOINTS, checkpoint_id))
         self._rows.put(CHECKPOINTS, checkpoint_id, GONE)
+
+    def _set(self, checkpoint_id: str, **values: Any) -> None:
+        self._rows.lock((CHECKPOINTS, checkpoint_id))
+        found: _Listed | None = self._rows.get(CHECKPOINTS, checkpoint_id)
+        if found is not None:
+            self._rows.put(CHECKPOINTS, checkpoint_id, (replace(found[0], **values), found[1]))
+
+    def _sorted(self, *, removing: bool) -> Checkpoints:
+        rows: Mapping[str, _Listed] = self._rows.table(CHECKPOINTS)
+        found = [checkpoint for checkpoint, removing_at in rows.values() if (removing_at is not None) is removing]
+        return sorted(found, key=lambda checkpoint: (checkpoint.created_at, checkpoint.id), reverse=True)
 
 
 class MemoryExaminations(ExaminationRepository):

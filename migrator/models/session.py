@@ -15,6 +15,7 @@ from migrator.models.faults import translate, translate_commit
 from migrator.models.hosts import HostRepository
 from migrator.models.jobs import JobRepository
 from migrator.models.maintenance import CordonRepository, DisplacementRepository
+from migrator.models.schedules import ScheduleRepository
 from migrator.models.schema import upgrade
 from migrator.models.workloads import WorkloadRepository
 
@@ -31,6 +32,7 @@ class Transaction:
         self.workloads = WorkloadRepository(session)
         self.checkpoints = CheckpointRepository(session)
         self.examinations = ExaminationRepository(session)
+        self.schedules = ScheduleRepository(session)
         self.cordons = CordonRepository(session)
         self.displacements = DisplacementRepository(session)
 

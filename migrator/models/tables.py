@@ -174,6 +174,12 @@ class CheckpointRow(Base):
     drill_failure: Mapped[str | None]
     proven_at: Mapped[datetime | None]
     restore_s: Mapped[float | None] = mapped_column(Double)
+    pinned_at: Mapped[datetime | None]
+    pin_reason: Mapped[str | None]
+    verified_at: Mapped[datetime | None]
+    damage: Mapped[str | None]
+    removing_at: Mapped[datetime | None]
+    """Since when its index is being deleted: for everybody else it is gone already."""
 
 
 class ExaminationRow(Base):
@@ -185,6 +191,45 @@ class ExaminationRow(Base):
     host: Mapped[str]
     recorded_at: Mapped[datetime]
     report: Mapped[dict[str, Any]]
+
+
+class ScheduleRow(Base):
+    """What is wanted again and again, and how far it has come. `job` is a request without its target."""
+
+    __tablename__ = "schedules"
+    __table_args__ = (UniqueConstraint("name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[int]
+    spec: Mapped[dict[str, Any]]
+    job: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    anchor: Mapped[datetime]
+    cursor: Mapped[datetime]
+    look_at: Mapped[datetime | None] = mapped_column(index=True)
+    pause: Mapped[dict[str, Any] | None]
+    failures: Mapped[int]
+
+
+class RunRow(Base):
+    """One fire time of a schedule and what became of it."""
+
+    __tablename__ = "schedule_runs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    schedule_id: Mapped[str] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"))
+    fire_time: Mapped[datetime]
+    due_at: Mapped[datetime]
+    state: Mapped[str]
+    cause: Mapped[str]
+    reason: Mapped[str]
+    until: Mapped[datetime | None]
+    count: Mapped[int]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    acts: Mapped[list[dict[str, Any]]]
 
 
 class CordonRow(Base):
@@ -225,6 +270,9 @@ def phase_not_in(phases: frozenset[Phase]) -> ColumnElement[bool]:
 HOLDS_WORKLOAD = phase_not_in(FINISHED)
 UNFINISHED = phase_not_in(TERMINAL)
 
+RUN_NOT_SKIPPED = RunRow.state != literal_column("'skipped'")
+RUN_OPEN = RunRow.state.in_([literal_column("'running'"), literal_column("'waiting'")])
+
 Index("uq_jobs_idempotency_key", JobRow.idempotency_key, unique=True)
 Index(
     "uq_jobs_workload_held",
@@ -238,3 +286,14 @@ Index("ix_jobs_created_at", JobRow.created_at)
 Index("ix_jobs_source_host", JobRow.source_host, JobRow.created_at)
 Index("ix_jobs_target_host", JobRow.target_host, JobRow.created_at)
 Index("ix_checkpoints_created_at", CheckpointRow.created_at)
+# Each fire time runs once: whatever else goes wrong, the database refuses the second row.
+Index(
+    "uq_schedule_runs_fire_time",
+    RunRow.schedule_id,
+    RunRow.fire_time,
+    unique=True,
+    sqlite_where=RUN_NOT_SKIPPED,
+    postgresql_where=RUN_NOT_SKIPPED,
+)
+Index("ix_schedule_runs_open", RunRow.schedule_id, sqlite_where=RUN_OPEN, postgresql_where=RUN_OPEN)
+Index("ix_schedule_runs_history", RunRow.schedule_id, RunRow.fire_time)

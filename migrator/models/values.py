@@ -10,6 +10,7 @@ from typing import Any
 from migrator.models.drains import Cordon, DrainOptions
 from migrator.models.hooks import Hooks
 from migrator.models.phase import JobKind, JobState, Phase
+from migrator.models.retention import ForgetRequest, PruneRequest
 from migrator.models.volumes import VolumePolicy
 
 Facts = dict[str, Any]
@@ -102,6 +103,11 @@ class JobRequest:
     """Below this directory and the container's name come the volumes of a restore that are made."""
     network: NetworkPolicy = NetworkPolicy.KEEP
     probe: Probe = field(default_factory=Probe)
+    forget: ForgetRequest | None = None
+    """What a job that forgets is to forget."""
+    prune: PruneRequest | None = None
+    schedule: str | None = None
+    """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None
     """Of a drain or a return; None means as usual."""
 
@@ -255,6 +261,13 @@ class Checkpoint:
     """When a drill last restored it and its probe was content."""
     restore_s: float | None = None
     """What that restore took, from its preparation until the program was seen running."""
+    pinned_at: datetime | None = None
+    """Since when it stays, whatever a policy says; None: it is not pinned."""
+    pin_reason: str = ""
+    verified_at: datetime | None = None
+    """When a verification last looked at it."""
+    damage: str = ""
+    """What that verification found wrong with it; empty when nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,15 +27,23 @@ class Chase:
     Args:
         rounds: Changes jobs and sends commands.
         host_silent_s: A host without a heartbeat for this long counts as without a live worker.
+        heard_until: Up to when everybody who spoke was heard; messages may wait.
         let_run: Says to the guard of a dead worker that the source of a job may run again; may raise `MigratorError`.
         now: The clock.
     """
 
     def __init__(
-        self, rounds: Rounds, *, host_silent_s: float, let_run: Callable[[str], None], now: Callable[[], datetime]
+        self,
+        rounds: Rounds,
+        *,
+        host_silent_s: float,
+        heard_until: Callable[[], datetime],
+        let_run: Callable[[str], None],
+        now: Callable[[], datetime],
     ):
         self._rounds = rounds
         self._silence = timedelta(seconds=host_silent_s)
+        self._heard_until = heard_until
         self._let_run = let_run
         self._now = now
         self._began = now()
@@ -58,7 +66,7 @@ class Chase:
             self._speak_for(job, step)
             return
         now = self._now()
-        silent = now - max(host.seen_at, self._began) > self._silence
+        silent = self._heard_until() - max(host.seen_at, self._began) > self._silence
         due = _before(step.dispatched_at, now - timedelta(seconds=RESEND_S))
         if engine.must_answer(job, step):
             if not silent and (due or _restarted_since(host, step.dispatched_at)):

@@ -38,6 +38,7 @@ class Conductor:
         host_silent_s: A host without a heartbeat for this long counts as without a live worker.
         let_run: Says to the guard of a dead worker that the source of a job may run again; may raise `MigratorError`.
         freezes_per_host: How many jobs may dump, move or restore memory on one host at once; the others queue.
+        heard_until: Up to when everybody who spoke was heard (`Echo`); up to now when not given.
         now: The clock.
     """
 
@@ -51,6 +52,7 @@ class Conductor:
         host_silent_s: float,
         let_run: Callable[[str], None],
         freezes_per_host: int = 2,
+        heard_until: Callable[[], datetime] | None = None,
         now: Callable[[], datetime] = utc_now,
     ):
         self._database = database
@@ -65,7 +67,9 @@ class Conductor:
             freezes_per_host=freezes_per_host,
             now=now,
         )
-        self._chase = Chase(self._rounds, host_silent_s=host_silent_s, let_run=let_run, now=now)
+        self._chase = Chase(
+            self._rounds, host_silent_s=host_silent_s, heard_until=heard_until or now, let_run=let_run, now=now
+        )
 
     def advance(self, job_id: str) -> None:
         """Do what is next for a job, until it waits for a host."""

@@ -15,7 +15,7 @@ from migrator.errors import InvalidRequest, MigratorError, NotFound, Preconditio
 from migrator.models.drains import Cordon
 from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import JobKind, JobState, Phase
-from migrator.models.session import Database
+from migrator.models.session import Database, Transaction
 from migrator.models.values import (
     Checkpoint,
     CheckpointDetail,
@@ -39,6 +39,8 @@ from migrator.service.originals import check_original_gone, find_original
 from migrator.service.reports import WorkloadReport, report_workloads
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
+from migrator.service.retention.pinning import pin, unpin
+from migrator.service.retention.removal import check_selection
 from migrator.service.rounds import utc_now
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
@@ -119,28 +121,37 @@ class ControlPlane:
         """
         if choice is not None and request.checkpoint_id is None:
             request = replace(request, checkpoint_id=self._choose(choice, idempotency_key))
-        check_request(request, idempotency_key)
-        if request.kind is JobKind.RESTORE:
-            self._look_at_original(str(request.checkpoint_id))
+        if request.kind is JobKind.RESTORE and request.checkpoint_id is not None:
+            self._look_at_original(request.checkpoint_id)
         with self._database.transaction() as tx:
-            known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
-            if request.checkpoint_id is not None:
-                # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
-                twin = known and known.request.checkpoint_id == request.checkpoint_id
-                origin = known.request if known and twin else tx.checkpoints.get(request.checkpoint_id)
-                request = _complete_restore(request, origin.namespace)
-            if known is None and request.kind is JobKind.RESTORE:
-                taken = tx.checkpoints.get(str(request.checkpoint_id))
-                check_original_gone(tx, taken, request.namespace, request.new_name or taken.container)
-            if known is None:
-                self._check(request, {host.name: host for host in tx.hosts.list()})
-                check_maintenance(tx, request)
-            job = tx.jobs.add(new_job(request, self._now(), idempotency_key))
-        if request.kind is JobKind.DRAIN and known is None:
+            job = self.accept_job(tx, request, idempotency_key)
+        if request.kind is JobKind.DRAIN and job.phase is Phase.ACCEPTED:
             with suppress(Unavailable):  # it looks by itself every few seconds
                 self._bell.ask_host_to_look(str(request.source_host))
         self._ring(job.id)
         return job
+
+    def accept_job(self, tx: Transaction, request: JobRequest, idempotency_key: str | None) -> Job:
+        """Write a job down in the caller's transaction; see `create_job`."""
+        check_request(request, idempotency_key)
+        known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
+        if request.checkpoint_id is not None:
+            # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
+            twin = known and known.request.checkpoint_id == request.checkpoint_id
+            origin = known.request if known and twin else tx.checkpoints.hold(request.checkpoint_id)
+            request = _complete_restore(request, origin.namespace)
+        if known is None and request.kind is JobKind.RESTORE:
+            taken = tx.checkpoints.get(str(request.checkpoint_id))
+            check_original_gone(tx, taken, request.namespace, request.new_name or taken.container)
+        if known is None:
+            self._check(request, {host.name: host for host in tx.hosts.list()})
+            check_selection(tx, request)
+            check_maintenance(tx, request)
+        return tx.jobs.add(new_job(request, self._now(), idempotency_key))
+
+    def announce(self, job_id: str) -> None:
+        """Tell the controller of a job that was written down in somebody's transaction."""
+        self._ring(job_id)
 
     def get_job(self, job_id: str) -> Job:
         """Return a job as it stands.
@@ -298,6 +309,14 @@ class ControlPlane:
             for part in index.parts
         ]
         return CheckpointDetail(checkpoint=checkpoint, parts=parts, facts=dict(index.annotations))
+
+    def pin_checkpoint(self, checkpoint_id: str, reason: str) -> Checkpoint:
+        """See `pinning.pin`."""
+        return pin(self._database, self._checkpoints, checkpoint_id, reason, self._now())
+
+    def unpin_checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """See `pinning.unpin`."""
+        return unpin(self._database, self._checkpoints, checkpoint_id)
 
     def export_checkpoint(self, checkpoint_id: str) -> Iterator[bytes]:
         """Give a checkpoint as the bytes of an OCI archive.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from migrator.errors import IntegrityError, InvalidRequest, PreconditionFailed
@@ -33,6 +34,21 @@ class ControlStep:
         """Take the act back."""
         del job
         return {}
+
+
+class LongStep(ControlStep):
+    """An act that may take long: it runs beside the others, and `pulse` shows that it lives.
+
+    `pulse` raises `Cancelled` once nobody waits for the act any more.
+    """
+
+    def work(self, job: Job, pulse: Callable[[], None]) -> Facts:
+        """Perform the act; call `pulse` before each request that may take its time."""
+        raise NotImplementedError
+
+    def run(self, job: Job) -> Facts:
+        """Perform the act at once."""
+        return self.work(job, lambda: None)
 
 
 class ReadCheckpoint(ControlStep):

@@ -190,7 +190,8 @@ def fail_step(job: Job, step: Step, error: MigratorError, now: datetime, duratio
     if _line(job, step).forward_only:
         return job if _passes(error) and failed.attempt % ATTEMPTS else _stop(job, error, now)
     passing = isinstance(error, TransientError | OutcomeUnknown)
-    if passing and step.phase is Phase.PREPARING and failed.attempt % PREPARING_ATTEMPTS:
+    patient = step.phase is Phase.PREPARING or _line(job, step).patient
+    if passing and patient and failed.attempt % PREPARING_ATTEMPTS:
         return job
     return turn_back(job, error, now)
 
@@ -224,7 +225,9 @@ def overdue(job: Job, step: Step, now: datetime) -> bool:
     """Whether a step that is out on its host has had its time."""
     size_bytes = int(job.facts.get("estimate_bytes", 0))
     limit = timedelta(seconds=time_limit_s(_line(job, step), size_bytes))
-    return step.started_at is not None and now - step.started_at > limit
+    # What the controller does itself may take as long as it likes while it shows that it lives.
+    since = step.dispatched_at if step.host is None else step.started_at
+    return since is not None and now - since > limit
 
 
 def is_control(job: Job, step: Step) -> bool:

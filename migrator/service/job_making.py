@@ -16,6 +16,8 @@ KIND_PREFIX = {
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
     JobKind.DRILL: "drl",
+    JobKind.PRUNE: "prn",
+    JobKind.FORGET: "fgt",
     JobKind.DRAIN: "drn",
     JobKind.RETURN: "ret",
 }

@@ -50,6 +50,8 @@ class Line:
     """No answer is not a failure: ask the host what is true before deciding anything."""
     queues: bool = False
     """Waits here until its hosts have room for one more job that dumps, moves or restores memory."""
+    patient: bool = False
+    """Tried again after a failure that may pass: nobody waits for it."""
     polled: bool = False
     """The controller asks again and again whether it is done: it waits for other jobs, as long as they take."""
 
@@ -126,6 +128,14 @@ PREFLIGHT = (
     Line("predict", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
 )
 
+FORGET = (
+    Line("choose-checkpoints", CONTROL, Phase.PREFLIGHT, NOTHING, 60),
+    Line("forget-checkpoints", CONTROL, Phase.REMOVING, NOTHING, 120, patient=True),
+    Line("prune", CONTROL, Phase.FINISHING, NOTHING, 120, patient=True),
+)
+
+PRUNE = (Line("prune", CONTROL, Phase.REMOVING, NOTHING, 120, patient=True),)
+
 DRAIN = (
     Line("select", CONTROL, Phase.PREFLIGHT, NOTHING, 5, polled=True),
     Line("place", CONTROL, Phase.PREFLIGHT, LEFTOVERS, 5, polled=True),
@@ -148,6 +158,8 @@ PLANS = {
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
     JobKind.DRILL: DRILL,
+    JobKind.FORGET: FORGET,
+    JobKind.PRUNE: PRUNE,
     JobKind.DRAIN: DRAIN,
     JobKind.RETURN: RETURN,
 }
@@ -159,12 +171,20 @@ SECONDS_PER_GIB = 60.0
 def steps_for(request: JobRequest) -> tuple[Step, ...]:
     """Lay out the rows of a new job; a dry run ends before anything is changed."""
     hosts = {SOURCE: request.source_host, TARGET: request.target_host, CONTROL: None}
-    dry = request.drain is not None and request.drain.dry_run
-    lines = [line for line in PLANS[request.kind] if not dry or line.phase is Phase.PREFLIGHT]
     return tuple(
         Step(position=position, name=line.step, host=hosts[line.where], phase=line.phase)
-        for position, line in enumerate(lines)
+        for position, line in enumerate(_lines_for(request))
     )
+
+
+def _lines_for(request: JobRequest) -> list[Line]:
+    """The lines that a job needs."""
+    dry = (request.drain is not None and request.drain.dry_run) or (
+        request.forget is not None and request.forget.dry_run
+    )
+    unwanted = {"prune"} if request.forget is not None and not request.forget.prune else set()
+    lines = [line for line in PLANS[request.kind] if line.step not in unwanted]
+    return [line for line in lines if not dry or line.phase is Phase.PREFLIGHT]
 
 
 def line_named(kind: JobKind, name: str) -> Line:

@@ -11,6 +11,7 @@ from migrator.models.hooks import Hooks, check_hooks, check_timeout, command_wor
 from migrator.models.phase import JobKind
 from migrator.models.values import JobRequest, NetworkPolicy, Probe
 from migrator.models.volumes import VolumePolicy
+from migrator.service.retention.selection import check_work
 from migrator.service.selectors import parse_selector
 
 FIELDS = ("source_host", "container", "target_host", "checkpoint_id", "new_name")
@@ -20,6 +21,8 @@ NEEDED = {
     JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
     JobKind.DRILL: frozenset({"checkpoint_id", "target_host"}),
+    JobKind.FORGET: frozenset(),
+    JobKind.PRUNE: frozenset(),
     JobKind.DRAIN: frozenset({"source_host"}),
     JobKind.RETURN: frozenset({"target_host"}),
 }
@@ -64,6 +67,7 @@ def check_request(request: JobRequest, idempotency_key: str | None) -> None:
     _check_volumes(request.volumes)
     _check_hooks(request)
     _check_restore(request)
+    check_work(request)
     _check_drain(request)
     if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
         raise InvalidRequest(

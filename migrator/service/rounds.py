@@ -20,10 +20,11 @@ from migrator.models.phase import Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Facts, Job, Outcome, Step, StepAction, StepCommand
 from migrator.service import engine
-from migrator.service.control_steps import ControlStep
+from migrator.service.control_steps import ControlStep, LongStep
 from migrator.service.decisions import OWNERSHIP, Decision, NotYet, shut_out
 from migrator.service.endings import conclude
 from migrator.service.engine import Verb
+from migrator.service.pulse import Pulse, start_thread
 from migrator.service.stand_ins import NoAct
 
 log = structlog.get_logger()
@@ -85,6 +86,7 @@ class Rounds:
         decisions: The acts that are SQL alone, by step name, beside those about ownership.
         freezes_per_host: How many jobs may dump, move or restore memory on one host at once; the others queue.
         now: The clock.
+        spawn: Runs what may take long.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Rounds:
         *,
         freezes_per_host: int,
         now: Callable[[], datetime],
+        spawn: Callable[[Callable[[], None]], None] = start_thread,
     ):
         self._database = database
         self._sender = sender
@@ -105,6 +108,7 @@ class Rounds:
         self._decisions = {**OWNERSHIP, **decisions}
         self._freezes_per_host = freezes_per_host
         self._now = now
+        self._spawn = spawn
 
     def move(self, job_id: str, change: Change) -> None:
         """Apply a change and everything that follows from it; each round is one transaction."""
@@ -219,13 +223,34 @@ class Rounds:
         if not engine.is_control(job, step):
             self._send(job, step, action)
             return None
-        outcome = self._perform(job, step, action, self._control_steps[step.name])
+        control = self._control_steps[step.name]
+        if isinstance(control, LongStep) and action is StepAction.RUN:
+            self._spawn(partial(self._perform_long, job, step, control))
+            return None
+        outcome = self._perform(job, step, action, control)
         return lambda current: engine.conclude(current, outcome, self._now())
 
-    def _perform(self, job: Job, step: Step, action: StepAction, control: ControlStep) -> Outcome:
-        begun = time.monotonic()
+    def _perform_long(self, job: Job, step: Step, control: LongStep) -> None:
+        """Perform what may take long, and go on with the job; if that is not possible now, `tick` finds out."""
+        beat = Pulse(partial(self.stamp, job, step))
+        outcome = self._perform(job, step, StepAction.RUN, control, partial(control.work, job, beat))
         try:
-            facts = control.run(job) if action is StepAction.RUN else control.undo(job)
+            self.move(job.id, lambda current: engine.conclude(current, outcome, self._now()))
+        except MigratorError as error:
+            log.warning("the end of a long step was not noted", job=job.id, step=step.name, error=str(error))
+
+    def _perform(
+        self,
+        job: Job,
+        step: Step,
+        action: StepAction,
+        control: ControlStep,
+        work: Callable[[], Facts] | None = None,
+    ) -> Outcome:
+        begun = time.monotonic()
+        run = work or partial(control.run, job)
+        try:
+            facts = run() if action is StepAction.RUN else control.undo(job)
         except MigratorError as error:
             return outcome_of(job, step, action, failure=error, duration_s=time.monotonic() - begun)
         except Exception:

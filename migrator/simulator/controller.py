@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from migrator.errors import MigratorError
-from migrator.models.values import Facts, Outcome, StepCommand
+from migrator.models.values import Facts, Outcome, Sight, StepCommand
 from migrator.service.conductor import Conductor
 from migrator.service.control_steps import control_steps
 from migrator.service.stand_ins import stand_ins
@@ -70,6 +70,13 @@ class Controller(Actor):
             self.conductor.record_heartbeat(host, facts, up_s)
         except MigratorError as error:
             self._world.tell("a heartbeat was not noted", str(error))
+
+    def see(self, host: str, sight: Sight) -> None:
+        """Take what a host sees."""
+        try:
+            self.conductor.record_sight(host, sight)
+        except MigratorError as error:
+            self._world.tell("a look was not noted", str(error))
 
     def send_command(self, host: str, command: StepCommand) -> None:
         """See `conductor.Sender`."""

@@ -29,10 +29,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from migrator.models.memory import CHECKPOINTS, JOBS, WORKLOADS
+from migrator.models.memory import JOBS, WORKLOADS
 from migrator.models.phase import JobKind, Phase
 from migrator.models.tables import FINISHED
-from migrator.models.values import Checkpoint, Job, StepAction, StepStatus, Workload
+from migrator.models.values import Job, StepAction, StepStatus, Workload
 from migrator.service.guards import GuardState
 from migrator.service.host import Act
 from migrator.service.housekeeping.store import StoreKeeper
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 WORKER_DEAD_S = 5.0
 SLACK_S = 2 * LOOK_S
+FROM_A_SOURCE = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.PREFLIGHT)
 BACKWARD = (StepStatus.UNDOING, StepStatus.UNDONE)
 ALIVE = (TaskState.RUNNING, TaskState.FROZEN)
 
@@ -244,7 +245,7 @@ class Rules:
             self.broken(7, f"{job.id} does not end: it is {job.phase.value}")
         if job.phase is Phase.NEEDS_OPERATOR and not self._operator_needed(job):
             self.broken(7, f"{job.id} stopped for an operator: {(job.failure or {}).get('message')}")
-        if job.phase in (Phase.FAILED, Phase.CANCELLED) and job.request.source_host is not None:
+        if job.phase in (Phase.FAILED, Phase.CANCELLED) and job.request.kind in FROM_A_SOURCE:
             self._check_source_runs(job)
 
     def _operator_needed(self, job: Job) -> bool:
@@ -287,7 +288,8 @@ class Rules:
 
     def _check_store_clean(self) -> None:
         objects = self._world.store.objects()
-        kept: dict[str, Checkpoint] = self._world.database.tables[CHECKPOINTS]  # type: ignore[assignment]
+        with self._world.database.transaction(write=False) as tx:
+            kept = {checkpoint.id: checkpoint for checkpoint in tx.checkpoints.list()}
         named: set[str] = {layout.blob_key(digest) for digest in IMAGE} | {layout.OCI_LAYOUT}
         for key, data in objects.items():
             found = layout.parse_index_key(key)

@@ -29,6 +29,8 @@ OLD = "ck-old"
 RESTORE = JobRequest(JobKind.RESTORE, checkpoint_id=OLD, target_host="beta", new_name="copy")
 DRILL = JobRequest(JobKind.DRILL, checkpoint_id=OLD, target_host="beta")
 PREFLIGHT = JobRequest(JobKind.PREFLIGHT, source_host="alpha", container=CONTAINER, target_host="beta")
+DRAIN = JobRequest(JobKind.DRAIN, source_host="alpha")
+RETURN = JobRequest(JobKind.RETURN, target_host="alpha")
 SUBMIT_S = 1.2
 
 
@@ -54,8 +56,10 @@ SCENARIOS = {
     "migration-and-restore": Scenario((MIGRATE, RESTORE)),
     "preflight": Scenario((PREFLIGHT,)),
     "drill": Scenario((DRILL,)),
+    "drain": Scenario((DRAIN,)),
+    "return": Scenario((DRAIN,), (RETURN,)),
 }
-WEIGHTS = {"migration": 8, "checkpoint": 3, "restore": 3, "again": 3, "preflight": 0}
+WEIGHTS = {"migration": 8, "checkpoint": 3, "restore": 3, "again": 3, "preflight": 0, "drain": 0, "return": 0}
 """How often a scenario is drawn; the others once."""
 
 
@@ -142,6 +146,13 @@ def races(scenario: str) -> Iterator[Run]:
                     number + held: [Fault(Kind.STOP, CONTROL, for_s)],
                 }
                 yield Run(scenario, schedule, controllers=2)
+
+
+def control_faults(scenario: str) -> Iterator[Run]:
+    """The controller dies at every point, a rival ticks there, and somebody cancels everything."""
+    for number, _ in enumerate(points_of(scenario), start=1):
+        for kind, who in ((Kind.CRASH, CONTROL), (Kind.RIVAL, ""), (Kind.CANCEL, "")):
+            yield Run(scenario, {number: [Fault(kind, who, 0.7)]}, thorough=True)
 
 
 def late_commands(scenario: str) -> Iterator[Run]:

@@ -8,7 +8,7 @@ from random import Random
 from migrator.errors import MigratorError, OutcomeUnknown, Unavailable
 from migrator.models.memory import HOSTS as HOST_ROWS
 from migrator.models.memory import JOBS
-from migrator.models.values import Job, JobRequest, Outcome, StepAction, StepCommand
+from migrator.models.values import ContainerView, Job, JobRequest, Outcome, Sight, StepAction, StepCommand
 from migrator.service import identifiers
 from migrator.service.control_plane import ControlPlane
 from migrator.service.host import Act
@@ -20,7 +20,7 @@ from migrator.simulator.database import SimulatedDatabase
 from migrator.simulator.faults import CONTROL, FAILURES, HOSTS, Fault, Kind, Place
 from migrator.simulator.loop import Loop
 from migrator.simulator.machine import ContainerRecord, Machine, Snapshot, Task, TaskState
-from migrator.simulator.programs import CONTAINER, Memory
+from migrator.simulator.programs import CONTAINER, NAMESPACE, Memory
 from migrator.simulator.rules import Rules, Violation
 from migrator.simulator.store import SimulatedStore
 from migrator.simulator.worker import Worker
@@ -28,6 +28,8 @@ from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.verdicts import Verdicts
 
 CLOCK_HEALS_S = 20.0
+LOOK_S = 0.05
+LOOKS = 30
 LONGEST_S = 3 * 3600.0
 """A run that has not come to rest after so much virtual time never will."""
 SETTLING_S = 3.0
@@ -194,6 +196,17 @@ class World:
 
     def ask_host_to_look(self, host: str) -> None:
         """See `control_plane.Bell`."""
+        for number in range(LOOKS):  # it also looks by itself, later
+            self.loop.after(LOOK_S + number, lambda: self._look(host))
+
+    def _look(self, host: str) -> None:
+        """Let a worker tell what it sees; of no use later."""
+        worker, controller = self.receiver(host), self.free_controller()
+        if worker is None or controller is None or self.is_cut(host, CONTROL):
+            return
+        machine = self.machines[host]
+        views = [ContainerView(host, NAMESPACE, name, task.state.value) for name, task in machine.tasks.items()]
+        self.run_as(controller, lambda: controller.see(host, Sight(views, {})))
 
     def ask_host_to_examine(self, host: str, token: str, *, sweep: bool) -> None:
         """See `control_plane.Bell`."""

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from migrator.errors import AlreadyExists, IntegrityError, NotFound, ResourceBusy
 from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.storage import layout
+from migrator.storage.chunks import Recipe, is_chunked
 from migrator.storage.oci import (
     DOCUMENT_LIMIT_BYTES,
     CheckpointIndex,
@@ -23,8 +25,9 @@ from migrator.storage.oci import (
     has_children,
     parse_index,
 )
-from migrator.storage.store import ObjectStore, Progress
-from migrator.storage.verify import checked
+from migrator.storage.parts import PartStore
+from migrator.storage.prune.notes import doom, doomed_blobs
+from migrator.storage.store import ObjectStore
 
 DEPTH_LIMIT = 3
 """Checkpoint index → image index → manifest."""
@@ -42,73 +45,27 @@ class SealedCheckpoint:
     sealed_at: datetime
 
 
-class CheckpointStore:
-    """Blobs and indexes over any object store.
+class CheckpointStore(PartStore):
+    """Indexes over any object store, and the parts that they name.
 
     Args:
         objects: The store.
         parallel_looks: How many blobs are looked at together; with 1 no threads are used.
+        chunk_cache: A file for what is known of chunks; None for a temporary one.
     """
 
-    def __init__(self, objects: ObjectStore, parallel_looks: int = PARALLEL_LOOKS):
-        self.objects = objects
+    def __init__(self, objects: ObjectStore, parallel_looks: int = PARALLEL_LOOKS, *, chunk_cache: Path | None = None):
+        super().__init__(objects, chunk_cache)
         self._parallel_looks = parallel_looks
         self._layout_known = False
-
-    # ---- blobs
-
-    def has_blob(self, digest: str, size_bytes: int) -> bool:
-        """Whether a blob is there with the right size."""
-        found = self.objects.head(layout.blob_key(digest))
-        return found is not None and found.size_bytes == size_bytes
-
-    def put_blob(
-        self,
-        digest: str,
-        size_bytes: int,
-        chunks: Iterable[bytes],
-        on_progress: Progress | None = None,
-        *,
-        skip_existing: bool = True,
-    ) -> int:
-        """Write a blob; nothing is visible if its bytes do not hash to its digest.
-
-        Returns:
-            The bytes really sent: 0 if it was there.
-
-        Raises:
-            IntegrityError: `digest_mismatch` or `size_mismatch`.
-        """
-        if skip_existing and self.has_blob(digest, size_bytes):
-            if on_progress:
-                on_progress(size_bytes)
-            return 0
-        key = layout.blob_key(digest)
-        self.objects.upload(key, chunks, size_bytes=size_bytes, digest=digest, on_progress=on_progress)
-        return size_bytes
-
-    def get_blob(self, digest: str, size_bytes: int, on_progress: Progress | None = None) -> Iterator[bytes]:
-        """Read a blob; the last piece comes only if all of it hashes to its digest.
-
-        Raises:
-            NotFound: `object_not_found`.
-            IntegrityError: `digest_mismatch` or `size_mismatch`.
-        """
-        key = layout.blob_key(digest)
-        chunks = self.objects.download(key, size_bytes=size_bytes, on_progress=on_progress)
-        return checked(chunks, size_bytes=size_bytes, digest=digest, what=f"blob {digest}")
-
-    def abort_uploads(self, digest: str) -> None:
-        """Remove what is left of unfinished uploads of a blob; nobody else must be uploading it."""
-        self.objects.abort_uploads(layout.blob_key(digest), older_than_s=0)
-
-    # ---- checkpoints
 
     def seal(self, workload_id: str, checkpoint_id: str, index: bytes) -> str:
         """Make a checkpoint visible. Sealing the same index again changes nothing.
 
         Every blob is looked at before the index is written and once more after: a concurrent `remove` may have taken
-        one that both checkpoints share. If it did, the index goes again.
+        one that both checkpoints share. If it did, the index goes again. So with the packs of chunked parts: a prune
+        marks a pack before it reads the indexes for the last time, so a pack without a mark after the index is written
+        stays.
 
         Returns:
             The digest of the index.
@@ -122,6 +79,8 @@ class CheckpointStore:
         parsed = parse_index(index)
         blobs = self._reachable_or_missing(parsed)
         self._check_blobs(blobs)
+        packs = self._packs_or_missing(parsed)
+        self._check_packs(packs)
         self._ensure_layout()
         ours = self._write_index(key, checkpoint_id, index)
         if self.objects.get(key, DOCUMENT_LIMIT_BYTES) != index:
@@ -130,6 +89,7 @@ class CheckpointStore:
             )
         try:
             self._check_blobs(blobs)
+            self._check_packs(packs)
         except ResourceBusy:
             if ours:
                 self.objects.delete(key)
@@ -168,6 +128,10 @@ class CheckpointStore:
                 raise
             raise self._not_found(checkpoint_id) from error
 
+    def recipes(self, index: CheckpointIndex) -> list[Recipe]:
+        """Read the recipes of all chunked parts of a checkpoint."""
+        return [self.read_recipe(part) for part in index.parts if is_chunked(part)]
+
     def sealed(self) -> Iterator[SealedCheckpoint]:
         """List what is sealed, from the store alone."""
         for info in self.objects.scan(layout.CHECKPOINTS):
@@ -194,15 +158,12 @@ class CheckpointStore:
         candidates: Iterable[Descriptor] = (),
         keep_image: bool = True,
     ) -> int:
-        """Take a checkpoint out of the store: its index first, then its blobs that no other index names.
+        """Take a checkpoint and what it alone needs out of the store at once, as its own job does.
 
-        What another index names is found by reading all of them and the manifests they name; the cost grows with the
-        number of checkpoints. A damaged document counts for every digest that can still be seen in it.
-
-        Between that reading and the deletion a concurrent upload may find a shared blob, skip it, and lose it. Its
-        `seal` looks at every blob before and after it writes the index, so it fails and says so, or it has finished
-        before this reading began and is respected. What is left is a seal that ends within that moment: readers
-        verify every digest, and nothing is given up on the word of an index alone.
+        Its blobs are noted as doomed before the last reading of the other indexes, so that a `seal` at the same moment
+        fails and says so, or is seen; see `prune.pruner`. What another index names is found by reading all of them and
+        the manifests they name; the cost grows with the number of checkpoints. A damaged document counts for every
+        digest that can still be seen in it. Chunks are left to a prune.
 
         Args:
             workload_id: Its workload.
@@ -216,20 +177,32 @@ class CheckpointStore:
         parts = self._parts_left(workload_id, checkpoint_id)
         seen: dict[str, set[str]] = {}
         image = self._named_below([part for part in parts if part.annotations.get(ROLE_ANNOTATION) == Role.IMAGE], seen)
-        doomed = {part.digest for part in (*candidates, *parts)}
-        doomed = doomed - image if keep_image else doomed | image
+        wanted = {part.digest for part in (*candidates, *parts)}
+        wanted = wanted - image if keep_image else wanted | image
+        # The same name at each try: a note that a crash left is taken up by the next one.
+        note = layout.doomed_key(checkpoint_id)
+        if wanted:
+            doom(self.objects, checkpoint_id, wanted)
+        self.unseal(workload_id, checkpoint_id)
+        freed_bytes = sum(self._delete_blob(digest) for digest in sorted(wanted - self._named_blobs(seen)))
+        self.objects.delete(note)
+        return freed_bytes
+
+    def unseal(self, workload_id: str, checkpoint_id: str) -> None:
+        """Delete a checkpoint's index and leave its blobs to a prune; one that is not there is fine."""
         self.objects.delete(layout.index_key(workload_id, checkpoint_id))
-        return sum(self._delete_blob(digest) for digest in sorted(doomed - self._named_blobs(seen)))
 
-    def unnamed_blobs(self, older_than: datetime) -> list[str]:
-        """List the blobs that were written before a moment and that no index names.
+    def blobs_named(self, index: bytes, seen: dict[str, set[str]]) -> set[str]:
+        """All blobs that an index names, directly or through manifests. Damage hides as little as possible.
 
-        An index may come to name one while this reads: ask only when nobody seals, and look again at who does before
-        each `remove_blob`.
+        Args:
+            index: As it was written.
+            seen: Parents that were read before, so that an image of many checkpoints is read once.
         """
-        old = [info.key for info in self.objects.scan(layout.BLOBS) if info.modified_at < older_than]
-        named = {layout.blob_key(digest) for digest in self._named_blobs({})} if old else set()
-        return [f"sha256:{key.removeprefix(layout.BLOBS)}" for key in old if key not in named]
+        named = _digests_in(index)
+        with suppress(IntegrityError):
+            named |= self._named_below(parse_index(index).parts, seen)
+        return named
 
     def withdraw(self, workload_id: str, checkpoint_id: str, parts: Sequence[Descriptor]) -> None:
         """Take an upload back, sealed or half-way, with what is left of unfinished uploads of its parts."""
@@ -283,14 +256,36 @@ class CheckpointStore:
         return children(part, data)
 
     def _check_blobs(self, blobs: list[Descriptor]) -> None:
-        """Look at all blobs, some at a time: a frozen source waits for this."""
+        """Look at all blobs, some at a time: a frozen source waits for this.
+
+        First at what is being deleted: a deletion without a note by then is over, and its blobs are missed below, or it
+        begins later and sees the index.
+        """
+        doomed = doomed_blobs(self.objects)
         if self._parallel_looks == 1:
             missing = self._missing_among(blobs, map)
         else:
             with ThreadPoolExecutor(self._parallel_looks) as pool:
                 missing = self._missing_among(blobs, pool.map)
+        missing += sorted(doomed & {blob.digest for blob in blobs})
         if missing:
             raise _missing(", ".join(missing[:3]))
+
+    def _packs_or_missing(self, index: CheckpointIndex) -> set[str]:
+        recipes = self.recipes(index)
+        if not recipes:
+            return set()
+        try:
+            return self.chunks.packs_of(recipes, without=self.chunks.marked_packs())
+        except IntegrityError as error:
+            if error.code != "chunk_missing":
+                raise
+            raise _missing(str(error)) from error
+
+    def _check_packs(self, packs: set[str]) -> None:
+        """See that nobody removes a pack that the checkpoint needs, nor is about to."""
+        if packs and (lost := self.chunks.lost_packs(packs)):
+            raise _missing(f"pack {min(lost)}")
 
     def _missing_among(self, blobs: list[Descriptor], each: Callable[..., Iterable[bool]]) -> list[str]:
         there = each(lambda blob: self.has_blob(blob.digest, blob.size_bytes), blobs)
@@ -312,9 +307,7 @@ class CheckpointStore:
                 data = self.read_index_bytes(sealed.workload_id, sealed.checkpoint_id)
             except NotFound:
                 continue  # removed since it was listed
-            named |= _digests_in(data)
-            with suppress(IntegrityError):
-                named |= self._named_below(parse_index(data).parts, seen)
+            named |= self.blobs_named(data, seen)
         return named
 
     def _named_below(

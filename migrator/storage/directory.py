@@ -91,6 +91,16 @@ class DirectoryStore:
                     on_progress(len(piece))
                 yield piece
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """See `ObjectStore.get_range`."""
+        with self._reading(key) as file:
+            with self._translated():
+                os.lseek(file, offset, os.SEEK_SET)
+            data = b"".join(self._pieces(file, length))
+        if len(data) != length:
+            raise size_mismatch(f"a range of object '{key}'", length, len(data))
+        return data
+
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore.scan`."""
         for key in sorted(self._keys(prefix, hidden=False)):

@@ -3,6 +3,13 @@
 oci-layout
 blobs/sha256/HEX                        every blob once, whoever wrote it
 checkpoints/WORKLOAD/ID/index.json      the OCI index of one checkpoint, written last
+pins/ID                                 a checkpoint that stays whatever a policy says
+chunks/packs/HEX                        stored chunks, some MiB of them together
+chunks/pack-indexes/HEX                 which chunk lies where in which packs
+prune/packs/HEX                         a pack that is about to be removed: nobody relies on it any more
+prune/blobs/HEX                         a blob that no checkpoint needed when this was written
+prune/doomed/NAME                       the blobs that somebody is deleting right now: nobody relies on them any more
+prune/lock                              one prune at a time
 verdicts/JOB                            for a guard whose worker is dead: the source may run again
 """
 
@@ -17,7 +24,14 @@ OCI_LAYOUT = "oci-layout"
 OCI_LAYOUT_CONTENT = b'{"imageLayoutVersion":"1.0.0"}'
 CHECKPOINTS = "checkpoints/"
 BLOBS = "blobs/sha256/"
+PINS = "pins/"
 VERDICTS = "verdicts/"
+PACKS = "chunks/packs/"
+PACK_INDEXES = "chunks/pack-indexes/"
+PACK_MARKS = "prune/packs/"
+BLOB_MARKS = "prune/blobs/"
+DOOMED = "prune/doomed/"
+PRUNE_LOCK = "prune/lock"
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """Such a name means the same to every store and file system, and leaves room for a temporary one beside it."""
 _INDEX = re.compile(r"checkpoints/([^/]+)/([^/]+)/index\.json")
@@ -48,6 +62,53 @@ def verdict_key(job_id: str) -> str:
         InvalidRequest: `bad_id`.
     """
     return f"{VERDICTS}{check_segment(job_id)}"
+
+
+def pin_key(checkpoint_id: str) -> str:
+    """Return where a checkpoint's pin is.
+
+    Raises:
+        InvalidRequest: `bad_id`.
+    """
+    return f"{PINS}{check_segment(checkpoint_id)}"
+
+
+def pack_key(name: str) -> str:
+    """Return where a pack is; its name is the SHA-256 of its bytes, in hex."""
+    return PACKS + check_hex(name)
+
+
+def pack_index_key(name: str) -> str:
+    """Return where a pack index is; its name is the SHA-256 of its bytes, in hex."""
+    return PACK_INDEXES + check_hex(name)
+
+
+def pack_mark_key(name: str) -> str:
+    """Return where the mark on a pack is that is about to be removed."""
+    return PACK_MARKS + check_hex(name)
+
+
+def blob_mark_key(name: str) -> str:
+    """Return where the mark on a blob is that no checkpoint needed; its name is the hex of its digest."""
+    return BLOB_MARKS + check_hex(name)
+
+
+def doomed_key(name: str) -> str:
+    """Return where a note of blobs is that somebody is deleting.
+
+    Raises:
+        InvalidRequest: `bad_id`.
+    """
+    return DOOMED + check_segment(name)
+
+
+def check_hex(name: str) -> str:
+    """Return a name if it is a SHA-256 in hex.
+
+    Raises:
+        IntegrityError: `bad_digest`.
+    """
+    return check_digest(f"sha256:{name}").removeprefix("sha256:")
 
 
 def parse_index_key(key: str) -> tuple[str, str] | None:

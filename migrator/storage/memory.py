@@ -93,6 +93,16 @@ class MemoryStore:
                 on_progress(len(piece))
             yield piece
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """See `ObjectStore.get_range`."""
+        data = self._read(key)[offset : offset + length]
+        data = data[: len(data) - self.faults.truncate_bytes]
+        if self.faults.corrupt and data:
+            data = bytes([data[0] ^ 1]) + data[1:]
+        if len(data) != length:
+            raise size_mismatch(f"a range of object '{key}'", length, len(data))
+        return data
+
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore.scan`."""
         self._check()

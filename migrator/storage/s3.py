@@ -123,6 +123,10 @@ class S3Store:
                     on_progress(len(piece))
                 yield piece
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """See `ObjectStore.get_range`."""
+        return self._read_range(key, offset, offset + length)
+
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore.scan`."""
         token: dict[str, Any] = {}
@@ -195,6 +199,10 @@ class S3Store:
         self._client.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload_id)
 
     def _read_range(self, key: str, start: int, end: int) -> bytes:
+        if start == end:  # HTTP knows no empty range
+            if self.head(key) is None:
+                raise object_not_found(key, self.location)
+            return b""
         with self._translated(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=f"bytes={start}-{end - 1}")
             data = answer["Body"].read()

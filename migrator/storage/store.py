@@ -89,6 +89,14 @@ class ObjectStore(Protocol):
             IntegrityError: `size_mismatch`, the object is shorter or longer.
         """
 
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        """Read `length` bytes of an object from `offset` on.
+
+        Raises:
+            NotFound: `object_not_found`.
+            IntegrityError: `size_mismatch`, the object ends before that.
+        """
+
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """List the objects whose keys begin with a prefix, by key."""
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from migrator.errors import IntegrityError
+from migrator.storage.store import Progress
 
 
 def checked(chunks: Iterable[bytes], *, size_bytes: int, digest: str, what: str) -> Iterator[bytes]:
@@ -38,6 +39,14 @@ def checked(chunks: Iterable[bytes], *, size_bytes: int, digest: str, what: str)
             remedy="the bytes were changed on the way or in the store; take a new checkpoint",
         )
     yield held
+
+
+def counted(chunks: Iterable[bytes], on_progress: Progress | None) -> Iterator[bytes]:
+    """Pass chunks on and tell how long each was."""
+    for chunk in chunks:
+        if on_progress:
+            on_progress(len(chunk))
+        yield chunk
 
 
 def size_mismatch(what: str, wanted_bytes: int, seen_bytes: int) -> IntegrityError:

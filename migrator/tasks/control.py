@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from celery import Celery
@@ -10,6 +11,7 @@ from celery import Celery
 from migrator.models.housekeeping import Clearance, Examination, Question
 from migrator.models.values import Facts, Outcome, Sight, StepCommand
 from migrator.service.conductor import Conductor
+from migrator.service.echo import Echo
 from migrator.service.housekeeping.referee import Referee
 from migrator.service.messages import CLEARANCE, COMMAND, EXAMINATION, OUTCOME, QUESTION, SIGHT
 from migrator.tasks.app import CONTROL_QUEUE, host_queue, send
@@ -21,14 +23,15 @@ RECORD_HEARTBEAT = "control.record_heartbeat"
 RECORD_SIGHT = "control.record_sight"
 JUDGE = "control.judge"
 RECORD_EXAMINATION = "control.record_examination"
+HEAR = "control.hear"
 EXPIRES_S = 30.0
 """Later than this a command or a report is of no use: what still matters is sent again. Clocks must agree within it."""
 EXAMINATION_EXPIRES_S = 3600.0
 """So long that a host answers even when its clock is what is wrong with it."""
 
 
-def register(app: Celery, conductor: Conductor, referee: Referee) -> None:
-    """Give conductor and referee what arrives in the queue."""
+def register(app: Celery, conductor: Conductor, referee: Referee, echo: Echo) -> None:
+    """Give conductor, referee and echo what arrives in the queue."""
 
     def receive(outcome: dict[str, Any]) -> None:
         conductor.receive(OUTCOME.unpack(outcome))
@@ -39,6 +42,9 @@ def register(app: Celery, conductor: Conductor, referee: Referee) -> None:
     def judge(host: str, token: str, question: dict[str, Any], sweep: bool) -> None:
         referee.judge(host, token, QUESTION.unpack(question), sweep=sweep)
 
+    def hear(sent_at: str) -> None:
+        echo.hear(datetime.fromisoformat(sent_at))
+
     entries: dict[str, Callable[..., None]] = {
         ADVANCE: conductor.advance,
         RECEIVE: receive,
@@ -47,6 +53,7 @@ def register(app: Celery, conductor: Conductor, referee: Referee) -> None:
         RECORD_SIGHT: record_sight,
         JUDGE: judge,
         RECORD_EXAMINATION: referee.record,
+        HEAR: hear,
     }
     for name, entry in entries.items():
         app.task(name=name)(entry)
@@ -99,6 +106,10 @@ class HostLine:
     def ring_controller(self, job_id: str) -> None:
         """Say that a job changed."""
         send(self._app, ADVANCE, CONTROL_QUEUE, job_id)
+
+    def call(self, sent_at: datetime) -> None:
+        """Let the controller hear itself."""
+        send(self._app, HEAR, CONTROL_QUEUE, sent_at.isoformat(), expires_s=EXPIRES_S)
 
     def ask_host_to_look(self, host: str) -> None:
         """Ask a host to report its containers."""

@@ -22,8 +22,10 @@ from migrator.lab.lab import Lab
 from migrator.lab.service import Service
 from tests.acceptance.inventory import is_frozen
 from tests.workloads import Running, Workload
+from tests.workloads.outside import Outside
 
 JOB_S = 60.0
+VOLUMES = "/srv/volumes"
 DETACH = """
 import base64, json, os, pathlib, subprocess, sys
 for note in pathlib.Path("/var/lib/cni/results").glob(f"*-{sys.argv[1]}-*"):
@@ -85,7 +87,8 @@ class Machine:
     def run(self, *command: str, timeout_s: float = 60.0, check: bool = True) -> str:
         done = self.host.exec(list(command), timeout_s=timeout_s)
         if check:
-            assert done.returncode == 0, f"{self.name}: {' '.join(command)}: {done.stderr or done.stdout}"
+            words = f"exit status {done.returncode}: {done.stderr or done.stdout}"
+            assert done.returncode == 0, f"{self.name}: {' '.join(command)}: {words}"
         return done.stdout
 
     def ctr(self, *words: str, namespace: str = "default", check: bool = True) -> str:
@@ -108,6 +111,8 @@ class Cluster:
         self.root = root
         self.archives: set[Path] = set()
         """Every image that a test has imported."""
+        self.clients: dict[str, Outside] = {}
+        """Who talks to containers from outside, by the container's name."""
         self.machines = {name: Machine(host) for name, host in lab.hosts.items()}
 
     def __getitem__(self, host: str) -> Machine:
@@ -177,7 +182,7 @@ class Cluster:
         """Move a container and return it where it is now."""
         job = self.done("migrate", str(container), target, "--wait", "--namespace", container.namespace)
         assert job["state"] == "succeeded", job
-        return Running(self[target], container.name, container.namespace)
+        return container.on(self[target])
 
     # ---- containers
 
@@ -194,15 +199,31 @@ class Cluster:
     ) -> Running:
         """Start a container by containerd's own tool and bring it to the point where a move is worth something."""
         image = self.import_image(workload, host, namespace=namespace)
+        options += ("--cni", "--env", "SIDE=server") if workload.client else ()
+        options += self._volume(host, name, workload.volume) if workload.volume else ()
         self[host].ctr(
             "run", "--detach", "--null-io", *workload.run_options, *options, image, name, namespace=namespace
         )
         container = Running(self[host], name, namespace)
+        if workload.client:
+            self.clients[name] = Outside(self.lab.control.pid, container.address, list(workload.client))
+            container.client = self.clients[name]
         workload.started(container)
         return container
 
+    def _volume(self, host: str, name: str, place: str) -> tuple[str, ...]:
+        """Make a directory of a host that a container shows, to be copied when it moves; return what `ctr` is told."""
+        self[host].run("mkdir", "-p", f"{VOLUMES}/{name}")
+        mount = f"type=bind,src={VOLUMES}/{name},dst={place},options=rbind:rw"
+        return ("--mount", mount, "--label", f"io.migrator.volume{place}=copy")
+
     def remove(self, name: str, namespace: str = "default", timeout_s: float = 20.0) -> None:
-        """Remove a container of that name from every host, frozen or not, also when a restart label brings it back."""
+        """Remove a container of that name from every host, frozen or not, also when a restart label brings it back.
+
+        Its client ends first, and what it had of a host's files goes last.
+        """
+        if client := self.clients.pop(name, None):
+            client.stop()
         for machine in self.machines.values():
             deadline = time.monotonic() + timeout_s
             while name in machine.containers(namespace):
@@ -213,6 +234,7 @@ class Cluster:
                 machine.ctr("tasks", "delete", "--force", name, namespace=namespace, check=False)
                 machine.ctr("containers", "delete", name, namespace=namespace, check=False)
             machine.run("python3", "-c", DETACH, f"{namespace}-{name}")
+            machine.run("rm", "-rf", f"{VOLUMES}/{name}")
 
     def sweep(self) -> None:
         """Remove every container that a test which failed has left behind."""

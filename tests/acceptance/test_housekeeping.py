@@ -441,10 +441,10 @@ def test_what_a_removed_host_had_sealed_is_brought_back(
     cluster: Cluster, alpha: Machine, ticker: Running, keeps_checkpoints: None
 ) -> None:
     before, shim = ticker.state(), parent_of(ticker.pid)
-    target = cluster["beta"].host.service("worker")
+    target = cluster["beta"].host.service("containerd")
     job_id = str(cluster.done("migrate", str(ticker), "beta")["id"])
     cluster.wait_frozen(ticker)
-    target.signal(signal.SIGSTOP)  # nothing is fetched, so nothing is promised
+    target.signal(signal.SIGSTOP)  # nothing is fetched, so nothing is promised; its worker is heard of
     try:
         cluster.wait_for_step(job_id, "upload", "done")
         cluster.kill("alpha", "worker")

@@ -146,7 +146,8 @@ def test_identity_and_limits_are_the_same_after_a_move(cluster: Cluster, person:
 
 def assert_limits_hold(container: Running) -> None:
     """The fork bomb and the memory hog are run inside, by an exec."""
-    assert "stopped at" in container.exec("/usr/bin/python3", "-c", FORKS)
+    forks = ["--exec-id", "forks", container.name, "/usr/bin/python3", "-c", FORKS]
+    assert "stopped at" in container.host.run("ctr", "tasks", "exec", *forks)
     hog = "a = bytearray(200 << 20); print('too much')"
     exec_id = ["--exec-id", "hog", container.name, "/usr/bin/python3", "-c", hog]
     assert "too much" not in container.host.run("ctr", "tasks", "exec", *exec_id, check=False)

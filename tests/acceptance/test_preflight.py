@@ -112,7 +112,8 @@ def criu_configuration(cluster: Cluster, host: str, text: str) -> Iterator[None]
 def test_limits_that_the_host_has_raised_count(cluster: Cluster, start: Start) -> None:
     container = start("deleted-large,watch-image")
     assert {found["code"] for found in ask(cluster, 1)} == {"ghost_file", "watch_on_overlay"}
-    with criu_configuration(cluster, "alpha", "ghost-limit 10M\nirmap-scan-path /data\n"):
+    raised = "ghost-limit 10M\nirmap-scan-path /data\n"
+    with criu_configuration(cluster, "alpha", raised), criu_configuration(cluster, "beta", raised):
         assert ask(cluster, 0) == []
         move(cluster, container)
 

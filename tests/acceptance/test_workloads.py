@@ -45,7 +45,7 @@ def test_a_workload_does_what_the_page_says(cluster: Cluster, workload: Workload
     before = workload.look(moving)
     job = cluster.wait_for_job(cluster.cli("migrate", str(moving), "beta").data["id"])
     here = "beta" if job["state"] == "succeeded" else "alpha"
-    container = Running(cluster[here], "moving")
+    container = moving.on(cluster[here])
     arrived = workload.look(container)  # it may be what was written before the freeze: it must go on from here
     workload.check(before, container)
     workload.check(arrived, container)

@@ -17,6 +17,7 @@ from migrator.api.server import build_server
 from migrator.errors import Unavailable
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
+from migrator.gen.migrator.v1 import schedules_pb2_grpc as schedule_services
 from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import Phase
 from migrator.models.session import Database
@@ -24,6 +25,7 @@ from migrator.models.values import Checkpoint, ContainerView, Facts, Host, Job, 
 from migrator.service import engine
 from migrator.service.control_plane import ControlPlane
 from migrator.service.messages import EXAMINATION
+from migrator.service.schedules.desk import ScheduleDesk
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
 from tests.unit.storage.samples import Sample
@@ -73,10 +75,12 @@ class ServedApi:
         self.plane = ControlPlane(self.database, self.bell, self.checkpoints, host_silent_s=SILENT_S)
         self.socket = directory / "api.sock"
         self.address = f"unix://{self.socket}"
-        self.server = build_server(self.plane, self.socket, None)
+        self.desk = ScheduleDesk(self.database, self.plane)
+        self.server = build_server(self.plane, self.desk, self.socket, None)
         self.channel = grpc.insecure_channel(self.address)
         self.jobs = services.JobServiceStub(self.channel)
         self.hosts = services.HostServiceStub(self.channel)
+        self.schedules = schedule_services.ScheduleServiceStub(self.channel)
         self.catalogue = services.CheckpointServiceStub(self.channel)
 
     # ---- what others would write into the database

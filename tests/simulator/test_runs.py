@@ -16,6 +16,7 @@ from migrator.simulator.faults import Fault, Kind
 from migrator.simulator.runs import (
     SCENARIOS,
     Run,
+    control_faults,
     late_commands,
     perform,
     points_of,
@@ -27,6 +28,7 @@ from migrator.simulator.runs import (
 from migrator.simulator.steps import STEPS
 
 PLAN_NAMES = ("migration", "checkpoint", "restore", "preflight", "drill")
+"""The plans that hosts perform; a drain is made of them."""
 CHUNKS = 10
 SEEDS_PER_CHUNK = 500
 RANDOM_RUNS = 20_000
@@ -50,11 +52,10 @@ def enumerated() -> Iterator[Run]:
 
 def test_the_simulator_knows_every_step_of_every_plan() -> None:
     assert STEPS.keys() == HOST_STEPS.keys()
-    on_hosts = {kind.value for kind, plan in PLANS.items() if any(line.step in STEPS for line in plan)}
-    assert set(PLAN_NAMES) == on_hosts
-    for name, plan in ((name, PLANS[JobKind(name)]) for name in PLAN_NAMES):
+    assert {kind for kind, plan in PLANS.items() if any(line.step in STEPS for line in plan)} == {*PLAN_NAMES}
+    for name in PLAN_NAMES:
         told = " ".join(what for _, what in points_of(name))
-        hosts = [line.step for line in plan if line.step in STEPS]
+        hosts = [line.step for line in PLANS[JobKind(name)] if line.step in STEPS]
         assert all(f" {step} run: " in told for step in hosts)
 
 
@@ -70,6 +71,18 @@ def test_without_faults_all_goes_well(name: str) -> None:
 def test_every_single_fault_at_every_point(chunk: int) -> None:
     mine = (run for number, run in enumerate(enumerated()) if number % CHUNKS == chunk)
     assert check_all(mine) >= 1000 // CHUNKS
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.wide)])
+def test_a_drain_and_a_return_whatever_happens_to_the_controller(stride: int) -> None:
+    runs = [run for name in ("drain", "return") for run in control_faults(name)][::stride]
+    assert len(runs) > 100
+    for run in runs:
+        result = perform(run)
+        assert result.violation is None, f"{result.violation}; replay: {run}"
+        if "cancel" not in str(run):
+            assert result.phases[0] == "succeeded", f"the drain is {result.phases[0]}; replay: {run}"
 
 
 @pytest.mark.timeout(600)

@@ -2,4 +2,4 @@
 
 from tests.workloads.images import Program
 
-WORKLOAD = Program("asyncio_server.py", packages=["python3-websockets"])
+WORKLOAD = Program("asyncio_server.py", packages=["python3-websockets"], outside=True)

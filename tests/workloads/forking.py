@@ -6,5 +6,6 @@ WORKLOAD = Program(
     "lines.py",
     *("/usr/bin/python3", "-B", "/opt/forking.py"),
     name="forking",
+    outside=True,
     files={"/opt/forking.py": PROGRAMS_DIR / "forking.py"},
 )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from migrator.lab.images import build_image
 from migrator.lab.recipes import IMAGES_DIR
+from tests.workloads.outside import PROGRAMS_DIR
 from tests.workloads.root import program_root
 from tests.workloads.workload import Workload
 
-PROGRAMS_DIR = Path(__file__).parent / "programs"
 SHARED = ("witness.py", "line.py")
 LEFT_OUT = (
     *(
@@ -46,6 +46,8 @@ class Program(Workload):
         packages: Debian packages besides Python.
         files: Further files of the image by their path in it.
         run_options: What `ctr run` is told besides.
+        outside: Whether its clients are on another host and reach it by the network; the program has two sides then.
+        volume: A directory that comes from its host and is copied when it moves.
         name: The program's own name when not given.
         wide: Whether `make test` leaves it to `make test-wide`.
     """
@@ -57,6 +59,8 @@ class Program(Workload):
         packages: Sequence[str] = (),
         files: Mapping[str, bytes | Path] | None = None,
         run_options: tuple[str, ...] = (),
+        outside: bool = False,
+        volume: str | None = None,
         name: str | None = None,
         wide: bool = False,
     ):
@@ -66,6 +70,9 @@ class Program(Workload):
         self.packages = packages
         self.files = files or {}
         self.run_options = run_options
+        self.volume = volume
+        self.command = ("/usr/bin/python3", "-B", f"/opt/{program}", *arguments)
+        self.client = self.command if outside else ()
         self.wide = wide
 
     def image(self, root: Path) -> Path:
@@ -78,5 +85,5 @@ class Program(Workload):
             packages=self.packages,
             without=LEFT_OUT,
             files={**ours, **self.files},
-            entrypoint=["/usr/bin/python3", "-B", f"/opt/{self.program}", *self.arguments],
+            entrypoint=self.command,
         )

@@ -39,5 +39,6 @@ WORKLOAD = Jvm(
     "lines.py",
     *(JAVA, "-Xmx128m", "-cp", "/opt", "Server"),
     name="jvm",
+    outside=True,
     packages=["openjdk-21-jre-headless"],
 )

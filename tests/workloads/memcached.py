@@ -2,4 +2,4 @@
 
 from tests.workloads.images import Program
 
-WORKLOAD = Program("memcached.py", packages=["memcached"])
+WORKLOAD = Program("memcached.py", packages=["memcached"], outside=True)

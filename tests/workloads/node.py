@@ -6,6 +6,7 @@ WORKLOAD = Program(
     "lines.py",
     *("/usr/bin/node", "/opt/node.js"),
     name="node",
+    outside=True,
     packages=["nodejs"],
     files={"/opt/node.js": PROGRAMS_DIR / "node.js"},
     run_options=("--seccomp",),

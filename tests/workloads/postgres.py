@@ -17,4 +17,5 @@ WORKLOAD = Program(
     "postgres.py",
     *([] if criu_reads_limits_of_all() else ["--as-root"]),
     packages=["postgresql"],
+    outside=True,
 )

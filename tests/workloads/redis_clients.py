@@ -2,4 +2,4 @@
 
 from tests.workloads.images import Program
 
-WORKLOAD = Program("redis_clients.py", packages=["redis-server"])
+WORKLOAD = Program("redis_clients.py", packages=["redis-server"], outside=True)

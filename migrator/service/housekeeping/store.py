@@ -7,22 +7,24 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from migrator.errors import IntegrityError, NotFound
+from migrator.errors import IntegrityError, NotFound, ResourceBusy
 from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Database
 from migrator.models.values import Job
 from migrator.service.housekeeping.referee import is_over
 from migrator.service.identifiers import find_job
+from migrator.service.retention.pruning import find_cutoff
+from migrator.service.retention.removal import Remover
 from migrator.service.rounds import utc_now
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore, SealedCheckpoint
 from migrator.storage.oci import FactAnnotation
 from migrator.storage.probing import PROBES
+from migrator.storage.prune.notes import PruneLock
+from migrator.storage.prune.pruner import Pruner
 
 OLD = timedelta(days=1)
 """No step may take so long. A base image that no checkpoint names makes the next move short for that long."""
-BUSY = frozenset(phase for phase in Phase if not phase.terminal) | {Phase.NEEDS_OPERATOR}
-"""A job in one of these may upload, or rely on what is in the store."""
 log = structlog.get_logger()
 
 
@@ -44,10 +46,11 @@ class StoreKeeper:
     def sweep(self) -> None:
         """Remove every kind: what may name others first, blobs last."""
         for kind, act in (
+            ("forgotten checkpoints", Remover(self._database, self._checkpoints, self._now).finish_all),
             ("uploads", self.abort_uploads),
             ("probes and verdicts", self.remove_notes),
             ("checkpoints", self.remove_temporary_checkpoints),
-            ("blobs", self.remove_unnamed_blobs),
+            ("blobs and packs", self.prune),
         ):
             if removed := act():
                 log.info("removed from the store", kind=kind, removed=removed)
@@ -75,31 +78,16 @@ class StoreKeeper:
             self._checkpoints.remove(sealed.workload_id, sealed.checkpoint_id)
         return [sealed.checkpoint_id for sealed in doomed]
 
-    def remove_unnamed_blobs(self) -> list[str]:
-        """Remove old blobs that no index names, for as long as no job is about.
-
-        A job finds a blob in the store and does not send it again. So this begins only when there is no unfinished job,
-        and before each blob it makes sure that none was even created since the indexes were read: its checkpoint may be
-        sealed by now. Should one come in between, its own seal looks at every blob once more and fails.
-        """
-        removed: list[str] = []
-        quiet = self._quiet_since()
-        if quiet is None:
-            return removed
-        for digest in self._checkpoints.unnamed_blobs(self._now() - OLD):
-            if self._quiet_since() != quiet:
-                break
-            self._checkpoints.remove_blob(digest)
-            removed.append(digest)
-        return removed
-
-    def _quiet_since(self) -> str | None:
-        """The newest job's id when all jobs are finished (empty: there never was one); None when one is not."""
-        with self._database.transaction(write=False) as tx:
-            if tx.jobs.list(phases=BUSY, limit=1):
-                return None
-            newest = tx.jobs.list(limit=1)
-        return newest[0].id if newest else ""
+    def prune(self) -> list[str]:
+        """Free what no checkpoint has needed for a day, as `migrator prune` does, unless one is under way."""
+        cutoff = find_cutoff(self._database, OLD, self._now())
+        lock = PruneLock(self._objects, "sweep")
+        try:
+            plan, _ = Pruner(self._checkpoints).run(cutoff, lock)
+        except ResourceBusy as error:
+            log.info("no prune now", reason=str(error))
+            return []
+        return [*plan.blobs, *plan.packs]
 
     def _temporary(self) -> Iterator[SealedCheckpoint]:
         with self._database.transaction(write=False) as tx:

@@ -86,15 +86,22 @@ def read_sockets(process: Path) -> list[Socket]:
     return found
 
 
-def await_accepted(process: Path, limit_s: float) -> list[Socket]:
+def await_accepted(process: Path, limit_s: float, pids: Iterable[int] | None = None) -> list[Socket]:
     """Wait until no connection waits to be accepted in the network of a process; return where some still do.
 
     CRIU dumps a connection by the descriptor that a program has of it, so one that waits cannot be dumped.
+
+    Args:
+        process: `/proc/PID`.
+        limit_s: How long to wait.
+        pids: Whose sockets count, where others live in the same network.
     """
     deadline = time.monotonic() + limit_s
+    pids = None if pids is None else list(pids)
     while True:
-        full = [found for found in read_sockets(process) if found.state == LISTEN and found.unread]
-        full = [found for found in full if found.local.protocol == "tcp"]
+        found = read_sockets(process)
+        mine = found if pids is None else held_by(found, pids)
+        full = [each for each in mine if each.local.protocol == "tcp" and each.state == LISTEN and each.unread]
         if not full or time.monotonic() >= deadline:
             return full
         time.sleep(LOOK_S)

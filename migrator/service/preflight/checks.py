@@ -41,6 +41,7 @@ SOURCE_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     streams.check_streams,
     volumes.check_volumes,
     volumes.check_submounts,
+    container.check_hooks,
     container.check_namespaces,
     container.check_destinations,
     network.check_network,

@@ -33,10 +33,9 @@ def check_connections(subject: Subject) -> Iterator[Finding]:
 
 
 def check_waiting(subject: Subject) -> Iterator[Finding]:
-    """Connections that nobody accepts; CRIU cannot dump them. Of a host's network it is not known whose they are."""
-    if uses_host_network(subject.spec):
-        return
-    waiting = await_accepted(Path(f"/proc/{subject.task.pid}"), ACCEPTING_S)
+    """Connections that nobody accepts; CRIU cannot dump them."""
+    pids = [process.pid for process in subject.task.pids()] if uses_host_network(subject.spec) else None
+    waiting = await_accepted(Path(f"/proc/{subject.task.pid}"), ACCEPTING_S, pids)
     if waiting:
         fault = f"does not accept the connections that wait at {waiting[0].local}"
         yield subject.refusal("waiting", "connections_waiting", fault, "try again when it does")

@@ -10,6 +10,8 @@ from migrator.service.preflight.subject import Subject
 from migrator.service.room import check_content_room, check_image_room
 
 RUNC = "io.containerd.runc.v2"
+NERDCTL = "nerdctl/"
+"""What all labels of nerdctl's begin with."""
 
 
 def check_runtime(subject: Subject) -> Iterator[Finding]:
@@ -26,6 +28,18 @@ def check_terminal(subject: Subject) -> Iterator[Finding]:
     """The other end of a terminal is a process outside."""
     if subject.task.stdio().terminal:
         yield subject.refusal("terminal", "terminal", "has a terminal", "start it without --tty")
+
+
+def check_hooks(subject: Subject) -> Iterator[Finding]:
+    """They would run again at the restore, on a host that lacks what they left on this one."""
+    if subject.spec.get("hooks") and any(label.startswith(NERDCTL) for label in subject.container.labels):
+        fault = "belongs to nerdctl, whose hook would connect it a second time on the target"
+        yield subject.refusal("hooks", "nerdctl_container", fault, "start it by `ctr run --cni`, without nerdctl")
+        return
+    for stage, hooks in (subject.spec.get("hooks") or {}).items():
+        for hook in hooks or []:
+            fault = f"has a hook, which would run once more on the target ({stage}: {hook['path']})"
+            yield subject.refusal("hooks", "runtime_hook", fault, "start it without hooks")
 
 
 def check_namespaces(subject: Subject) -> Iterator[Finding]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from migrator.criu.configuration import RUNC_FILE, write_options
 from migrator.errors import IntegrityError
 from migrator.models.values import TcpPolicy
+from migrator.service.preflight.processes import read_status
 
 Spec = dict[str, Any]
 CONFIG_ANNOTATION = "org.criu.config"
@@ -79,3 +82,40 @@ def with_options(spec: Spec, options: CriuOptions, file: Path) -> Spec:
     annotations: Mapping[str, str] = spec.get("annotations") or {}
     write_options(file, lines, Path(annotations.get(CONFIG_ANNOTATION, RUNC_FILE)))
     return {**spec, "annotations": {**annotations, CONFIG_ANNOTATION: str(file)}}
+
+
+@contextmanager
+def usual_file_counts(pid: int, spec: Spec, work_root: Path) -> Iterator[None]:
+    """While a dump runs, let the host's own file say what it says, also of a task that was restored here.
+
+    runc keeps to the file that the restore named, which is gone, and reads no other: it is given back meanwhile.
+
+    Args:
+        pid: The task's first process.
+        spec: The container's own, as it was made with.
+        work_root: Where jobs have their directories; no other file is written.
+    """
+    file = _file_of_restore(pid)
+    if file is None or file.exists() or not file.resolve().is_relative_to(work_root):
+        yield
+        return
+    annotations: Mapping[str, str] = spec.get("annotations") or {}
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        write_options(file, [], Path(annotations.get(CONFIG_ANNOTATION, RUNC_FILE)))
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        with suppress(OSError):  # another job's, that has more in it
+            file.parent.rmdir()
+
+
+def _file_of_restore(pid: int) -> Path | None:
+    """Return which file the running task was restored with: its shim lives in the bundle that runc was given."""
+    try:
+        shim = read_status(Path(f"/proc/{pid}/status"))["PPid"]
+        bundle: Spec = json.loads(Path(f"/proc/{shim}/cwd/config.json").read_bytes())
+    except (OSError, KeyError, ValueError):
+        return None
+    named = (bundle.get("annotations") or {}).get(CONFIG_ANNOTATION)
+    return Path(named) if named else None

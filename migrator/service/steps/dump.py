@@ -26,7 +26,7 @@ from migrator.errors import MigratorError
 from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.programs import refuse_executed
-from migrator.service.steps.criu_options import CriuOptions, options_to_replay
+from migrator.service.steps.criu_options import CriuOptions, options_to_replay, usual_file_counts
 from migrator.service.steps.freeze import check_still_frozen
 from migrator.service.steps.image import drop_lease, ensure_lease
 from migrator.service.steps.restarting import with_restart
@@ -68,7 +68,8 @@ class Dump(HostStep):
         images.mkdir(mode=0o700)
         with ThreadPoolExecutor(1) as beside, packing_volumes(host, act) as volumes:
             diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
-            _dump_memory(host, act, task, images, options)
+            with usual_file_counts(task.pid, container.spec_json(), host.settings.run_dir / "criu"):
+                _dump_memory(host, act, task, images, options)
             wake_timers(images)
             parts = [
                 describe_images(images),

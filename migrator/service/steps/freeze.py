@@ -193,20 +193,31 @@ def _check_same(task: Task, act: Act) -> None:
 def _cut_off(network: dict[str, Any] | None, task: Task) -> None:
     """Cut the container off while it still runs, so that it accepts who waits, and nobody comes after them.
 
+    Where nothing can be cut off (no interface, or its host's) a moment is awaited in which nobody waits.
+
     Raises:
         PreconditionFailed: `connections_waiting`, it does not accept them.
     """
     attachment = read_attachment(network)
-    if attachment is None or task.status().state is not ProcessState.RUNNING:
+    if task.status().state is not ProcessState.RUNNING:
         return
-    cut_off(attachment)
-    waiting = await_accepted(Path(f"/proc/{task.pid}"), ACCEPTING_S)
+    if attachment is not None:
+        cut_off(attachment)
+    pids = [process.pid for process in task.pids()] if _shares_network(task) else None
+    waiting = await_accepted(Path(f"/proc/{task.pid}"), ACCEPTING_S, pids)
     if waiting:
         raise PreconditionFailed(
             f"container '{task.container_id}' does not accept the connections that wait at {waiting[0].local}",
             code="connections_waiting",
             remedy="try again when it does; CRIU cannot carry them over",
         )
+
+
+def _shares_network(task: Task) -> bool:
+    """Whether it lives in this host's network; one that is gone does not."""
+    with suppress(OSError):
+        return OWN_NETWORK.samefile(f"/proc/{task.pid}/ns/net")
+    return False
 
 
 def _unlock_network(task: Task) -> None:

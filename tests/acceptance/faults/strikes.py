@@ -303,7 +303,9 @@ print("done", flush=True)
 
 
 def damaged(part: str, how: str) -> Strike:
-    """Damage a part of the checkpoint after it was sealed and before it is fetched: the target stands still meanwhile.
+    """Damage a part of the checkpoint after it was sealed and before it is fetched.
+
+    The target's containerd stands still meanwhile, which holds the fetch at its first call; its worker is heard of.
 
     Args:
         part: A role, or `index`.
@@ -311,7 +313,7 @@ def damaged(part: str, how: str) -> Strike:
     """
 
     def strike(scene: Scene) -> Mend:
-        worker = scene.host("target").service("worker")
+        worker, runtime = (scene.host("target").service(name) for name in ("worker", "containerd"))
         settings = {key: value for key, value in worker.spec.environment.items() if key.startswith("MIGRATOR_S3")}
         program = ["python3", "-c", DAMAGE, BUCKET, part, how]
         command = scene.cluster.lab.control.enter_command(program, settings)
@@ -320,14 +322,14 @@ def damaged(part: str, how: str) -> Strike:
             assert damage.stdout is not None
             assert damage.stdout.readline() == "ready\n"
             scene.wait_step("upload")
-            worker.signal(signal.SIGSTOP)
+            runtime.signal(signal.SIGSTOP)
             try:
                 scene.wait_step("fetch")
                 damage.stdin.write("now\n")
                 damage.stdin.flush()
                 assert damage.stdout.readline() == "done\n"
             finally:
-                worker.signal(signal.SIGCONT)
+                runtime.signal(signal.SIGCONT)
         return _nothing
 
     return strike

@@ -16,7 +16,7 @@ from migrator.errors import AlreadyExists, InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from tests.servers.api import CALL_S, ServedApi, failure_of
 
-SERVICES = ("migrator.v1.JobService", "migrator.v1.HostService", "migrator.v1.CheckpointService")
+SERVICES = tuple(f"migrator.v1.{name}Service" for name in ("Job", "Host", "Checkpoint", "Schedule"))
 
 
 @pytest.mark.parametrize("name", ["", *SERVICES])
@@ -63,14 +63,14 @@ def test_a_socket_that_a_killed_server_left_is_replaced(api: ServedApi, tmp_path
     left = tmp_path / "left.sock"
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(left))
-    server = build_server(api.plane, left, None)
+    server = build_server(api.plane, api.desk, left, None)
     server.start()
     server.stop(0)
 
 
 def test_a_second_server_does_not_take_the_socket_of_a_living_one(api: ServedApi) -> None:
     with pytest.raises(AlreadyExists) as caught:
-        build_server(api.plane, api.socket, None).start()
+        build_server(api.plane, api.desk, api.socket, None).start()
     assert caught.value.code == "server_runs"
     assert str(api.socket) in caught.value.message
     api.hosts.ListHosts(pb.ListHostsRequest(), timeout=CALL_S)
@@ -78,14 +78,14 @@ def test_a_second_server_does_not_take_the_socket_of_a_living_one(api: ServedApi
 
 def test_a_tcp_address(api: ServedApi, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    server = build_server(api.plane, tmp_path / "tcp.sock", address)
+    server = build_server(api.plane, api.desk, tmp_path / "tcp.sock", address)
     server.start()
     try:
         with grpc.insecure_channel(address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             assert stub.Check(health_pb2.HealthCheckRequest(), timeout=CALL_S).status
         with pytest.raises(InvalidRequest) as caught:
-            build_server(api.plane, tmp_path / "second.sock", address).start()
+            build_server(api.plane, api.desk, tmp_path / "second.sock", address).start()
     finally:
         server.stop(0)
     assert caught.value.code == "bad_configuration"
@@ -96,13 +96,13 @@ def test_a_tcp_address(api: ServedApi, tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["nonsense", "192.0.2.1:80"])
 def test_an_address_that_cannot_be_used(api: ServedApi, tmp_path: Path, address: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        build_server(api.plane, tmp_path / "bad.sock", address).start()
+        build_server(api.plane, api.desk, tmp_path / "bad.sock", address).start()
     assert address in caught.value.message
 
 
 def test_a_socket_path_that_is_too_long(api: ServedApi, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        build_server(api.plane, tmp_path / ("s" * 120), None).start()
+        build_server(api.plane, api.desk, tmp_path / ("s" * 120), None).start()
     assert "MIGRATOR_API_SOCKET" in str(caught.value.remedy)
 
 

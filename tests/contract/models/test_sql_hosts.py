@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.contract.models.samples import moment
 WEB = ContainerView("alpha", "default", "web", "running", "debian:forky", 41, 2**33, {"app": "web"})
 DB = ContainerView("alpha", "prod", "db", "none")
 WORKLOAD = Workload("web-1", "default", "web", "alpha", 1)
+LOCAL_TIME = datetime(2026, 3, 1, 12, tzinfo=timezone(timedelta(hours=5)))
 CHECKPOINT = Checkpoint("ck-1", "web-1", "mig-1", "alpha", "default", "web", "image", "sha256:00", 2**40, moment(0))
 
 
@@ -186,3 +188,34 @@ class TestCheckpoints:
             with pytest.raises(NotFound) as caught:
                 tx.checkpoints.get("ck-1")
         assert caught.value.code == "checkpoint_not_found"
+
+    def test_pins_and_verifications(self, database: Database) -> None:
+        with database.transaction() as tx:
+            tx.checkpoints.add(CHECKPOINT)
+            assert tx.checkpoints.get("ck-1") == CHECKPOINT
+            tx.checkpoints.set_pin("ck-1", LOCAL_TIME, "why not")
+            tx.checkpoints.set_verified("ck-1", LOCAL_TIME, "a blob is gone")
+        with database.transaction() as tx:
+            found = tx.checkpoints.hold("ck-1")
+            assert (found.pinned_at, found.pin_reason) == (LOCAL_TIME, "why not")
+            assert (found.verified_at, found.damage) == (LOCAL_TIME, "a blob is gone")
+            tx.checkpoints.set_pin("ck-1", None)
+            tx.checkpoints.set_pin("ck-9", LOCAL_TIME)
+        with database.transaction(write=False) as tx:
+            assert tx.checkpoints.get("ck-1") == replace(CHECKPOINT, verified_at=LOCAL_TIME, damage="a blob is gone")
+            assert len(tx.checkpoints.list()) == 1
+
+    def test_what_is_being_removed_is_gone_for_all_others(self, database: Database) -> None:
+        with database.transaction() as tx:
+            tx.checkpoints.add(CHECKPOINT)
+            tx.checkpoints.set_removing("ck-1", LOCAL_TIME)
+        with database.transaction() as tx:
+            assert tx.checkpoints.list() == []
+            assert tx.checkpoints.removing() == [CHECKPOINT]
+            for find in (tx.checkpoints.get, tx.checkpoints.hold):
+                with pytest.raises(NotFound):
+                    find("ck-1")
+            tx.checkpoints.set_removing("ck-1", None)
+            assert tx.checkpoints.hold("ck-1") == CHECKPOINT
+            tx.checkpoints.remove("ck-1")
+            assert tx.checkpoints.removing() == []

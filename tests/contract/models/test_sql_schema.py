@@ -30,6 +30,8 @@ TABLES = {
     "examinations",
     "cordons",
     "displacements",
+    "schedules",
+    "schedule_runs",
 }
 
 

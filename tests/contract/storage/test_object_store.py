@@ -196,6 +196,26 @@ def test_an_object_of_another_length_is_refused(bench: Bench, size_bytes: int, c
     assert caught.value.code == "size_mismatch"
 
 
+@pytest.mark.parametrize("size_bytes", [1, 100, 9 * MIB])
+def test_a_range_of_an_object_is_read(store: ObjectStore, size_bytes: int) -> None:
+    data = some_bytes(size_bytes)
+    upload(store, "blob", data)
+    for offset, length in ((0, size_bytes), (0, 1), (size_bytes - 1, 1), (size_bytes // 3, size_bytes // 2), (0, 0)):
+        assert store.get_range("blob", offset, length) == data[offset : offset + length]
+
+
+def test_a_range_that_is_not_there_is_refused(store: ObjectStore) -> None:
+    store.put("blob", b"12345")
+    for offset, length in ((0, 6), (4, 2), (5, 1), (9, 3)):
+        with pytest.raises(IntegrityError, match="blob") as caught:
+            store.get_range("blob", offset, length)
+        assert caught.value.code == "size_mismatch"
+    for length in (0, 3):
+        with pytest.raises(NotFound, match="absent") as missing:
+            store.get_range("absent", 0, length)
+        assert missing.value.code == "object_not_found"
+
+
 def test_objects_are_listed_by_prefix_and_key(store: ObjectStore) -> None:
     for key in ("b/2", "b/1", "bb", "a/x/y", "b/3/z"):
         store.put(key, key.encode())

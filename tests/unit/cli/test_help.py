@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 from migrator.cli.app import list_exit_codes
 from migrator.errors import KINDS
@@ -50,10 +50,13 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_help_is_quick() -> None:
+    """By the processor's time: a busy machine makes everybody wait."""
+
     def seconds() -> float:
-        began = time.monotonic()
-        subprocess.run([sys.executable, "-m", "migrator", "--help"], capture_output=True, timeout=30, check=True)
-        return time.monotonic() - began
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "migrator", "--help"], capture_output=True, timeout=60, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(seconds() for _ in range(5)) < 2.0
 
@@ -71,7 +74,7 @@ def test_every_command_and_option_says_what_it_does() -> None:
 
 
 def test_groups_without_a_command_print_their_help() -> None:
-    for words in ((), ("hosts",), ("containers",), ("jobs",), ("checkpoints",), ("lab",)):
+    for words in ((), ("hosts",), ("containers",), ("jobs",), ("checkpoints",), ("schedules",), ("lab",)):
         answer = run_migrator(*words)
         assert answer.code == 2
         assert "Usage:" in answer.out + answer.err

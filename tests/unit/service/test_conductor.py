@@ -43,6 +43,8 @@ class Bench:
     sent: list[StepCommand] = field(default_factory=list)
     verdicts: list[str] = field(default_factory=list)
     broker_away: bool = False
+    lag_s: float = 0.0
+    """How long messages wait before the controller takes them."""
 
     def __post_init__(self) -> None:
         self.conductor = self.new_conductor()
@@ -57,6 +59,7 @@ class Bench:
             {"freeze": LostProgram()},
             host_silent_s=SILENT_S,
             let_run=self.verdicts.append,
+            heard_until=lambda: self.now - timedelta(seconds=self.lag_s),
             now=lambda: self.now,
         )
 
@@ -255,6 +258,19 @@ def test_a_silent_source_turns_a_job_back_and_names_the_host(bench: Bench) -> No
     assert bench.job().phase is Phase.ROLLING_BACK
     assert failure["code"] == "no_live_worker"
     assert "beta" in failure["message"]
+
+
+def test_messages_that_wait_on_a_busy_machine_are_no_silence(bench: Bench) -> None:
+    """Nobody was heard for long, and the controller knows that it has not got to what they said since."""
+    bench.start()
+    bench.run_to("upload")
+    bench.lag_s = SILENT_S + 5
+    bench.wait(SILENT_S + 4, beating=())
+    assert bench.job().phase is not Phase.ROLLING_BACK
+    bench.lag_s = 0.0
+    bench.wait(1, beating=())
+    assert bench.job().phase is Phase.ROLLING_BACK
+    assert (bench.job().failure or {})["code"] == "no_live_worker"
 
 
 def test_a_host_that_is_away_during_a_rollback_is_waited_for_as_long_as_it_takes(bench: Bench) -> None:

@@ -10,7 +10,8 @@ import pytest
 from migrator.criu import configuration
 from migrator.errors import IntegrityError
 from migrator.models.values import TcpPolicy
-from migrator.service.steps.criu_options import CriuOptions, options_to_replay, replayed_options
+from migrator.service.steps import criu_options
+from migrator.service.steps.criu_options import CriuOptions, options_to_replay, replayed_options, usual_file_counts
 
 HELD = {"tcp": "keep", "file_locks": True, "external_unix": False}
 
@@ -50,3 +51,33 @@ def test_what_stood_in_the_usual_file_is_kept(tmp_path: Path) -> None:
 def test_without_the_usual_file_there_are_only_the_options(tmp_path: Path) -> None:
     configuration.write_options(tmp_path / "criu.conf", ["tcp-close"], tmp_path / "absent")
     assert (tmp_path / "criu.conf").read_text() == "tcp-close\n"
+
+
+@pytest.fixture
+def restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This process's parent stands for a shim, and the bundle names a file of a job that is over."""
+    named = tmp_path / "criu" / "job-1" / "criu.conf"
+    monkeypatch.setattr(criu_options, "_file_of_restore", lambda _: named)
+    return named
+
+
+def test_while_a_restored_task_is_dumped_the_usual_file_counts(restored: Path, tmp_path: Path) -> None:
+    usual = tmp_path / "runc.conf"
+    usual.write_text("ghost-limit 10M\n")
+    spec = {"annotations": {"org.criu.config": str(usual)}}
+    with usual_file_counts(1, spec, tmp_path / "criu"):
+        assert restored.read_text() == "ghost-limit 10M\n"
+    assert not restored.parent.exists()
+
+
+def test_no_file_is_written_elsewhere(restored: Path, tmp_path: Path) -> None:
+    with usual_file_counts(1, {}, tmp_path / "elsewhere"):
+        assert not restored.exists()
+
+
+def test_the_file_of_a_job_that_is_not_over_is_left_alone(restored: Path, tmp_path: Path) -> None:
+    restored.parent.mkdir(parents=True)
+    restored.write_text("tcp-established\n")
+    with usual_file_counts(1, {}, tmp_path / "criu"):
+        pass
+    assert restored.read_text() == "tcp-established\n"

@@ -16,7 +16,7 @@ from migrator.containerd import Container
 from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import JobRequest
-from migrator.service.preflight import files, programs, sockets
+from migrator.service.preflight import container, files, programs, sockets
 from migrator.service.preflight.processes import OpenFile, Process, Watch
 from migrator.service.preflight.subject import Subject
 
@@ -218,3 +218,25 @@ def test_unread_netlink_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_subject_names_the_container_in_its_refusals() -> None:
     found = cast(Subject, subject()).refusal("files", "some_code", "is odd", "make it even")
     assert found.message == "container 'web' is odd and cannot be checkpointed"
+
+
+HOOKS: dict[str, Any] = {
+    "createRuntime": [{"path": "/usr/bin/tool", "args": ["tool", "internal", "oci-hook", "createRuntime"]}],
+    "poststop": [{"path": "/usr/bin/tool", "args": ["tool", "internal", "oci-hook", "postStop"]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("hooks", "labels", "told"),
+    [
+        (HOOKS, {}, ["runtime_hook", "runtime_hook"]),
+        (HOOKS, {"nerdctl/namespace": "default"}, ["nerdctl_container"]),
+        (None, {"nerdctl/namespace": "default"}, []),
+        ({"prestart": None}, {}, []),
+    ],
+)
+def test_a_hook_would_run_once_more_on_the_target(hooks: Any, labels: dict[str, str], told: list[str]) -> None:
+    hooked = replace(subject(INIT), spec={"hooks": hooks}, container=Container(id="web", labels=labels))
+    found = list(container.check_hooks(hooked))
+    assert [finding.code for finding in found] == told
+    assert all("container 'web'" in finding.message and finding.remedy for finding in found)

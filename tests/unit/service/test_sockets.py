@@ -76,3 +76,10 @@ def test_a_connection_that_nobody_accepts_is_found() -> None:
         assert port in {found.local.port for found in await_accepted(Path("/proc/self"), 0.01)}
         server.accept()[0].close()
         assert port not in {found.local.port for found in await_accepted(Path("/proc/self"), 0.01)}
+
+
+def test_in_a_network_that_others_share_only_ones_own_waiting_connections_count() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        port, here = server.getsockname()[1], Path("/proc/self")
+        assert port in {found.local.port for found in await_accepted(here, 0.01, [os.getpid()])}
+        assert port not in {found.local.port for found in await_accepted(here, 0.01, [1 << 30])}

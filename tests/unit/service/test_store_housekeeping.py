@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from migrator.service.housekeeping.store import OLD, StoreKeeper
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
+from migrator.storage.prune.notes import PruneLock
 from tests.unit.storage.samples import Sample
 
 LATER = datetime.now(UTC) + OLD + timedelta(hours=1)
@@ -84,46 +85,44 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_an_old_blob_that_no_index_names_goes(bench: Bench) -> None:
+    """The mark that the first sweep writes is a day old, too, by the clock of the second."""
     digest = bench.put()
-    assert bench.keeper.remove_unnamed_blobs() == [digest]
-    assert bench.keys(layout.BLOBS) == []
+    assert bench.keeper.prune() == []
+    assert bench.keeper.prune() == [digest.removeprefix("sha256:")]
+    assert bench.keys(layout.BLOBS) == bench.keys("prune/") == []
 
 
 def test_a_young_blob_stays(bench: Bench) -> None:
     bench.put()
     young = StoreKeeper(bench.database, bench.checkpoints, now=lambda: LATER - timedelta(hours=2))
-    assert young.remove_unnamed_blobs() == []
+    for _ in range(3):
+        assert young.prune() == []
+    assert len(bench.keys(layout.BLOBS)) == 1
 
 
 def test_what_an_index_names_stays_with_its_image(bench: Bench) -> None:
     bench.seal("mig-unknown")
     before = bench.keys(layout.BLOBS)
     digest = bench.put()
-    assert bench.keeper.remove_unnamed_blobs() == [digest]
+    bench.keeper.prune()
+    assert bench.keeper.prune() == [digest.removeprefix("sha256:")]
     assert bench.keys(layout.BLOBS) == before
 
 
 @pytest.mark.parametrize("phase", [Phase.ACCEPTED, Phase.PREPARING, Phase.ROLLING_BACK, Phase.NEEDS_OPERATOR])
-def test_an_unfinished_job_keeps_every_blob(bench: Bench, phase: Phase) -> None:
+def test_a_job_that_began_before_keeps_every_blob(bench: Bench, phase: Phase) -> None:
     bench.put()
-    bench.add_job(phase)
-    assert bench.keeper.remove_unnamed_blobs() == []
+    bench.add_job(phase, ended_ago_s=2 * OLD.total_seconds())
+    for _ in range(3):
+        assert bench.keeper.prune() == []
+    assert len(bench.keys(layout.BLOBS)) == 1
 
 
-@pytest.mark.parametrize("phase", [Phase.ACCEPTED, Phase.SUCCEEDED])
-def test_a_job_that_comes_in_between_ends_it(bench: Bench, phase: Phase, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even one that is finished by now: what it sealed may name a blob that was not named before."""
-    for number in range(3):
-        bench.put(LOOSE + bytes([number]))
-    remove: Callable[[str], int] = bench.checkpoints.remove_blob
-
-    def remove_and_create(digest: str) -> int:
-        bench.add_job(phase)
-        return remove(digest)
-
-    monkeypatch.setattr(bench.checkpoints, "remove_blob", remove_and_create)
-    assert len(bench.keeper.remove_unnamed_blobs()) == 1
-    assert len(bench.keys(layout.BLOBS)) == 2
+def test_a_prune_that_is_under_way_is_left_alone(bench: Bench) -> None:
+    bench.put()
+    PruneLock(bench.objects, "prn-2222222222").acquire()
+    assert bench.keeper.prune() == []
+    assert bench.keys("prune/") == [layout.PRUNE_LOCK]
 
 
 # ---- checkpoints
@@ -189,5 +188,6 @@ def test_probes_and_verdicts_go(bench: Bench) -> None:
 def test_the_whole_sweep(bench: Bench) -> None:
     bench.seal(bench.add_job(Phase.FAILED))
     bench.objects.put("probes/0123", b"x")
+    bench.keeper.sweep()
     bench.keeper.sweep()
     assert bench.keys("") == [layout.OCI_LAYOUT]

@@ -22,7 +22,7 @@ public class Server {
     public static void main(String[] arguments) throws IOException {
         boolean tcp = arguments[0].matches("\\d+");
         ServerSocketChannel server = ServerSocketChannel.open(tcp ? StandardProtocolFamily.INET : StandardProtocolFamily.UNIX);
-        server.bind(tcp ? new InetSocketAddress("127.0.0.1", Integer.parseInt(arguments[0])) : UnixDomainSocketAddress.of(arguments[0]));
+        server.bind(tcp ? new InetSocketAddress(Integer.parseInt(arguments[0])) : UnixDomainSocketAddress.of(arguments[0]));
         while (true) {
             SocketChannel client = server.accept();
             Thread.ofPlatform().start(() -> serve(client));

@@ -1,16 +1,35 @@
-"""How a client here reaches its server. By a unix socket for now: set TCP to True once open TCP connections move."""
+"""How clients reach their server: by a unix socket beside it, or by TCP from another host.
+
+SIDE in the environment says which half of a program runs: `server`, whose clients are outside; `client`, of the server
+at the address SERVER; both halves, in one container, when it says nothing.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-TCP = False
+SIDE = os.environ.get("SIDE", "both")
+SERVER = os.environ.get("SERVER", "")
+TCP = SIDE != "both"
 PORT = 7000
 PATH = "/run/line.sock"
-ADDRESS = f"127.0.0.1:{PORT}" if TCP else PATH
+PLACE = str(PORT) if TCP else PATH
+"""Where a server listens: a port, or the path of a socket."""
 CONNECT_S = 20.0
+
+
+def play(serve: Callable[[], subprocess.Popen[bytes] | None], ask: Callable[[], None]) -> None:
+    """Start the server, ask it for ever, or both, as SIDE says."""
+    server = serve() if SIDE != "client" else None
+    if SIDE == "server":
+        sys.exit(server.wait() if server else 0)
+    ask()
 
 
 class Line:
@@ -41,7 +60,7 @@ class Line:
 def listen() -> socket.socket:
     """Listen where clients connect."""
     if TCP:
-        return socket.create_server(("127.0.0.1", PORT))
+        return socket.create_server(("", PORT))
     Path(PATH).parent.mkdir(parents=True, exist_ok=True)
     server = socket.socket(socket.AF_UNIX)
     server.bind(PATH)
@@ -55,7 +74,7 @@ def connect() -> socket.socket:
     while True:
         try:
             if TCP:
-                return socket.create_connection(("127.0.0.1", PORT))
+                return socket.create_connection((SERVER, PORT))
             client = socket.socket(socket.AF_UNIX)
             client.connect(PATH)
             return client

@@ -6,6 +6,7 @@ lines.py COMMAND...          the server to start; it is given the place to liste
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import line
@@ -15,9 +16,13 @@ from witness import Witness, start_server
 CLIENTS = 8
 
 
-def main() -> None:
-    """Start the server, connect, and ask for ever."""
-    start_server(*sys.argv[1:], str(line.PORT) if line.TCP else line.PATH)
+def serve() -> subprocess.Popen[bytes]:
+    """Start the server that the command line names."""
+    return start_server(*sys.argv[1:], line.PLACE)
+
+
+def ask() -> None:
+    """Connect, and ask for ever."""
     clients = [Line() for _ in range(CLIENTS)]
     witness = Witness()
     secrets: set[bytes] = set()
@@ -35,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    line.play(serve, ask)

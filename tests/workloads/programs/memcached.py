@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import line
 from line import Line
 from witness import Witness, start_server
@@ -20,10 +22,14 @@ def get(client: Line, key: str) -> bytes:
     return value
 
 
-def main() -> None:
-    """Start the server, connect, and ask for ever."""
-    place = ["-l", "127.0.0.1", "-p", str(line.PORT)] if line.TCP else ["-s", line.PATH]
-    start_server("/usr/bin/memcached", "-u", "root", "-m", "64", *place)
+def serve() -> subprocess.Popen[bytes]:
+    """Start the server."""
+    place = ["-l", "0.0.0.0", "-p", line.PLACE] if line.TCP else ["-s", line.PLACE]
+    return start_server("/usr/bin/memcached", "-u", "root", "-m", "64", *place)
+
+
+def ask() -> None:
+    """Connect, and ask for ever."""
     clients = [Line() for _ in range(CLIENTS)]
     witness = Witness()
     witness.expect("setting the count", clients[0].ask(b"set count 0 0 1", b"0"), b"STORED")
@@ -41,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    line.play(serve, ask)

@@ -24,5 +24,5 @@ const server = net.createServer((socket) => {
   });
 });
 const address = process.argv[2];
-server.listen(/^\d+$/.test(address) ? { port: Number(address), host: '127.0.0.1' } : { path: address });
+server.listen(/^\d+$/.test(address) ? { port: Number(address), host: '0.0.0.0' } : { path: address });
 setInterval(() => { if (total < 0) process.exit(1); }, 10);

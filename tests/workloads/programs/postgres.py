@@ -21,13 +21,13 @@ import time
 from pathlib import Path
 
 import line
-from witness import Witness, start_server, wait_for
+from witness import Witness, start_server
 
 PROGRAMS = next(Path("/usr/lib/postgresql").iterdir()) / "bin"
 DATA, PLACE, USER = Path("/data/postgres"), Path("/run/postgresql"), "postgres"
 AS_ROOT = "--as-root" in sys.argv
 RUNS_AS = "root" if AS_ROOT else USER
-HOST = "127.0.0.1" if line.TCP else str(PLACE)
+HOST = line.SERVER or str(PLACE)
 BALANCE = (
     "select sum(abalance) = (select sum(bbalance) from pgbench_branches)"
     " and sum(abalance) = (select sum(tbalance) from pgbench_tellers)"
@@ -55,23 +55,29 @@ def run(program: str, *arguments: str) -> None:
     subprocess.run([PROGRAMS / program, *arguments], user=USER, check=True, stdout=subprocess.DEVNULL)
 
 
-def start() -> None:
+def serve() -> subprocess.Popen[bytes]:
     """Make a cluster and start its server."""
+    os.chdir("/")
     for directory in (DATA, PLACE):
         directory.mkdir(parents=True, exist_ok=True)
         shutil.chown(directory, USER, USER)
     run("initdb", "--pgdata", str(DATA), "--no-sync", "--auth", "trust")
-    settings = [f"unix_socket_directories={PLACE}", f"listen_addresses={HOST if line.TCP else ''}", "wal_level=minimal"]
+    with (DATA / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all all trust\n")
+    listen = "0.0.0.0" if line.TCP else ""
+    settings = [f"unix_socket_directories={PLACE}", f"listen_addresses={listen}", "wal_level=minimal"]
     settings += ["max_wal_senders=0", "min_wal_size=32MB", "wal_init_zero=off"]
     command = [str(PROGRAMS / "postgres"), "-D", str(DATA), *(f"--{setting}" for setting in settings)]
     if AS_ROOT:
         for path in (DATA, *DATA.rglob("*")):
             os.chown(path, SOMEBODY, SOMEBODY)
-        start_server("/usr/bin/python3", "-B", __file__, "--pretend", *command)
-    else:
-        start_server(*command, user=USER)
-    wait_for(str(PLACE / ".s.PGSQL.5432"))
-    for _ in range(100):
+        return start_server("/usr/bin/python3", "-B", __file__, "--pretend", *command)
+    return start_server(*command, user=USER)
+
+
+def wait_until_ready() -> None:
+    """Wait until the server answers."""
+    for _ in range(400):
         if subprocess.run([PROGRAMS / "pg_isready", "-q", "-h", HOST], check=False).returncode == 0:
             return
         time.sleep(0.05)
@@ -97,26 +103,13 @@ class Session:
         return answer.decode().rstrip("\n")
 
 
-def main() -> None:
-    """Start the server, pgbench and the session, and ask for ever."""
+def ask() -> None:
+    """Start pgbench and the session, and ask for ever."""
     os.chdir("/")
-    start()
+    wait_until_ready()
     run("pgbench", "-h", HOST, "-i", "-q", "-s", "1", USER)
-    load = start_server(
-        str(PROGRAMS / "pgbench"),
-        "-h",
-        HOST,
-        "-n",
-        "-c",
-        "2",
-        "-T",
-        "3600",
-        "--exit-on-abort",
-        "-U",
-        USER,
-        USER,
-        user=RUNS_AS,
-    )
+    options = ["-n", "-c", "2", "-T", "3600", "--exit-on-abort"]
+    load = start_server(str(PROGRAMS / "pgbench"), "-h", HOST, "-U", USER, *options, USER, user=RUNS_AS)
     session, witness = Session(), Witness()
     witness.expect(
         "the table", session.ask("create table ledger(number bigint primary key, word text); select 'made';"), "made"
@@ -139,4 +132,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--pretend"]:
         pretend_not_to_be_root()
         os.execv(sys.argv[2], sys.argv[2:])
-    main()
+    line.play(serve, ask)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import line
 from line import Line
 from witness import Witness, start_server
@@ -30,35 +32,40 @@ def send(client: Line, *words: object) -> None:
     client.file.flush()
 
 
-def main() -> None:
-    """Start the server, connect, and ask for ever."""
-    place = ["--port", str(line.PORT)] if line.TCP else ["--port", "0", "--unixsocket", line.PATH]
-    start_server("/usr/bin/redis-server", "--save", "", "--appendonly", "no", "--dir", "/tmp", *place)
+def serve() -> subprocess.Popen[bytes]:
+    """Start the server."""
+    outside = ["--bind", "0.0.0.0", "--protected-mode", "no", "--port", line.PLACE]
+    place = outside if line.TCP else ["--port", "0", "--unixsocket", line.PLACE]
+    return start_server("/usr/bin/redis-server", "--save", "", "--appendonly", "no", "--dir", "/tmp", *place)
+
+
+def ask() -> None:
+    """Connect, and ask for ever."""
     writer, waiter, listener = Line(), Line(), Line()
     witness = Witness()
     send(listener, "SUBSCRIBE", "news")
     answer(listener)
     send(waiter, "BLPOP", "queue", 0)
 
-    def ask(client: Line, *words: object) -> bytes | list[bytes]:
+    def told(client: Line, *words: object) -> bytes | list[bytes]:
         send(client, *words)
         return answer(client)
 
     def act(number: int) -> None:
-        witness.expect("the count", ask(writer, "INCR", "count"), str(number + 1).encode())
-        witness.expect("SET", ask(writer, "SET", f"key:{number % KEYS}", f"{witness.nonce}{number}"), b"OK")
+        witness.expect("the count", told(writer, "INCR", "count"), str(number + 1).encode())
+        witness.expect("SET", told(writer, "SET", f"key:{number % KEYS}", f"{witness.nonce}{number}"), b"OK")
         earlier = max(0, number - KEYS + 1)
-        found = ask(writer, "GET", f"key:{earlier % KEYS}")
+        found = told(writer, "GET", f"key:{earlier % KEYS}")
         witness.expect("an earlier value", found, f"{witness.nonce}{earlier}".encode())
         send(writer, "RPUSH", "queue", number)
         answer(writer)
         witness.expect("what the waiting client gets", answer(waiter), [b"queue", str(number).encode()])
         send(waiter, "BLPOP", "queue", 0)
-        witness.expect("the number of subscribers", ask(writer, "PUBLISH", "news", number), b"1")
+        witness.expect("the number of subscribers", told(writer, "PUBLISH", "news", number), b"1")
         witness.expect("the news", answer(listener), [b"message", b"news", str(number).encode()])
 
     witness.run(act)
 
 
 if __name__ == "__main__":
-    main()
+    line.play(serve, ask)

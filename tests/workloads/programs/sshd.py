@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""An ssh session that stays open, with sshd at its other end; what is sent through it comes back changed.
+"""sshd, which forks a process for each connection, and a session that stays open: what is sent comes back changed.
 
-sshd gets its connection from ssh itself (`ProxyCommand sshd -i`), so both ends are here and no port is open.
+Clients that are elsewhere come by the network; one beside it gets its connection from ssh itself (`ProxyCommand sshd
+-i`), for sshd listens at no unix socket. The account has no password, so the client needs no key.
 """
 
 from __future__ import annotations
@@ -9,32 +10,41 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from witness import Witness
+import line
+from witness import Witness, start_server
 
-PLACE = Path("/root/.ssh")
-KEY, HOST_KEY = PLACE / "id_ed25519", Path("/etc/ssh/host_key")
-SERVER = f"/usr/sbin/sshd -i -f none -o HostKey={HOST_KEY} -o UsePAM=no -o PermitRootLogin=yes -o StrictModes=no"
+HOST_KEY, ACCOUNTS = Path("/etc/ssh/host_key"), Path("/etc/passwd")
+OPTIONS = ("UsePAM=no", "PermitRootLogin=yes", "PermitEmptyPasswords=yes", "PidFile=none")
+SERVER = ["/usr/sbin/sshd", "-f", "none", "-o", f"HostKey={HOST_KEY}", *(f"-o{option}" for option in OPTIONS)]
 SHELL = "while read -r number; do echo $((number * 2 + 1)) $$; done"
 
 
-def make_key(path: Path) -> None:
-    """Make a key without a passphrase."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
-
-
-def main() -> None:
-    """Open the session and ask for ever."""
-    accounts = Path("/etc/passwd")
-    accounts.write_text(accounts.read_text().replace("/bin/bash", "/bin/sh"))  # the only shell here
-    make_key(KEY)
-    make_key(HOST_KEY)
-    (PLACE / "authorized_keys").write_bytes(KEY.with_suffix(".pub").read_bytes())
+def prepare() -> None:
+    """Make the server's key, and let root in."""
+    HOST_KEY.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", HOST_KEY], check=True)
+    accounts = ACCOUNTS.read_text().replace("root:x:", "root::").replace("/bin/bash", "/bin/sh")  # the only shell here
+    ACCOUNTS.write_text(accounts)
     Path("/run/sshd").mkdir(exist_ok=True)
-    options = ["-T", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", f"ProxyCommand={SERVER}"]
+
+
+def serve() -> subprocess.Popen[bytes] | None:
+    """Start the server, unless it is the client that starts one."""
+    prepare()
+    return start_server(*SERVER, "-D", "-p", line.PLACE) if line.TCP else None
+
+
+def ask() -> None:
+    """Open the session and ask for ever."""
+    way = ["-p", str(line.PORT), f"root@{line.SERVER}"]
+    if line.TCP:
+        line.connect().close()
+    else:
+        way = ["-o", f"ProxyCommand={' '.join(SERVER)} -i", "root@here"]
     Path("/state").mkdir(exist_ok=True)
     with Path("/state/ssh.log").open("wb") as log:
-        command = ["ssh", *options, "root@here", SHELL]
+        options = ["-T", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        command = ["ssh", *options, *way, SHELL]
         session = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
     witness, shells = Witness(), set()
 
@@ -52,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    line.play(serve, ask)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 STATE = Path("/state/state.json")
 TELL_S = 0.05
-SERVER_START_S = 20.0
 
 
 class Witness:
@@ -30,14 +29,18 @@ class Witness:
         if got != wanted:
             self.faults.append(f"act {self.counter}: {what} is {str(got)[:80]!r}, not {str(wanted)[:80]!r}")
 
+    def fail(self, error: Exception) -> None:
+        """Tell of the error that ends it all."""
+        self.faults.append(f"act {self.counter}: {type(error).__name__}: {error}")
+        self.tell()
+
     def run(self, act: Callable[[int], None], pause_s: float = 0.005) -> None:
         """Do numbered acts for ever; the first that raises is the last, and a fault."""
         while True:
             try:
                 act(self.counter)
             except Exception as error:
-                self.faults.append(f"act {self.counter}: {type(error).__name__}: {error}")
-                self.tell()
+                self.fail(error)
                 raise
             self.done()
             time.sleep(pause_s)
@@ -62,12 +65,3 @@ def start_server(*command: str, user: str | None = None) -> subprocess.Popen[byt
     STATE.parent.mkdir(parents=True, exist_ok=True)
     with (STATE.parent / "server.log").open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=user)
-
-
-def wait_for(path: str) -> None:
-    """Wait until a server has made its socket."""
-    deadline = time.monotonic() + SERVER_START_S
-    while not Path(path).exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{path} never came; see /state/server.log")
-        time.sleep(0.02)

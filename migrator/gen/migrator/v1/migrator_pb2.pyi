@@ -13,6 +13,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from migrator.gen.migrator.v1 import drains_pb2 as _drains_pb2
+from migrator.gen.migrator.v1 import retention_pb2 as _retention_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -64,6 +65,10 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """Asks whether a migration would go well; looks and touches nothing."""
     JOB_KIND_DRILL: _JobKind.ValueType  # 12
     """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
+    JOB_KIND_PRUNE: _JobKind.ValueType  # 10
+    """What no checkpoint needs is freed."""
+    JOB_KIND_FORGET: _JobKind.ValueType  # 13
+    """Checkpoints that a policy does not keep leave the catalogue."""
     JOB_KIND_DRAIN: _JobKind.ValueType  # 20
     """Moves every container off the host `source`."""
     JOB_KIND_RETURN: _JobKind.ValueType  # 21
@@ -79,6 +84,10 @@ JOB_KIND_PREFLIGHT: JobKind.ValueType  # 4
 """Asks whether a migration would go well; looks and touches nothing."""
 JOB_KIND_DRILL: JobKind.ValueType  # 12
 """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
+JOB_KIND_PRUNE: JobKind.ValueType  # 10
+"""What no checkpoint needs is freed."""
+JOB_KIND_FORGET: JobKind.ValueType  # 13
+"""Checkpoints that a policy does not keep leave the catalogue."""
 JOB_KIND_DRAIN: JobKind.ValueType  # 20
 """Moves every container off the host `source`."""
 JOB_KIND_RETURN: JobKind.ValueType  # 21
@@ -479,6 +488,9 @@ class Job(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     FORECAST_FIELD_NUMBER: _builtins.int
     HOOKS_FIELD_NUMBER: _builtins.int
+    FORGET_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     kind: Global___JobKind.ValueType
@@ -491,6 +503,8 @@ class Job(_message.Message):
     checkpoint_id: _builtins.str
     new_name: _builtins.str
     cancel_requested: _builtins.bool
+    schedule: _builtins.str
+    """The name of the schedule that asked for it."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -517,6 +531,14 @@ class Job(_message.Message):
 
     @_builtins.property
     def hooks(self) -> Global___Hooks: ...
+    @_builtins.property
+    def forget(self) -> _retention_pb2.ForgetReport:
+        """In a job that forgets, once it has chosen."""
+
+    @_builtins.property
+    def prune(self) -> _retention_pb2.PruneReport:
+        """In a job that prunes, once it has."""
+
     @_builtins.property
     def drain(self) -> _drains_pb2.Drain:
         """Of a drain or a return."""
@@ -545,11 +567,14 @@ class Job(_message.Message):
         findings: _abc.Iterable[Global___PreflightFinding] | None = ...,
         forecast: Global___Forecast | None = ...,
         hooks: Global___Hooks | None = ...,
+        forget: _retention_pb2.ForgetReport | None = ...,
+        prune: _retention_pb2.PruneReport | None = ...,
+        schedule: _builtins.str = ...,
         drain: _drains_pb2.Drain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "hooks", b"hooks", "measures", b"measures", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "resolutions", b"resolutions", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -597,6 +622,8 @@ class CreateJobRequest(_message.Message):
     VOLUMES_AT_FIELD_NUMBER: _builtins.int
     NETWORK_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    FORGET_FIELD_NUMBER: _builtins.int
+    PRUNE_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
@@ -629,6 +656,14 @@ class CreateJobRequest(_message.Message):
     @_builtins.property
     def probe(self) -> Global___Probe: ...
     @_builtins.property
+    def forget(self) -> _retention_pb2.ForgetRequest:
+        """What a job that forgets is to forget."""
+
+    @_builtins.property
+    def prune(self) -> _retention_pb2.PruneRequest:
+        """How a job that prunes is to prune."""
+
+    @_builtins.property
     def drain(self) -> _drains_pb2.DrainOptions:
         """Of a drain or a return."""
 
@@ -653,11 +688,13 @@ class CreateJobRequest(_message.Message):
         volumes_at: _builtins.str = ...,
         network: _builtins.str = ...,
         probe: Global___Probe | None = ...,
+        forget: _retention_pb2.ForgetRequest | None = ...,
+        prune: _retention_pb2.PruneRequest | None = ...,
         drain: _drains_pb2.DrainOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "drain", b"drain", "hooks", b"hooks", "probe", b"probe"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "drain", b"drain", "forget", b"forget", "hooks", b"hooks", "probe", b"probe", "prune", b"prune"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "probe", b"probe", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1422,6 +1459,10 @@ class Checkpoint(_message.Message):
     DRILL_FAILURE_FIELD_NUMBER: _builtins.int
     PROVEN_AT_FIELD_NUMBER: _builtins.int
     RESTORE_S_FIELD_NUMBER: _builtins.int
+    PINNED_AT_FIELD_NUMBER: _builtins.int
+    PIN_REASON_FIELD_NUMBER: _builtins.int
+    VERIFIED_AT_FIELD_NUMBER: _builtins.int
+    DAMAGE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     workload_id: _builtins.str
     job_id: _builtins.str
@@ -1433,6 +1474,8 @@ class Checkpoint(_message.Message):
     size_bytes: _builtins.int
     drill_failure: _builtins.str
     restore_s: _builtins.float
+    pin_reason: _builtins.str
+    damage: _builtins.str
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1442,6 +1485,14 @@ class Checkpoint(_message.Message):
     @_builtins.property
     def proven_at(self) -> _timestamp_pb2.Timestamp:
         """When a drill proved it last, and what that restore took."""
+
+    @_builtins.property
+    def pinned_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when it stays whatever a policy says; absent: it is not pinned."""
+
+    @_builtins.property
+    def verified_at(self) -> _timestamp_pb2.Timestamp:
+        """When a verification last looked at it, and what was wrong; empty when nothing was."""
 
     def __init__(
         self,
@@ -1460,10 +1511,14 @@ class Checkpoint(_message.Message):
         drill_failure: _builtins.str = ...,
         proven_at: _timestamp_pb2.Timestamp | None = ...,
         restore_s: _builtins.float | None = ...,
+        pinned_at: _timestamp_pb2.Timestamp | None = ...,
+        pin_reason: _builtins.str = ...,
+        verified_at: _timestamp_pb2.Timestamp | None = ...,
+        damage: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "created_at", b"created_at", "drilled_at", b"drilled_at", "proven_at", b"proven_at", "restore_s", b"restore_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "created_at", b"created_at", "drilled_at", b"drilled_at", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "verified_at", b"verified_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "container", b"container", "created_at", b"created_at", "drill_failure", b"drill_failure", "drilled_at", b"drilled_at", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "proven_at", b"proven_at", "restore_s", b"restore_s", "size_bytes", b"size_bytes", "workload_id", b"workload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "container", b"container", "created_at", b"created_at", "damage", b"damage", "drill_failure", b"drill_failure", "drilled_at", b"drilled_at", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "size_bytes", b"size_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__restore_s: _TypeAlias = _typing.Literal["restore_s"]  # noqa: Y015
     _WhichOneofArgType__restore_s: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s"]  # noqa: Y015

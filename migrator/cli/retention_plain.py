@@ -1,0 +1,27 @@
+"""Reports about the catalogue as a whole as plain JSON types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.gen.migrator.v1 import retention_pb2 as retention
+
+
+def retention_data(job: pb.Job) -> dict[str, Any]:
+    """What such a job reports; each is None in other jobs."""
+    return {
+        "forget": [_judgement(found) for found in job.forget.judged] if job.HasField("forget") else None,
+        "prune": _prune(job.prune) if job.HasField("prune") else None,
+    }
+
+
+def _prune(found: retention.PruneReport) -> dict[str, Any]:
+    names = [field.name for field in found.DESCRIPTOR.fields if field.name != "unclear"]
+    return {**{name: getattr(found, name) for name in names}, "unclear": [*found.unclear]}
+
+
+def _judgement(found: retention.Judgement) -> dict[str, Any]:
+    names = ("id", "workload_id", "host", "container", "size_bytes", "keep")
+    created_at = found.created_at.ToDatetime().isoformat(timespec="milliseconds") + "Z"
+    return {**{name: getattr(found, name) for name in names}, "created_at": created_at, "reasons": [*found.reasons]}

@@ -1,0 +1,70 @@
+"""How reports about the catalogue as a whole look."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from rich.text import Text
+
+from migrator.cli.canvas import open_console, open_table, size
+
+Rows = list[dict[str, Any]]
+
+
+def report(job: dict[str, Any]) -> None:
+    """What such a job reports; nothing of other jobs."""
+    if job["forget"] is not None:
+        judgements(job["forget"], done=job["state"] == "succeeded" and _removes(job))
+    if job["prune"] is not None:
+        pruned(job["prune"], dry=job["prune"]["dry_run"])
+
+
+def pruned(row: dict[str, Any], *, dry: bool) -> None:
+    """What was freed, what may be next time, and what stands in the way."""
+    console = open_console()
+    objects = f"{row['blobs']} blobs and {row['packs']} packs"
+    if dry:
+        console.print(f"would delete {objects}, {size(row['planned_bytes'])}")
+        console.print(f"would mark {row['marked']} for the next prune, {size(row['marked_bytes'])}")
+    else:
+        console.print(f"deleted {objects}, freed {size(row['freed_bytes'])} of {size(row['planned_bytes'])} planned")
+        console.print(f"marked {row['marked']} for the next prune, {size(row['marked_bytes'])}")
+    for name, words in PRUNE_WORDS.items():
+        if row[name]:
+            console.print(f"{row[name]} {words}")
+    if row["unclear"]:
+        names = ", ".join(row["unclear"])
+        console.print(Text(f"no pack was touched, for these are damaged: {names}; see `migrator verify`", "yellow"))
+    if row["missing_chunks"]:
+        words = f"no pack was touched: {row['missing_chunks']} chunks are missing; see `migrator verify --repair`"
+        console.print(Text(words, "yellow"))
+
+
+PRUNE_WORDS = {
+    "unmarked": "are needed again",
+    "repacked": "packs are mostly unused: what is needed of them is written anew",
+    "young": "are needed by nobody and too young to be judged, or a job under way may rely on them",
+    "uploads": "unfinished uploads were ended",
+}
+
+
+def judgements(rows: Rows, *, done: bool) -> None:
+    """What is kept and what is not, and why, workload by workload."""
+    console = open_console()
+    for workload, group in groupby(rows, key=lambda row: str(row["workload_id"])):
+        console.print(Text(workload, "bold"))
+        shown = open_table("CHECKPOINT", "TAKEN", "HOST", "CONTAINER", "SIZE", "FATE", "REASONS")
+        for row in group:
+            fate = Text("keep", "green") if row["keep"] else Text("removed" if done else "remove", "red")
+            taken = row["created_at"][:19].replace("T", " ")
+            words = ", ".join(row["reasons"])
+            shown.add_row(row["id"], taken, row["host"], row["container"], size(row["size_bytes"]), fate, words)
+        console.print(shown)
+    kept = sum(row["keep"] for row in rows)
+    gone = "removed" if done else "would be removed"
+    console.print(f"{kept} kept, {len(rows) - kept} {gone}")
+
+
+def _removes(job: dict[str, Any]) -> bool:
+    return any(step["name"] == "forget-checkpoints" and step["status"] == "done" for step in job["steps"])

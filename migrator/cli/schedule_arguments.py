@@ -1,0 +1,184 @@
+"""The options of `schedules create` and `update`, and how their words become a specification.
+
+None means that an option was not given; an empty word takes away what was there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from migrator.cli.arguments import check_namespace, split_reference, split_volumes, tcp_word
+from migrator.errors import InvalidRequest
+
+TargetWord = Annotated[
+    str | None, typer.Argument(metavar="[HOST/CONTAINER]", help="One container; it is followed when it moves.")
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("-l", "--label", metavar="NAME=VALUE", help="All running containers with it. May be repeated."),
+]
+AllOn = Annotated[str | None, typer.Option("--all-on", metavar="HOST", help="All running containers of a host.")]
+Cron = Annotated[str | None, typer.Option("--cron", metavar="EXPR", help="'30 2 * * *', or @hourly, @daily, ….")]
+Every = Annotated[str | None, typer.Option("--every", metavar="TIME", help="An interval: 90s, 15m, 6h, 1d.")]
+At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="Once: '2026-12-24 03:00'.")]
+Zone = Annotated[str | None, typer.Option("--zone", metavar="ZONE", help="Time zone, such as Europe/Berlin; UTC.")]
+Start = Annotated[str | None, typer.Option("--start", metavar="TIME", help="Not before.")]
+End = Annotated[str | None, typer.Option("--end", metavar="TIME", help="Not after.")]
+OverlapWord = Annotated[
+    str | None, typer.Option("--overlap", help="While the last run goes on: skip, buffer, allow or cancel.")
+]
+Catchup = Annotated[str | None, typer.Option("--catchup", metavar="TIME", help="Run what was missed by so much; 1h.")]
+Jitter = Annotated[str | None, typer.Option("--jitter", metavar="TIME", help="Fire up to so much later.")]
+Blackouts = Annotated[
+    list[str] | None,
+    typer.Option("--blackout", metavar="WINDOW", help="Not in it: 'Mon-Fri 08:00-18:00', …. May be repeated."),
+]
+PauseAfter = Annotated[
+    int | None, typer.Option("--pause-after", metavar="N", help="Pause after N failures in a row; 0 never.")
+]
+AllowEmpty = Annotated[
+    bool | None, typer.Option("--allow-empty/--no-allow-empty", help="What it is about need not be there.")
+]
+To = Annotated[str | None, typer.Option("--to", metavar="HOST", help="Where a migration goes.")]
+Namespace = Annotated[str | None, typer.Option("--namespace", help="containerd's namespace; default.")]
+Tcp = Annotated[str | None, typer.Option("--tcp", help="Open TCP connections: keep, close or refuse.")]
+Volumes = Annotated[
+    list[str] | None,
+    typer.Option("--volume", metavar="DEST=POLICY", help="A bind mount: shared, copy or empty. May be repeated."),
+]
+ExternalUnix = Annotated[
+    bool | None,
+    typer.Option(
+        "--external-unix-sockets/--no-external-unix-sockets",
+        help="Let unix sockets through that lead out of the container.",
+    ),
+]
+KeepCheckpoint = Annotated[
+    bool | None, typer.Option("--keep-checkpoint/--no-keep-checkpoint", help="Keep a migration's checkpoint.")
+]
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_LENGTH = re.compile(r"(?:\d+[smhdw])+|\d+")
+_PART = re.compile(r"(\d+)([smhdw]?)")
+OVERLAPS = ("skip", "buffer", "allow", "cancel")
+PLAIN = {"cron": "cron", "at": "at", "zone": "time_zone", "start": "start", "end": "end"}
+"""Options whose words the server reads."""
+
+
+def seconds(text: str) -> int:
+    """Read a length of time, such as 90s, 1h30m or 2d.
+
+    Raises:
+        InvalidRequest: `bad_length`.
+    """
+    if not _LENGTH.fullmatch(text):
+        raise InvalidRequest(
+            f"{text[:60]!r} is no length of time", code="bad_length", remedy="write 90s, 15m, 1h30m, 6h, 1d or 2w"
+        )
+    return sum(int(number) * UNITS[unit or "s"] for number, unit in _PART.findall(text))
+
+
+def overlap_number(word: str | None) -> str | None:
+    """Read a policy as the API's word; None if nothing is said.
+
+    Raises:
+        InvalidRequest: `bad_overlap`.
+    """
+    if word is None:
+        return None
+    if word not in OVERLAPS:
+        raise InvalidRequest(
+            f"'{word}' is no policy for overlaps", code="bad_overlap", remedy=f"one of {', '.join(OVERLAPS)}"
+        )
+    return f"OVERLAP_POLICY_{word.upper()}"
+
+
+def write_spec(spec: Any, words: dict[str, Any]) -> None:
+    """Put what was given into a specification.
+
+    Raises:
+        InvalidRequest: A word makes no sense.
+    """
+    given = {name: word for name, word in words.items() if word is not None}
+    if "kind" in given:
+        spec.job.kind = _kind(type(spec.job), given["kind"])
+    triggers = [name for name in ("cron", "every", "at") if given.get(name)]
+    if len(triggers) > 1:
+        raise InvalidRequest(
+            f"--{triggers[0]} and --{triggers[1]} exclude each other", code="bad_trigger", remedy="give one of them"
+        )
+    if triggers:
+        spec.cron, spec.every_s, spec.at = "", 0, ""
+    for name, field in PLAIN.items():
+        if name in given:
+            setattr(spec, field, given[name])
+    for name, field in (("every", "every_s"), ("catchup", "catchup_s"), ("jitter", "jitter_s")):
+        if name in given:
+            setattr(spec, field, seconds(given[name] or "0"))
+    if "overlap" in given:
+        spec.overlap = (
+            type(spec)
+            .DESCRIPTOR.fields_by_name["overlap"]
+            .enum_type.values_by_name[str(overlap_number(given["overlap"]))]
+            .number
+        )
+    if "blackout" in given:
+        spec.blackouts[:] = [window for window in given["blackout"] if window]
+    if "pause_after" in given:
+        spec.pause_after_failures = given["pause_after"]
+    if "allow_empty" in given:
+        spec.allow_empty = given["allow_empty"]
+    _write_target(spec, given)
+    _write_job(spec.job, given)
+
+
+def _write_target(spec: Any, given: dict[str, Any]) -> None:
+    if sum(bool(given.get(name)) for name in ("target", "all_on")) > 1 or (given.get("target") and given.get("labels")):
+        raise InvalidRequest(
+            "a container, and a choice of several, exclude each other",
+            code="bad_target",
+            remedy="name HOST/CONTAINER, or select with -l NAME=VALUE or --all-on HOST",
+        )
+    if given.get("target") or given.get("all_on") or given.get("labels"):
+        spec.job.source, spec.job.container = "", ""
+        spec.labels.clear()
+    if given.get("target"):
+        spec.job.source, spec.job.container = split_reference(given["target"])
+    if given.get("all_on"):
+        spec.job.source = given["all_on"]
+    spec.labels.update(dict(_label(word) for word in given.get("labels", [])))
+
+
+def _write_job(job: Any, given: dict[str, Any]) -> None:
+    if "to" in given:
+        job.target = given["to"]
+    if "namespace" in given:
+        job.namespace = check_namespace(given["namespace"])
+    if "tcp" in given:
+        job.tcp = type(job).DESCRIPTOR.fields_by_name["tcp"].enum_type.values_by_name[tcp_word(given["tcp"])].number
+    if "volume" in given:
+        job.volumes.clear()
+        job.volumes.update(split_volumes([word for word in given["volume"] if word]))
+    for name in ("external_unix_sockets", "keep_checkpoint"):
+        if name in given:
+            setattr(job, name, given[name])
+
+
+def _kind(job: Any, word: str) -> int:
+    known = job.DESCRIPTOR.fields_by_name["kind"].enum_type.values_by_name
+    found = known.get(f"JOB_KIND_{word.upper()}")
+    if found is None or not found.number:
+        raise InvalidRequest(
+            f"'{word}' is no kind of job", code="bad_kind", remedy="such as checkpoint, migration; see --help"
+        )
+    return int(found.number)
+
+
+def _label(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not name or not equals:
+        raise InvalidRequest(f"'{word}' is no label", code="bad_label", remedy="write NAME=VALUE, such as -l app=web")
+    return name, value

@@ -1,0 +1,1 @@
+"""What becomes of checkpoints in time: rules for keeping, forgetting, pruning, verifying, the catalogue anew."""

@@ -1,0 +1,20 @@
+"""All steps of the jobs that look after the catalogue and the store as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from migrator.models.session import Database
+from migrator.service.control_steps import ControlStep
+from migrator.service.retention.forgetting import forget_steps
+from migrator.service.retention.pruning import Prune
+from migrator.storage.checkpoints import CheckpointStore
+
+
+def retention_steps(
+    database: Database, checkpoints: CheckpointStore, now: Callable[[], datetime]
+) -> dict[str, ControlStep]:
+    """All of them by name."""
+    steps = [*forget_steps(database, checkpoints, now), Prune(database, checkpoints, now)]
+    return {step.name: step for step in steps}

@@ -1,0 +1,291 @@
+"""Read parts that are stored as chunks: whole, in order and in bounded memory, or just some of their bytes."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeVar
+
+from migrator.errors import IntegrityError, MigratorError, NotFound
+from migrator.storage import layout
+from migrator.storage.chunks.coding import ChunkCoding, chunk_damaged
+from migrator.storage.chunks.format import ListedChunk, read_list
+from migrator.storage.chunks.locations import Location, Locations
+from migrator.storage.chunks.recipes import ChunkList, Recipe, bad_recipe
+from migrator.storage.store import ObjectStore
+
+WINDOW_BYTES = 16 << 20
+"""So much of a part is fetched together: what lies side by side in a pack comes by one request."""
+GAP_BYTES = 64 << 10
+"""So much that nobody wants is read along rather than asking twice."""
+PARALLEL = 4
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Chunks of one pack that are read by one request."""
+
+    pack: str
+    start: int
+    end: int
+    locations: tuple[Location, ...]
+
+
+class ChunkReader:
+    """Reads chunks, each of them verified.
+
+    Args:
+        objects: The store.
+        coding: How chunks are named and stored.
+        locations: Where they lie; `refresh` brings it up to date.
+        refresh: Called when a chunk is not where it was.
+    """
+
+    def __init__(self, objects: ObjectStore, coding: ChunkCoding, locations: Locations, refresh: Callable[[], None]):
+        self._objects = objects
+        self._coding = coding
+        self._locations = locations
+        self._refresh = refresh
+
+    def read(self, recipe: Recipe) -> Iterator[bytes]:
+        """Give the bytes of a part in order, chunk by chunk; closing the iterator ends it.
+
+        Raises:
+            IntegrityError: `chunk_missing`, `chunk_damaged` or `bad_recipe`.
+        """
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            ahead: list[_Window] = []
+            try:
+                for chunks in _windows(self._listed(recipe.lists)):
+                    ahead.append(_Window(self, pool, chunks))
+                    if len(ahead) > 1:
+                        yield from ahead.pop(0).in_order()
+                while ahead:
+                    yield from ahead.pop(0).in_order()
+            finally:
+                for window in ahead:
+                    window.cancel()
+
+    def read_range(self, recipe: Recipe, offset: int, length: int) -> bytes:
+        """Read some bytes of a part; the chunks that hold them are verified, the part as a whole is not."""
+        end = min(offset + length, recipe.size_bytes)
+        if offset >= end:
+            return b""
+        lists, start = _overlapping([(item, item.covers_bytes) for item in recipe.lists], 0, offset, end)
+        listed = [(chunk, chunk.size_bytes) for chunk in self._listed(lists)]
+        chunks, start = _overlapping(listed, start, offset, end)
+        found = self.fetch(chunks)
+        data = b"".join(found[chunk.name] for chunk in chunks)
+        return data[offset - start : end - start]
+
+    def open(self, recipe: Recipe) -> io.BufferedReader:
+        """Open a part as a file that can be read from anywhere."""
+        return io.BufferedReader(_PartFile(self, recipe), buffer_size=1 << 20)
+
+    def names(self, recipe: Recipe) -> Iterator[bytes]:
+        """Give the name of every chunk that a part needs, its lists first, some perhaps more than once."""
+        yield from (item.name for item in recipe.lists)
+        yield from (chunk.name for chunk in self._listed(recipe.lists))
+
+    def fetch(self, chunks: Iterable[ListedChunk]) -> dict[bytes, bytes]:
+        """Read some chunks by name."""
+        wanted = list(chunks)
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            return _Window(self, pool, wanted).by_name()
+
+    def _listed(self, lists: Iterable[ChunkList]) -> Iterator[ListedChunk]:
+        """Read lists, some at a time."""
+        waiting = list(lists)
+        for start in range(0, len(waiting), 64):
+            some = waiting[start : start + 64]
+            found = self._read_lists(some)
+            for item in some:
+                chunks = read_list(found[item.name])
+                if sum(chunk.size_bytes for chunk in chunks) != item.covers_bytes:
+                    raise bad_recipe("a list covers another stretch than it should")
+                yield from chunks
+
+    def _read_lists(self, lists: list[ChunkList]) -> dict[bytes, bytes]:
+        found = self.locate({item.name for item in lists})
+        return self.fetch(ListedChunk(name, place.chunk.size_bytes) for name, place in found.items())
+
+    def locate(self, names: set[bytes], without: frozenset[str] = frozenset()) -> dict[bytes, Location]:
+        """Say where chunks lie.
+
+        Args:
+            names: The chunks.
+            without: Packs that do not count.
+
+        Raises:
+            IntegrityError: `chunk_missing`.
+        """
+        found = self._locations.find(names, without)
+        if len(found) < len(names):
+            self._refresh()
+            found = self._locations.find(names, without)
+        missing = names - found.keys()
+        if missing:
+            raise _missing(next(iter(missing)), self._objects.location)
+        return found
+
+    def read_stretch(self, stretch: _Stretch) -> dict[bytes, bytes]:
+        """Read chunks that lie near each other."""
+        data = memoryview(self._read_bytes(stretch))
+        found: dict[bytes, bytes] = {}
+        for place in stretch.locations:
+            chunk, start = place.chunk, place.offset - stretch.start
+            stored = bytes(data[start : start + chunk.stored_bytes])
+            found[chunk.name] = self._coding.decode(chunk.name, chunk.codec, stored, chunk.size_bytes)
+        return found
+
+    def _read_bytes(self, stretch: _Stretch) -> bytes:
+        length = stretch.end - stretch.start
+        return self._objects.get_range(layout.pack_key(stretch.pack), stretch.start, length)
+
+    def read_elsewhere(self, stretch: _Stretch, error: MigratorError) -> dict[bytes, bytes]:
+        """Read the chunks of a stretch from other packs, if others have them: prune may have moved them, or made room.
+
+        Raises:
+            MigratorError: `error`, there is no other.
+        """
+        self._refresh()
+        names = {place.chunk.name for place in stretch.locations}
+        others = self._locations.find(names, without=frozenset({stretch.pack}))
+        if len(others) < len(names):
+            raise error
+        found: dict[bytes, bytes] = {}
+        for other in _stretches(others.values()):
+            found |= self.read_stretch(other)
+        return found
+
+
+class _Window:
+    """Chunks of a part that are fetched together."""
+
+    def __init__(self, reader: ChunkReader, pool: Executor, chunks: list[ListedChunk]):
+        self._reader = reader
+        self._chunks = chunks
+        found = reader.locate({chunk.name for chunk in chunks})
+        for chunk in chunks:
+            if found[chunk.name].chunk.size_bytes != chunk.size_bytes:
+                raise chunk_damaged(chunk.name, "its list tells another length")
+        self._fetching: list[tuple[_Stretch, Future[dict[bytes, bytes]]]] = [
+            (stretch, pool.submit(reader.read_stretch, stretch)) for stretch in _stretches(found.values())
+        ]
+
+    def by_name(self) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        for stretch, fetched in self._fetching:
+            try:
+                found |= fetched.result()
+            except (IntegrityError, NotFound) as error:
+                found |= self._reader.read_elsewhere(stretch, _explain(stretch, error))
+        return found
+
+    def in_order(self) -> Iterator[bytes]:
+        found = self.by_name()
+        self._fetching.clear()
+        for chunk in self._chunks:
+            yield found[chunk.name]
+
+    def cancel(self) -> None:
+        for _, fetched in self._fetching:
+            fetched.cancel()
+
+
+class _PartFile(io.RawIOBase):
+    """A part as a file."""
+
+    def __init__(self, reader: ChunkReader, recipe: Recipe):
+        self._reader = reader
+        self._recipe = recipe
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._recipe.size_bytes}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._reader.read_range(self._recipe, self._place, len(buffer))
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+
+def _windows(chunks: Iterable[ListedChunk]) -> Iterator[list[ListedChunk]]:
+    window: list[ListedChunk] = []
+    held_bytes = 0
+    for chunk in chunks:
+        window.append(chunk)
+        held_bytes += chunk.size_bytes
+        if held_bytes >= WINDOW_BYTES:
+            yield window
+            window, held_bytes = [], 0
+    if window:
+        yield window
+
+
+def _stretches(locations: Iterable[Location]) -> Iterator[_Stretch]:
+    """Join what lies near each other."""
+    group: list[Location] = []
+    for place in sorted(locations, key=lambda place: (place.pack, place.offset)):
+        if group and (place.pack != group[0].pack or place.offset > _end(group[-1]) + GAP_BYTES):
+            yield _stretch(group)
+            group = []
+        group.append(place)
+    if group:
+        yield _stretch(group)
+
+
+def _stretch(group: list[Location]) -> _Stretch:
+    return _Stretch(group[0].pack, group[0].offset, _end(group[-1]), tuple(group))
+
+
+def _end(place: Location) -> int:
+    return place.offset + place.chunk.stored_bytes
+
+
+def _overlapping(items: list[tuple[T, int]], start: int, offset: int, end: int) -> tuple[list[T], int]:
+    """Of things that lie side by side from `start` on, return those that touch a range, and where the first begins."""
+    edges = list(accumulate((size for _, size in items), initial=start))
+    first = max(bisect_right(edges, offset) - 1, 0)
+    last = first
+    while last < len(items) and edges[last] < end:
+        last += 1
+    return [item for item, _ in items[first:last]], edges[first]
+
+
+def _explain(stretch: _Stretch, error: MigratorError) -> MigratorError:
+    """A pack that is gone or too short is damage like any other."""
+    if isinstance(error, NotFound) and error.code != "object_not_found":
+        return error
+    if error.code == "chunk_damaged":
+        return error
+    return IntegrityError(
+        f"pack {stretch.pack} cannot be read: {error}",
+        code="chunk_missing",
+        remedy="it was changed or removed; use another backup",
+    )
+
+
+def _missing(name: bytes, location: str) -> IntegrityError:
+    return IntegrityError(
+        f"chunk {name.hex()} is not in {location}",
+        code="chunk_missing",
+        remedy="its pack was removed, or the index of it; use another backup",
+    )
