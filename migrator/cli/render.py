@@ -195,7 +195,6 @@ def checkpoint(row: dict[str, Any]) -> None:
     for part in row["parts"]:
         table.add_row(part["role"], size(part["size_bytes"]), part["digest"][:26] + "…")
     console.print(Text.assemble((row["id"], "bold"), origin), *proof, table, sep="\n")
-    console.print(Text.assemble((row["id"], "bold"), origin), table, sep="\n")
     if row["pinned_at"]:
         console.print(f"  pinned        {row['pin_reason'] or 'without a reason'}, {_age(row['pinned_at'])} ago")
     if row["verified_at"]:
