@@ -410,12 +410,8 @@ class MemoryCheckpoints(CheckpointRepository):
         self, checkpoint_id: str, at: datetime, *, restore_s: float | None = None, failure: str | None = None
     ) -> None:
         """See `CheckpointRepository.record_drill`."""
-        self._rows.lock((CHECKPOINTS, checkpoint_id))
-        known = self._rows.get(CHECKPOINTS, checkpoint_id)
-        if known is not None:
-            told = replace(known, drilled_at=_utc(at), drill_failure=failure)
-            proven = told if failure else replace(told, proven_at=_utc(at), restore_s=restore_s)
-            self._rows.put(CHECKPOINTS, checkpoint_id, proven)
+        proof = {} if failure else {"proven_at": _utc(at), "restore_s": restore_s}
+        self._set(checkpoint_id, drilled_at=_utc(at), drill_failure=failure, **proof)
 
     def remove(self, checkpoint_id: str) -> None:
         """See `CheckpointRepository.remove`."""
