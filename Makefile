@@ -7,7 +7,7 @@ MOVES ?= 200
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab-up lab-down test test-fast test-wide workloads compare-podman simulate soak check format protos clean
+.PHONY: help setup demo lab-up lab-down test test-fast test-wide workloads compare-podman simulate soak fuzz check format protos clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ SEEDS ?= 10000
 FIRST_SEED ?= 1
 simulate: setup ## Run SEEDS simulated jobs with random faults, from FIRST_SEED on; exit 1 if a rule was broken
 	@$(BIN)/python -m migrator.simulator --runs $(SEEDS) --first-seed $(FIRST_SEED)
+
+FUZZ_TRIES ?= 2000
+FUZZ_SECONDS ?= 60
+fuzz: setup ## Feed every parser of what is in the object store with damage: FUZZ_TRIES each, at most FUZZ_SECONDS each
+	@FUZZ_TRIES=$(FUZZ_TRIES) FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/fuzz -n 2 -q --timeout 600
 
 check: setup ## Style, types, layers, fresh stubs: what CI checks before the tests
 	$(BIN)/ruff check .

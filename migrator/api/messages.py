@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from migrator.api.drain_messages import cordon_message, drain_from, drain_message
-from migrator.api.retention_messages import forget_from_message, forget_report, prune_from_message, prune_report
+from migrator.api.retention_messages import (
+    forget_from_message,
+    forget_report,
+    prune_from_message,
+    prune_report,
+    verify_from_message,
+    verify_report,
+)
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.models.hooks import Hooks, read_policies
@@ -69,6 +76,7 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         probe=Probe(message.probe.command, message.probe.timeout_s or None),
         forget=forget_from_message(message.forget) if message.HasField("forget") else None,
         prune=prune_from_message(message.prune) if message.HasField("prune") else None,
+        verify=verify_from_message(message.verify) if message.HasField("verify") else None,
         drain=drain_from(message.drain) if kind in DRAINS or message.HasField("drain") else None,
     )
 
@@ -175,6 +183,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         hooks=hooks_message(request.hooks),
         forget=forget_report(job),
         prune=prune_report(job),
+        verify=verify_report(job),
         schedule=request.schedule or "",
         drain=drain_message(job),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from migrator.gen.migrator.v1 import retention_pb2 as pb
-from migrator.models.retention import GRACE_S, RULES, ForgetRequest, PruneRequest, RetentionPolicy
+from migrator.models.retention import GRACE_S, RULES, ForgetRequest, PruneRequest, RetentionPolicy, VerifyRequest
 from migrator.models.values import Facts, Job
 
 
@@ -34,6 +34,19 @@ def prune_from_message(message: pb.PruneRequest) -> PruneRequest:
     """Read how to prune."""
     grace_s = message.grace_s if message.HasField("grace_s") else GRACE_S
     return PruneRequest(grace_s=grace_s, dry_run=message.dry_run)
+
+
+def verify_from_message(message: pb.VerifyRequest) -> VerifyRequest:
+    """Read how to verify."""
+    return VerifyRequest(read_data=message.read_data, repair=message.repair, rebuild=message.rebuild)
+
+
+def verify_report(job: Job) -> pb.VerifyReport | None:
+    """Write what a verification found; None in other jobs."""
+    found = job.facts.get("verified")
+    if found is None:
+        return None
+    return pb.VerifyReport(**(found | {"damaged": [pb.Damage(**damage) for damage in found["damaged"]]}))
 
 
 def prune_report(job: Job) -> pb.PruneReport | None:

@@ -17,7 +17,7 @@ from migrator.cli.jobs import jobs_app
 from migrator.cli.moves import migrate, preflight
 from migrator.cli.reports import report
 from migrator.cli.restores import drill, restore
-from migrator.cli.retention import forget, prune
+from migrator.cli.retention import catalog_app, forget, prune, verify
 from migrator.cli.schedules import schedules_app
 from migrator.errors import KINDS, MigratorError
 
@@ -38,13 +38,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (migrate, preflight, restore, drill, report, drain, forget, prune, doctor):
+for command in (migrate, preflight, restore, drill, report, drain, forget, prune, verify, doctor):
     app.command()(command)
 for name, group in (
     ("hosts", hosts_app),
     ("containers", containers_app),
     ("jobs", jobs_app),
     ("checkpoints", checkpoints_app),
+    ("catalog", catalog_app),
     ("schedules", schedules_app),
 ):
     app.add_typer(group, name=name)

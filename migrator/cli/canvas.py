@@ -7,9 +7,23 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-FOLDED = ("CONTAINER", "TARGET", "REASON", "WHEN", "NAMESPACE", "IMAGE", "FROM", "CONTAINERD", "KERNEL", "REASONS")
+FOLDED = (
+    "CONTAINER",
+    "TARGET",
+    "REASON",
+    "WHEN",
+    "NAMESPACE",
+    "IMAGE",
+    "FROM",
+    "CONTAINERD",
+    "KERNEL",
+    "REASONS",
+    "FILE",
+    "MOUNT",
+    "WORKLOAD",
+)
 """Columns that may be longer than a terminal is wide: they go on in the next line, so that nothing is cut off."""
-RIGHT = ("MS", "SIZE", "MEMORY", "CHECKPOINTS")
+RIGHT = ("MS", "SIZE", "MEMORY", "CHECKPOINTS", "STORED", "OWN", "SHARED", "CHANGED", "NEW", "GONE", "FRESH")
 PIPE_COLUMNS = 1000
 
 

@@ -29,6 +29,7 @@ from migrator.cli.arguments import (
 )
 from migrator.cli.asking import asking, limit, show
 from migrator.cli.following import run_job
+from migrator.cli.inspection import show_checkpoint, show_difference, show_tree, show_usage
 from migrator.cli.retention import pin_checkpoint, remove_checkpoints, unpin_checkpoint
 from migrator.errors import InvalidRequest
 
@@ -81,19 +82,10 @@ def list_checkpoints(as_json: AsJson = False, api: ApiAddress = None) -> None:
     show([checkpoint_data(item) for item in answer.checkpoints], as_json, render.checkpoints)
 
 
-@checkpoints_app.command("show")
-def show_checkpoint(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
-    as_json: AsJson = False,
-    api: ApiAddress = None,
-) -> None:
-    """Show a checkpoint's origin and parts."""
-    from migrator.cli import render
-    from migrator.cli.plain import detail_data
-
-    with asking(api) as (server, messages):
-        answer = server.checkpoints.GetCheckpoint(messages.GetCheckpointRequest(id=checkpoint), timeout=limit())
-    show(detail_data(answer), as_json, render.checkpoint)
+checkpoints_app.command("show")(show_checkpoint)
+checkpoints_app.command("tree")(show_tree)
+checkpoints_app.command("diff")(show_difference)
+checkpoints_app.command("du")(show_usage)
 
 
 @checkpoints_app.command("export")

@@ -91,6 +91,37 @@ def prune(
     run_to_end(request, api, as_json=as_json)
 
 
+def verify(
+    read_data: Annotated[bool, typer.Option("--read-data", help="Read every byte.")] = False,
+    read_data_subset: Annotated[
+        str, typer.Option(metavar="SHARE", help="Read some: 5% by chance, or 2/7, the second of seven parts.")
+    ] = "",
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    idempotency_key: Key = None,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """See that everything is there that the checkpoints need. Ends with 10 when one is damaged."""
+    if read_data and read_data_subset:
+        raise InvalidRequest(
+            "--read-data reads all of it",
+            code="bad_subset",
+            remedy="leave one of --read-data and --read-data-subset out",
+        )
+    asked = {"read_data": "all" if read_data else read_data_subset, "repair": repair}
+    request = {"kind": "JOB_KIND_VERIFICATION", "verify": asked, "idempotency_key": idempotency_key or ""}
+    run_to_end(request, api, as_json=as_json)
+
+
+catalog_app = typer.Typer(help="The list of checkpoints in the SQL database.", no_args_is_help=True)
+
+
+@catalog_app.command("rebuild")
+def rebuild_catalog(as_json: AsJson = False, api: ApiAddress = None) -> None:
+    """Bring the checkpoints of the object store back into the catalogue. What is there already stays as it is."""
+    run_to_end({"kind": "JOB_KIND_VERIFICATION", "verify": {"rebuild": True}}, api, as_json=as_json)
+
+
 def read_grace(text: str) -> float:
     """Read a grace time, in seconds.
 

@@ -13,7 +13,14 @@ def retention_data(job: pb.Job) -> dict[str, Any]:
     return {
         "forget": [_judgement(found) for found in job.forget.judged] if job.HasField("forget") else None,
         "prune": _prune(job.prune) if job.HasField("prune") else None,
+        "verify": _verify(job.verify) if job.HasField("verify") else None,
     }
+
+
+def _verify(found: retention.VerifyReport) -> dict[str, Any]:
+    counts = {name: getattr(found, name) for name in ("checkpoints", "objects", "read_objects", "read_bytes")}
+    names = {name: [*getattr(found, name)] for name in ("added", "mended", "removed")}
+    return {**counts, **names, "damaged": [{"id": item.id, "reason": item.reason} for item in found.damaged]}
 
 
 def _prune(found: retention.PruneReport) -> dict[str, Any]:

@@ -18,6 +18,26 @@ def report(job: dict[str, Any]) -> None:
         judgements(job["forget"], done=job["state"] == "succeeded" and _removes(job))
     if job["prune"] is not None:
         pruned(job["prune"], dry=job["prune"]["dry_run"])
+    if job["verify"] is not None:
+        verified(job["verify"])
+
+
+def verified(row: dict[str, Any]) -> None:
+    """What was looked at, what is wrong, and what was mended."""
+    console = open_console()
+    read = f"; {row['read_objects']} of them read, {size(row['read_bytes'])}" if row["read_objects"] else ""
+    if row["checkpoints"]:
+        console.print(f"{row['checkpoints']} checkpoints need {row['objects']} blobs and packs{read}")
+    for damage in row["damaged"]:
+        console.print(Text.assemble(("damaged", "red"), f"  {damage['id']}: {damage['reason']}"), soft_wrap=True)
+    for name, words in VERIFY_WORDS.items():
+        for item in row[name]:
+            console.print(f"{words}  {item}", soft_wrap=True)
+    if not any(row[name] for name in ("checkpoints", "added", "mended")):
+        console.print("nothing is missing from the catalogue")
+
+
+VERIFY_WORDS = {"added": "back in the catalogue", "mended": "indexed anew: pack", "removed": "taken away"}
 
 
 def pruned(row: dict[str, Any], *, dry: bool) -> None:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError
 
 from migrator.containerd.ingest import PIECE_BYTES
 from migrator.containerd.mediatypes import (
@@ -34,6 +35,8 @@ from migrator.containerd.mediatypes import (
 from migrator.containerd.snapshots import SnapshotKind, Snapshots
 from migrator.containerd.values import Container, Labels, Mount
 from migrator.errors import IntegrityError
+from migrator.gen.containerd.runc.v1.options_pb2 import Options as RuncOptions
+from migrator.gen.containerd.services.containers.v1 import containers_pb2
 from migrator.models.descriptors import Descriptor, Platform
 from migrator.models.roles import ROLE_ANNOTATION, Role
 
@@ -45,6 +48,8 @@ SPOOL_BYTES = 64 << 20
 """A compressed layer longer than this waits on disk until its length is known."""
 
 
+SPEC_OBJECTS = ("annotations", "hooks", "linux", "process")
+"""What a restore changes in a spec, or looks at."""
 _ROLES = {
     CHECKPOINT_MEMORY: Role.MEMORY,
     CHECKPOINT_SPEC: Role.SPEC,
@@ -94,6 +99,24 @@ def write_container(client: ContainerdClient, container: Container) -> Descripto
     """Store the whole container record: labels and extensions are in no other part."""
     data = container.to_wire().SerializeToString(deterministic=True)
     return with_role(client.content.write_bytes(data, media_type=CONTAINER_RECORD))
+
+
+def read_record(data: bytes) -> Container:
+    """Read what `write_container` wrote, or a stranger.
+
+    Raises:
+        IntegrityError: `bad_container_record`, `bad_spec`.
+    """
+    try:
+        found = Container.from_wire(containers_pb2.Container.FromString(data))
+        RuncOptions.FromString(found.runtime_options.value if found.runtime_options else b"")
+    except (DecodeError, ValueError, OverflowError) as error:
+        raise IntegrityError("the checkpoint's container record is malformed", code="bad_container_record") from error
+    spec = found.spec_json()
+    odd = [name for name in SPEC_OBJECTS if not isinstance(spec.get(name) or {}, dict)]
+    if odd or not all(isinstance(item, dict) for item in (spec.get("linux") or {}).get("namespaces") or []):
+        raise IntegrityError(f"container {found.id} has a malformed spec", code="bad_spec")
+    return found
 
 
 def image_part(client: ContainerdClient, container: Container) -> Descriptor:

@@ -6,11 +6,21 @@ import io
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Self
 
 from migrator.errors import IntegrityError, ResourceExhausted
 
 COPY_BYTES = 1 << 20
 FILES_LIMIT = 100_000
+HEADER_LIMIT_BYTES = 1 << 20
+"""A long name or a set of attributes is read into memory; a longer one is refused."""
+_EXTENSIONS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -42,13 +52,14 @@ def unpack_images(chunks: Iterable[bytes], directory: Path) -> None:
     directory.mkdir(parents=True, mode=0o700)
     stream = _Stream(chunks)
     try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=COPY_BYTES) as archive:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=COPY_BYTES, tarinfo=_Header) as archive:
             for number, member in enumerate(archive):
                 if number > FILES_LIMIT:
                     raise IntegrityError(f"more than {FILES_LIMIT} files among CRIU's images", code="bad_images")
                 _unpack(archive, member, directory)
         stream.drain()
-    except (tarfile.TarError, FileExistsError) as error:
+    except (tarfile.TarError, FileExistsError, ValueError, ArithmeticError, LookupError) as error:
+        # Some malformed headers end in tarfile's own arithmetic.
         raise IntegrityError(f"CRIU's images are not a tar of different files: {error}", code="bad_images") from error
     except OSError as error:
         raise ResourceExhausted(
@@ -62,7 +73,7 @@ def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) 
     name = member.name.removeprefix("./").rstrip("/")
     if member.isdir() and name in ("", "."):
         return
-    if not member.isreg() or "/" in name or name in ("", ".", ".."):
+    if not member.isreg() or member.issparse() or "/" in name or name in ("", ".", ".."):
         raise IntegrityError(f"CRIU's images hold something that is not a plain file: {name!r}", code="bad_images")
     source = archive.extractfile(member)
     if source is None:
@@ -71,6 +82,19 @@ def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) 
         (directory / name).chmod(0o600)
         while piece := source.read(COPY_BYTES):
             target.write(piece)
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose extensions have a limit, and which is not of a file with holes: those are no images."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
+        if found.type in _EXTENSIONS and not 0 <= found.size <= HEADER_LIMIT_BYTES:
+            raise IntegrityError(f"CRIU's images hold a header of {found.size} bytes", code="bad_images")
+        if found.type == tarfile.GNUTYPE_SPARSE:
+            raise IntegrityError("CRIU's images hold a file with holes", code="bad_images")
+        return found
 
 
 class _Stream(io.RawIOBase):

@@ -136,7 +136,7 @@ def object_store(secrets: LabSecrets) -> ServiceSpec:
         # half of its time goes into collecting garbage.
         environment=dict(SHELL_ENVIRONMENT) | {"GOMEMLIMIT": "1GiB", "GOGC": "400"},
         probes=(Probe(address=(ADDRESS, S3_PORT)), bucket_there),
-        deadline_s=40.0,
+        deadline_s=120.0,
         files={"/run/lab/s3.json": json.dumps({"identities": [identity]})},
         directories=(directory,),
     )

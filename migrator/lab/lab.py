@@ -25,7 +25,7 @@ from migrator.lab.service import Service
 from migrator.lab.services import ServiceSpec, containerd
 
 LOCK_TIMEOUT_S = 180.0
-HEARTBEAT_TIMEOUT_S = 40.0
+HEARTBEAT_TIMEOUT_S = 120.0
 T = TypeVar("T")
 
 

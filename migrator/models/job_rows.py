@@ -10,7 +10,7 @@ from migrator.errors import InternalError
 from migrator.models.drains import DrainOptions
 from migrator.models.hooks import read_hooks
 from migrator.models.phase import JobKind, Phase
-from migrator.models.retention import forget_from, prune_from
+from migrator.models.retention import forget_from, prune_from, verify_from
 from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import Job, JobRequest, Keep, NetworkPolicy, Probe, Resolution, Step, StepStatus, TcpPolicy
 from migrator.models.volumes import VolumePolicy
@@ -104,6 +104,7 @@ def read_request(told: dict[str, Any], whose: str) -> JobRequest:
         "probe": Probe(**told.get("probe", {})),
         "forget": forget_from(told.get("forget")),
         "prune": prune_from(told.get("prune")),
+        "verify": verify_from(told.get("verify")),
         "drain": DrainOptions.from_facts(told["drain"]) if told.get("drain") else None,
     }
     return JobRequest(**(told | words))

@@ -17,6 +17,8 @@ class JobKind(StrEnum):
     """A restore on a sandbox that only proves that a checkpoint can be restored; it is thrown away in every case."""
     PRUNE = "prune"
     """What no checkpoint needs is freed."""
+    VERIFICATION = "verification"
+    """Everything is looked at that checkpoints need, and perhaps mended."""
     FORGET = "forget"
     """Checkpoints that a policy does not keep leave the catalogue."""
     DRAIN = "drain"

@@ -15,6 +15,8 @@ UNLIMITED = -1
 """As a number to keep: all of them."""
 COUNT_LIMIT = 1_000_000
 _DURATION = re.compile(r"(?:(\d{1,4})y)?(?:(\d{1,4})m)?(?:(\d{1,5})w)?(?:(\d{1,6})d)?(?:(\d{1,7})h)?")
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,4})?)%")
+_PARTS = re.compile(r"(\d{1,6})/(\d{1,6})")
 RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
 
@@ -146,6 +148,41 @@ def read_zone(name: str) -> ZoneInfo:
             code="bad_time_zone",
             remedy="use a name such as UTC or Europe/Berlin",
         ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """How much of the store is to be looked at."""
+
+    read_data: str = ""
+    """Which objects are read to their last byte: `all`, `5%`, `2/7` (the second of seven parts), or none."""
+    repair: bool = False
+    """Mend what can be mended."""
+    rebuild: bool = False
+    """Only bring checkpoints of the store that the catalogue lacks back into it."""
+
+
+def parse_share(text: str) -> tuple[float, int, int]:
+    """Read which objects are to be read: a share, or number and count of parts.
+
+    Raises:
+        InvalidRequest: `bad_subset`.
+    """
+    if text in ("", "all"):
+        return (1.0 if text else 0.0), 0, 0
+    percent, parts = _PERCENT.fullmatch(text), _PARTS.fullmatch(text)
+    if percent and 0 < float(percent[1]) <= 100:
+        return float(percent[1]) / 100, 0, 0
+    if parts and 1 <= int(parts[1]) <= int(parts[2]):
+        return 0.0, int(parts[1]), int(parts[2])
+    raise InvalidRequest(
+        f"'{text[:50]}' is no part of the data", code="bad_subset", remedy="write it like 5% or 2/7, or all"
+    )
+
+
+def verify_from(told: dict[str, Any] | None) -> VerifyRequest | None:
+    """Read what `dataclasses.asdict` wrote."""
+    return None if told is None else VerifyRequest(**told)
 
 
 def prune_from(told: dict[str, Any] | None) -> PruneRequest | None:

@@ -6,8 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from migrator.errors import IntegrityError
+
 OUTPUTS = ("stdout", "stderr")
 """Also the roles of the parts that hold what was written into log files before."""
+
+
+def read_stdio(told: Any) -> dict[str, Any]:
+    """Read what a checkpoint says of a task's streams; nothing when it says nothing. It is not trusted.
+
+    Raises:
+        IntegrityError: `bad_stdio`.
+    """
+    if told is None:
+        return {}
+    try:
+        if not isinstance(told, dict):
+            raise TypeError("no object")  # noqa: TRY301
+        for name in ("stdin", *OUTPUTS):
+            urlsplit(str(told.get(name) or ""))
+    except (TypeError, ValueError) as error:
+        raise IntegrityError(f"the checkpoint tells of malformed streams ({error})", code="bad_stdio") from error
+    return told
 
 
 def log_files(stdio: Mapping[str, Any]) -> dict[str, str]:

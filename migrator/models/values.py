@@ -10,7 +10,7 @@ from typing import Any
 from migrator.models.drains import Cordon, DrainOptions
 from migrator.models.hooks import Hooks
 from migrator.models.phase import JobKind, JobState, Phase
-from migrator.models.retention import ForgetRequest, PruneRequest
+from migrator.models.retention import ForgetRequest, PruneRequest, VerifyRequest
 from migrator.models.volumes import VolumePolicy
 
 Facts = dict[str, Any]
@@ -106,6 +106,7 @@ class JobRequest:
     forget: ForgetRequest | None = None
     """What a job that forgets is to forget."""
     prune: PruneRequest | None = None
+    verify: VerifyRequest | None = None
     schedule: str | None = None
     """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None

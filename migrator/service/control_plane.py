@@ -34,6 +34,7 @@ from migrator.service.choosing import Choice, choose
 from migrator.service.drains.cordons import begin_maintenance, check_maintenance
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.job_making import new_job
+from migrator.service.looking import Looker
 from migrator.service.measures import measure
 from migrator.service.originals import check_original_gone, find_original
 from migrator.service.reports import WorkloadReport, report_workloads
@@ -101,6 +102,8 @@ class ControlPlane:
         self._checkpoints = checkpoints
         self._silence = timedelta(seconds=host_silent_s)
         self._now = now
+        self.looker = Looker(database, checkpoints)
+        """Looks into checkpoints."""
 
     def create_job(self, request: JobRequest, idempotency_key: str | None, choice: Choice | None = None) -> Job:
         """Write a job down and tell the controller.

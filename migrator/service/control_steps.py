@@ -11,7 +11,7 @@ from migrator.models.hooks import HOOKS, RAN_BEFORE, check_hooks, read_hooks
 from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import Role
 from migrator.models.session import Database
-from migrator.models.streams import OUTPUTS
+from migrator.models.streams import OUTPUTS, read_stdio
 from migrator.models.values import Facts, Job
 from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.service.catalogue import TARGET_GONE, enter_checkpoint
@@ -87,7 +87,7 @@ class ReadCheckpoint(ControlStep):
                 "cpu_flags": index.annotations.get(FactAnnotation.CPU_FLAGS, ""),
                 "criu": index.fact(FactAnnotation.CRIU),
             },
-            "stdio": {} if job.request.kind is JobKind.DRILL else index.told(FactAnnotation.STDIO) or {},
+            "stdio": {} if job.request.kind is JobKind.DRILL else read_stdio(index.told(FactAnnotation.STDIO)),
             "volumes": [volume.to_facts() for volume in _volumes(index, job)],
             "volume_bytes": sum(part.size_bytes for part in index.parts if _is_volume(index.role_of(part))),
             "memory_bytes": index.part(Role.MEMORY).size_bytes,

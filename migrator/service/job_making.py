@@ -17,6 +17,7 @@ KIND_PREFIX = {
     JobKind.PREFLIGHT: "pre",
     JobKind.DRILL: "drl",
     JobKind.PRUNE: "prn",
+    JobKind.VERIFICATION: "ver",
     JobKind.FORGET: "fgt",
     JobKind.DRAIN: "drn",
     JobKind.RETURN: "ret",

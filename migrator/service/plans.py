@@ -134,6 +134,11 @@ FORGET = (
     Line("prune", CONTROL, Phase.FINISHING, NOTHING, 120, patient=True),
 )
 
+VERIFICATION = (
+    Line("verify", CONTROL, Phase.PREFLIGHT, NOTHING, 120, patient=True),
+    Line("judge-verification", CONTROL, Phase.FINISHING, NOTHING, 5),
+)
+
 PRUNE = (Line("prune", CONTROL, Phase.REMOVING, NOTHING, 120, patient=True),)
 
 DRAIN = (
@@ -160,6 +165,7 @@ PLANS = {
     JobKind.DRILL: DRILL,
     JobKind.FORGET: FORGET,
     JobKind.PRUNE: PRUNE,
+    JobKind.VERIFICATION: VERIFICATION,
     JobKind.DRAIN: DRAIN,
     JobKind.RETURN: RETURN,
 }

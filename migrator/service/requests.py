@@ -23,6 +23,7 @@ NEEDED = {
     JobKind.DRILL: frozenset({"checkpoint_id", "target_host"}),
     JobKind.FORGET: frozenset(),
     JobKind.PRUNE: frozenset(),
+    JobKind.VERIFICATION: frozenset(),
     JobKind.DRAIN: frozenset({"source_host"}),
     JobKind.RETURN: frozenset({"target_host"}),
 }

@@ -42,6 +42,37 @@ def test_a_checkpoint_is_listed_and_shown(cluster: Cluster, taken: tuple[dict[st
     assert shown["size_bytes"] > 64 << 20
 
 
+def test_what_is_inside_is_what_the_kernel_says(
+    cluster: Cluster, ticker: Running, taken: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    _, shown = taken
+    tree = cluster.done("checkpoints", "tree", shown["id"], "--memory")
+    (process,) = tree["processes"]
+    kernel = Path(f"/proc/{ticker.pid}")
+    assert process["pid"] == 1
+    assert process["name"] == (kernel / "comm").read_text().strip()
+    assert process["program"] == str((kernel / "exe").readlink())
+    assert {0, 1, 2} <= {file["descriptor"] for file in process["files"]}
+    lines = [line.split() for line in (kernel / "maps").read_text().splitlines() if "/" in line]
+    mapped = {(item["start"], item["end"], item["access"], item["name"]) for item in process["memory"]}
+    assert {(*(int(edge, 16) for edge in words[0].split("-")), words[1], words[5]) for words in lines} <= mapped
+    assert process["stored_bytes"] > 64 << 20, "all of its memory is random"
+
+
+def test_two_checkpoints_of_a_program_at_work_differ(
+    cluster: Cluster, ticker: Running, taken: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    _, shown = taken
+    later = cluster.finish("checkpoints", "create", str(ticker))["checkpoint_id"]
+    differ = cluster.done("checkpoints", "diff", shown["id"], later)
+    assert differ["same_workload"] is True
+    assert (differ["started"], differ["ended"], differ["sockets"], differ["mounted"]) == ([], [], [], [])
+    (memory,) = differ["memory"]
+    assert 0 < memory["changed_bytes"] + memory["added_bytes"] < memory["after_bytes"]
+    (usage,) = cluster.done("checkpoints", "du", later)["checkpoints"]
+    assert memory["after_bytes"] < usage["own_bytes"] < usage["size_bytes"]
+
+
 def test_a_restore_under_a_new_name_runs_beside_the_first(
     cluster: Cluster, ticker: Running, taken: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -73,8 +73,19 @@ class Process:
 
 
 def read_processes(pids: Iterable[int], proc: Path = PROC) -> tuple[Process, ...]:
-    """Read all of a task's processes; one that ends meanwhile is left out."""
-    return tuple(process for pid in pids if (process := _read(proc / str(pid))) is not None)
+    """Read all of a task's processes; one that ends meanwhile is left out, and its children are another's."""
+    found = [process for pid in pids if (process := _read(proc / str(pid))) is not None]
+    known = {process.pid for process in found}
+    looked_at = (process if process.parent in known else _look_again(process, proc) for process in found)
+    return tuple(process for process in looked_at if process is not None)
+
+
+def _look_again(process: Process, proc: Path) -> Process | None:
+    """A process whose parent is not among the others: one of both may have ended since it was read."""
+    try:
+        return replace(process, parent=int(read_status(proc / str(process.pid) / "status")["PPid"]))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def _read(place: Path) -> Process | None:

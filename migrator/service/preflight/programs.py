@@ -89,8 +89,9 @@ def check_nesting(subject: Subject) -> Iterator[Finding]:
     """A container within the container has namespaces that CRIU cannot dump."""
     first = next((process for process in subject.processes if process.pid == subject.task.pid), None)
     for process in subject.processes if first else ():
-        found = [word for kind, word in ONE_FOR_ALL.items() if dict(process.namespaces).get(kind) != _own(first, kind)]
-        if found:
+        own = dict(process.namespaces)
+        found = [word for kind, word in ONE_FOR_ALL.items() if kind in own and own[kind] != _own(first, kind)]
+        if found:  # a process that has ended, and is not yet waited for, lives in none
             fault = f"has a process in a {found[0]} namespace of its own ({process})"
             yield subject.refusal("nesting", "nested_namespace", fault, "end it: CRIU dumps one namespace of that kind")
 

@@ -19,7 +19,7 @@ from migrator.storage.prune.pruner import Pruner
 
 SKEW = timedelta(seconds=30)
 """By how much the clocks of control plane and object store may differ."""
-QUIET = frozenset({JobKind.FORGET, JobKind.PRUNE})
+QUIET = frozenset({JobKind.FORGET, JobKind.PRUNE, JobKind.VERIFICATION})
 """Jobs that upload nothing."""
 
 

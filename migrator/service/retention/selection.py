@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from migrator.errors import InvalidRequest, NotFound, PreconditionFailed
 from migrator.models.phase import JobKind, Phase
-from migrator.models.retention import GRACE_LIMIT_S, ForgetRequest, check_policy
+from migrator.models.retention import GRACE_LIMIT_S, ForgetRequest, check_policy, parse_share
 from migrator.models.session import Transaction
 from migrator.models.values import Checkpoint, JobRequest
 
@@ -16,7 +16,7 @@ JOBS_LIMIT = 10_000
 IDS_LIMIT = 1000
 
 
-WORK: Mapping[JobKind, str] = {JobKind.FORGET: "forget", JobKind.PRUNE: "prune"}
+WORK: Mapping[JobKind, str] = {JobKind.FORGET: "forget", JobKind.PRUNE: "prune", JobKind.VERIFICATION: "verify"}
 """Jobs that are about the store as a whole, and the part of the request that says what they are to do."""
 
 
@@ -34,6 +34,8 @@ def check_work(request: JobRequest) -> None:
             )
     if request.kind is JobKind.FORGET:
         check_forget(request)
+    if request.verify is not None:
+        parse_share(request.verify.read_data)
     if request.prune is not None and not 0 <= request.prune.grace_s <= GRACE_LIMIT_S:
         raise InvalidRequest(
             f"{request.prune.grace_s:g} s is no grace time", code="bad_duration", remedy="give 0 to 366 days"

@@ -24,6 +24,9 @@ KINDS = {
     JobKind.MIGRATION: Scope.CONTAINERS,
     JobKind.DRAIN: Scope.HOST,
     JobKind.RETURN: Scope.ONE,
+    JobKind.FORGET: Scope.ONE,
+    JobKind.PRUNE: Scope.ONE,
+    JobKind.VERIFICATION: Scope.ONE,
 }
 
 

@@ -14,6 +14,7 @@ from migrator.errors import Cancelled, IntegrityError
 from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.phase import JobKind
 from migrator.models.roles import Role
+from migrator.models.streams import read_stdio
 from migrator.models.values import Facts
 from migrator.models.volumes import Volume, VolumePolicy, made_on_target
 from migrator.service.host import Act, Host, HostStep
@@ -43,7 +44,7 @@ class Fetch(HostStep):
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         index = sealed_index(host, act)
-        stdio = {} if act.request.kind is JobKind.DRILL else index.told(FactAnnotation.STDIO) or {}
+        stdio = {} if act.request.kind is JobKind.DRILL else read_stdio(index.told(FactAnnotation.STDIO))
         logs = tuple(log for log in logs_of(stdio) if index.has(log.role))
         fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act, logs))])
         with fetching.or_stop(), ThreadPoolExecutor(2) as beside:

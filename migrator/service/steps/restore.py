@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-
-from google.protobuf.message import DecodeError
 
 from migrator.containerd import (
     Container,
@@ -21,12 +17,13 @@ from migrator.containerd import (
     Stdio,
     Task,
     end_remains,
+    read_record,
 )
 from migrator.criu.log import explain_failure
-from migrator.errors import AlreadyExists, IntegrityError, MigratorError, NotFound, PreconditionFailed
-from migrator.gen.containerd.services.containers.v1 import containers_pb2
+from migrator.errors import AlreadyExists, MigratorError, NotFound, PreconditionFailed
 from migrator.models.phase import JobKind
 from migrator.models.roles import Role
+from migrator.models.streams import read_stdio
 from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.attachment import pack_attachment, read_attachment
@@ -197,11 +194,7 @@ def _read_record(host: Host, runtime: ContainerdClient, index: CheckpointIndex, 
         IntegrityError: `bad_container_record`.
     """
     data = runtime.content.read_all(index.part(Role.CONTAINER).digest, RECORD_LIMIT_BYTES)
-    try:
-        known = Container.from_wire(containers_pb2.Container.FromString(data))
-    except DecodeError as error:
-        raise IntegrityError("the checkpoint's container record is malformed", code="bad_container_record") from error
-    name = restored_name(act)
+    known, name = read_record(data), restored_name(act)
     spec = with_sources(renamed(known.spec_json(), known.id, name), restored_volumes(act, host))
     if is_alone(act.request):
         spec = alone(spec, None)
@@ -221,7 +214,7 @@ def _restored_io(index: CheckpointIndex, act: Act) -> PlainIO:
     """
     if act.request.kind is JobKind.DRILL:
         return PlainIO(Stdio())
-    names: Mapping[str, object] = json.loads(index.annotations.get(FactAnnotation.STDIO, "{}"))
+    names = read_stdio(index.told(FactAnnotation.STDIO))
     stdout, stderr = (str(names.get(name, "")) for name in ("stdout", "stderr"))
     return PlainIO(Stdio(stdout=stdout if "://" in stdout else "", stderr=stderr if "://" in stderr else ""))
 

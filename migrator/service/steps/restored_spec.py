@@ -25,7 +25,7 @@ LOOPBACK_HOOK = {
 
 def renamed(spec: Spec, old_name: str, new_name: str) -> Spec:
     """Give the container a cgroup of its own: two in one cgroup are frozen and killed together."""
-    path = str(spec.get("linux", {}).get("cgroupsPath", ""))
+    path = str((spec.get("linux") or {}).get("cgroupsPath", ""))
     if old_name == new_name or not path.endswith(old_name):
         return spec
     return {**spec, "linux": {**spec["linux"], "cgroupsPath": path.removesuffix(old_name) + new_name}}
@@ -37,7 +37,7 @@ def with_loopback(spec: Spec) -> Spec:
     runc has CRIU leave out what is inside a network namespace that runc made, and makes an empty one at the restore. At
     an ordinary start it brings `lo` up itself. Its hooks run in between: the namespaces stand, the program does not.
     """
-    if not any(_is_own_network(namespace) for namespace in spec.get("linux", {}).get("namespaces", [])):
+    if not any(_is_own_network(namespace) for namespace in (spec.get("linux") or {}).get("namespaces") or []):
         return spec
     return with_hook(spec, LOOPBACK_HOOK)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from migrator.containerd import ContainerdClient, compress_layer, index_annotations
 from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
 from migrator.criu.images import pack_images
+from migrator.errors import ResourceBusy
 from migrator.models.descriptors import Descriptor
 from migrator.models.hooks import HOOKS, RAN_BEFORE
 from migrator.models.phase import JobKind
@@ -30,6 +31,7 @@ from migrator.storage.oci import FactAnnotation, with_role
 
 PARALLEL_BLOBS = 3
 PIECE_BYTES = 1 << 20
+SENDS_AGAIN = 3
 WORTH_WAITING_BYTES = 1 << 20
 """Up to here a frozen container may wait for the compression of its changed files: some milliseconds."""
 
@@ -45,13 +47,12 @@ class Upload(HostStep):
         Raises:
             Unavailable: `store_unavailable`, the store does not answer.
         """
-        command = act.command
         runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
         parts = [_portable(runtime, Descriptor.from_oci(part), act) for part in act.facts["parts"]]
-        sent_bytes = _send(host, act, parts)
-        index = _index(host, act, parts)
+        index, sent_bytes = _index(host, act, parts), _send(host, act, parts)
         act.check_aborted()
-        digest = host.checkpoints.seal(command.workload_id, str(command.checkpoint_id), index)
+        digest, more_bytes = _seal(host, act, parts, index)
+        sent_bytes += more_bytes
         size_bytes = sum(part.size_bytes for part in parts) + int(act.facts["image_bytes"])
         return {"index_digest": digest, "uploaded_bytes": sent_bytes, "checkpoint_bytes": size_bytes}
 
@@ -119,6 +120,27 @@ def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
         return sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
+
+
+def _seal(host: Host, act: Act, parts: list[Descriptor], index: bytes) -> tuple[str, int]:
+    """Seal; send again what another job, which shared it, has taken out of the store since we found it there.
+
+    Returns:
+        The digest of the index, and the bytes sent again.
+
+    Raises:
+        ResourceBusy: `blob_missing`, again and again.
+    """
+    workload_id, checkpoint_id, sent_bytes = act.command.workload_id, str(act.command.checkpoint_id), 0
+    for _ in range(SENDS_AGAIN):
+        try:
+            return host.checkpoints.seal(workload_id, checkpoint_id, index), sent_bytes
+        except ResourceBusy as error:
+            if error.code != "blob_missing":
+                raise
+        act.check_aborted()
+        sent_bytes += _send(host, act, parts)
+    return host.checkpoints.seal(workload_id, checkpoint_id, index), sent_bytes
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:

@@ -106,6 +106,17 @@ class ChunkStore:
                 packs |= {place.pack for place in self._reader.locate(some, avoided).values()}
         return packs
 
+    def stored_sizes(self, recipe: Recipe) -> dict[bytes, int]:
+        """Say what each chunk that a part needs occupies in its pack, by name.
+
+        Raises:
+            IntegrityError: `chunk_missing`.
+        """
+        names, found = self.names_in(recipe), dict[bytes, int]()
+        while some := set(islice(names, TOGETHER)):
+            found |= {name: place.chunk.stored_bytes for name, place in self._reader.locate(some).items()}
+        return found
+
     def pack_indexes(self) -> Iterator[PackIndex]:
         """Read all pack indexes of the store.
 

@@ -179,7 +179,7 @@ def test_checkpoints_list_and_show(api: ServedApi, cli: Cli) -> None:
     (listed,) = cli("checkpoints", "list", "--json").data
     assert_keys(listed, "checkpoint")
     shown = cli("checkpoints", "show", "ck-1", "--json").data
-    assert set(shown) == documented("checkpoint") | {"parts", "facts"}
+    assert set(shown) == documented("checkpoint") | {"parts", "facts", "inside", "inside_failure"}
     assert_keys(shown["parts"][0], "part")
 
 

@@ -21,7 +21,7 @@ def kept(api: ServedApi, monkeypatch: pytest.MonkeyPatch) -> ServedApi:
     for number in range(3):
         api.keep_checkpoint(f"ck-{number}", minutes=60 * number)
     steps = retention_steps(api.database, api.checkpoints, utc_now)
-    rounds = Rounds(api.database, None, steps, {}, freezes_per_host=2, now=utc_now)  # type: ignore[arg-type]
+    rounds = Rounds(api.database, None, steps, {}, {}, freezes_per_host=2, now=utc_now)  # type: ignore[arg-type]
     monkeypatch.setattr(api.bell, "ring_controller", lambda job_id: rounds.move(job_id, lambda job: job))
     return api
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -47,6 +48,22 @@ def test_a_process_that_has_ended_is_left_out() -> None:
     with subprocess.Popen(["true"]) as child:
         child.wait()
     assert [process.pid for process in read_processes([child.pid, os.getpid()])] == [os.getpid()]
+
+
+def test_a_process_whose_parent_ends_while_it_is_looked_at_has_another_one() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child_pid = int(parent.stdout.readline())
+
+        def pids() -> Iterator[int]:
+            yield child_pid
+            parent.kill()
+            parent.wait()
+            yield parent.pid
+
+        (child,) = read_processes(pids())
+        os.kill(child_pid, signal.SIGKILL)
+    assert child.parent != parent.pid
 
 
 def test_a_deleted_file() -> None:

@@ -176,6 +176,8 @@ def test_namespaces_within_the_container(kind: str, refused: bool) -> None:
     first = replace(INIT, namespaces=(("net", 1), ("pid", 1), ("user", 1), ("mnt", 1)))
     inner = replace(first, pid=11, parent=10, namespaces=tuple((k, 2 if k == kind else 1) for k, _ in first.namespaces))
     assert codes(programs.check_nesting, first, inner) == (["nested_namespace"] if refused else [])
+    ended = replace(first, pid=12, parent=10, namespaces=(("pid", 1), ("user", 1)))
+    assert codes(programs.check_nesting, first, ended) == [], "it has ended, and nobody has waited for it yet"
 
 
 def test_shared_memory_of_the_host() -> None:

@@ -67,6 +67,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
     JOB_KIND_PRUNE: _JobKind.ValueType  # 10
     """What no checkpoint needs is freed."""
+    JOB_KIND_VERIFICATION: _JobKind.ValueType  # 11
+    """Everything is looked at that checkpoints need, and perhaps mended."""
     JOB_KIND_FORGET: _JobKind.ValueType  # 13
     """Checkpoints that a policy does not keep leave the catalogue."""
     JOB_KIND_DRAIN: _JobKind.ValueType  # 20
@@ -86,6 +88,8 @@ JOB_KIND_DRILL: JobKind.ValueType  # 12
 """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
 JOB_KIND_PRUNE: JobKind.ValueType  # 10
 """What no checkpoint needs is freed."""
+JOB_KIND_VERIFICATION: JobKind.ValueType  # 11
+"""Everything is looked at that checkpoints need, and perhaps mended."""
 JOB_KIND_FORGET: JobKind.ValueType  # 13
 """Checkpoints that a policy does not keep leave the catalogue."""
 JOB_KIND_DRAIN: JobKind.ValueType  # 20
@@ -490,6 +494,7 @@ class Job(_message.Message):
     HOOKS_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
@@ -540,6 +545,10 @@ class Job(_message.Message):
         """In a job that prunes, once it has."""
 
     @_builtins.property
+    def verify(self) -> _retention_pb2.VerifyReport:
+        """In a verification, once it has looked."""
+
+    @_builtins.property
     def drain(self) -> _drains_pb2.Drain:
         """Of a drain or a return."""
 
@@ -569,12 +578,13 @@ class Job(_message.Message):
         hooks: Global___Hooks | None = ...,
         forget: _retention_pb2.ForgetReport | None = ...,
         prune: _retention_pb2.PruneReport | None = ...,
+        verify: _retention_pb2.VerifyReport | None = ...,
         schedule: _builtins.str = ...,
         drain: _drains_pb2.Drain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,6 +634,7 @@ class CreateJobRequest(_message.Message):
     PROBE_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
@@ -664,6 +675,10 @@ class CreateJobRequest(_message.Message):
         """How a job that prunes is to prune."""
 
     @_builtins.property
+    def verify(self) -> _retention_pb2.VerifyRequest:
+        """How a verification is to look."""
+
+    @_builtins.property
     def drain(self) -> _drains_pb2.DrainOptions:
         """Of a drain or a return."""
 
@@ -690,11 +705,12 @@ class CreateJobRequest(_message.Message):
         probe: Global___Probe | None = ...,
         forget: _retention_pb2.ForgetRequest | None = ...,
         prune: _retention_pb2.PruneRequest | None = ...,
+        verify: _retention_pb2.VerifyRequest | None = ...,
         drain: _drains_pb2.DrainOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "drain", b"drain", "forget", b"forget", "hooks", b"hooks", "probe", b"probe", "prune", b"prune"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "drain", b"drain", "forget", b"forget", "hooks", b"hooks", "probe", b"probe", "prune", b"prune", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

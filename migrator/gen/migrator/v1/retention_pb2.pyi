@@ -217,6 +217,112 @@ class PruneRequest(_message.Message):
 Global___PruneRequest: _TypeAlias = PruneRequest  # noqa: Y015
 
 @_typing.final
+class VerifyRequest(_message.Message):
+    """How much of the store is to be looked at. Indexes, sizes and recipes always are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READ_DATA_FIELD_NUMBER: _builtins.int
+    REPAIR_FIELD_NUMBER: _builtins.int
+    REBUILD_FIELD_NUMBER: _builtins.int
+    read_data: _builtins.str
+    """Which objects are read to their last byte: all, 5%, 2/7 (the second of seven parts); empty: none."""
+    repair: _builtins.bool
+    """Mend what can be mended."""
+    rebuild: _builtins.bool
+    """Only bring checkpoints of the store that the catalogue lacks back into it."""
+    def __init__(
+        self,
+        *,
+        read_data: _builtins.str = ...,
+        repair: _builtins.bool = ...,
+        rebuild: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["read_data", b"read_data", "rebuild", b"rebuild", "repair", b"repair"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyRequest: _TypeAlias = VerifyRequest  # noqa: Y015
+
+@_typing.final
+class Damage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Of the checkpoint."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Damage: _TypeAlias = Damage  # noqa: Y015
+
+@_typing.final
+class VerifyReport(_message.Message):
+    """What a verification found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    READ_OBJECTS_FIELD_NUMBER: _builtins.int
+    READ_BYTES_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    MENDED_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    checkpoints: _builtins.int
+    objects: _builtins.int
+    """Blobs and packs that they need together."""
+    read_objects: _builtins.int
+    read_bytes: _builtins.int
+    @_builtins.property
+    def damaged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Damage]: ...
+    @_builtins.property
+    def added(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Checkpoints that came back into the catalogue."""
+
+    @_builtins.property
+    def mended(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Packs whose index was written anew."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Damaged blobs that were taken away, so that the next backup brings them."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: _builtins.int = ...,
+        damaged: _abc.Iterable[Global___Damage] | None = ...,
+        objects: _builtins.int = ...,
+        read_objects: _builtins.int = ...,
+        read_bytes: _builtins.int = ...,
+        added: _abc.Iterable[_builtins.str] | None = ...,
+        mended: _abc.Iterable[_builtins.str] | None = ...,
+        removed: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "checkpoints", b"checkpoints", "damaged", b"damaged", "mended", b"mended", "objects", b"objects", "read_bytes", b"read_bytes", "read_objects", b"read_objects", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyReport: _TypeAlias = VerifyReport  # noqa: Y015
+
+@_typing.final
 class PruneReport(_message.Message):
     """What a prune did, or would do."""
 

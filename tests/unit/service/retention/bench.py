@@ -93,10 +93,20 @@ class Bench:
         self.clockwork = Clockwork()
         self.clockwork.now = lambda: self.now
         self.objects = DyingStore(self.clockwork)
+        self.forget_chunks()
+        self.lose_database()
+
+    def forget_chunks(self) -> None:
+        """A control plane whose cache of chunks is empty."""
         self.checkpoints = CheckpointStore(self.objects, parallel_looks=1)
+        if hasattr(self, "database"):
+            self.plane = ControlPlane(self.database, self, self.checkpoints, host_silent_s=4, now=lambda: self.now)
+            self.start()
+
+    def lose_database(self) -> None:
+        """A control plane with an empty database over the same store."""
         self.database = DyingDatabase(self.clockwork)
-        self.plane = ControlPlane(self.database, self, self.checkpoints, host_silent_s=4, now=lambda: self.now)
-        self.start()
+        self.forget_chunks()
         with self.database.transaction() as tx:
             for host in ("alpha", "beta"):
                 tx.hosts.record(Host(host, NOON + timedelta(days=9999)))
@@ -105,7 +115,7 @@ class Bench:
         """A controller that knows nothing of the one before it."""
         steps = retention_steps(self.database, self.checkpoints, lambda: self.now)
         self.rounds = Rounds(
-            self.database, self, steps, {}, freezes_per_host=2, now=lambda: self.now, spawn=lambda work: work()
+            self.database, self, steps, {}, {}, freezes_per_host=2, now=lambda: self.now, spawn=lambda work: work()
         )
 
     # ---- what the API and the rounds need

@@ -1,0 +1,204 @@
+"""Every parser that reads from the object store, with a real sample of what it reads.
+
+A target is told bytes and may do one of two things: succeed, or say that they are not what they should be.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from migrator.containerd.parts import read_record
+from migrator.containerd.specs import read_limits
+from migrator.criu.images import FILES_LIMIT, unpack_images
+from migrator.criu.memory_changes import compare_pages
+from migrator.criu.memory_map import read_pages
+from migrator.criu.mount_points import read_mounts
+from migrator.criu.processes import read_processes
+from migrator.errors import IntegrityError, MigratorError, NotFound
+from migrator.gen.containerd.services.containers.v1 import containers_pb2
+from migrator.models.contents import Contents
+from migrator.models.descriptors import Descriptor
+from migrator.models.streams import log_files, read_stdio
+from migrator.models.values import TcpPolicy
+from migrator.models.volumes import read_volumes
+from migrator.service.network.attachment import read_attachment
+from migrator.service.steps.criu_options import replayed_options
+from migrator.service.volumes.archive import unpack_volume
+from migrator.storage import layout, oci
+from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.layers import list_layer
+from migrator.storage.memory import MemoryStore
+from migrator.storage.tars import TarFiles
+from tests.fuzz.mutation import mutated, mutated_document
+from tests.unit.inspection.real import HeldImages, RealCheckpoint
+from tests.unit.storage.samples import Sample
+
+Read = Callable[[bytes, Path], object]
+REAL = RealCheckpoint()
+IMAGES = {name: data for name, data in REAL.images.items() if not name.startswith("pages-")}
+SMALL = {name: IMAGES[name] for name in ("core-8.img", "fs-1.img", "pstree.img", "timens-0.img")}
+NAMES = ("pstree.img", "core-1.img", "core-8.img", "mm-7.img", "pagemap-7.img", "fdinfo-2.img", "files.img", "ids-6.img",
+         "mountpoints-13.img")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser, what it is tried with, and what it may raise."""
+
+    name: str
+    read: Read
+    data: st.SearchStrategy[bytes]
+    kinds: tuple[type[MigratorError], ...] = (IntegrityError,)
+    wide: bool = False
+    """It starts a program for every try: less of them."""
+
+
+def nothing() -> None:
+    """Somebody waits for the answer."""
+
+
+class Pages(HeldImages):
+    """Real images, one of them changed, and pages that say how long they are and hold nothing."""
+
+    def size_of(self, name: str) -> int:
+        return 10752000 if name.startswith("pages-") else super().size_of(name)
+
+    def read_at(self, name: str, offset: int, length: int) -> bytes:
+        if name.startswith("pages-"):
+            if offset + length > self.size_of(name):
+                raise IntegrityError(f"{name} ends before", code="bad_images")
+            return bytes(length)
+        return super().read_at(name, offset, length)
+
+
+def _read_image(name: str) -> Read:
+    def read(data: bytes, _: Path) -> object:
+        images = Pages({**IMAGES, name: data})
+        contents = Contents(read_processes(images), read_mounts(images), (), {}, 0)
+        from migrator.api.inspection import contents_message
+
+        return contents_message(contents).SerializeToString()
+
+    return read
+
+
+def _compare(data: bytes, _: Path) -> object:
+    before, after = Pages({**IMAGES, "pagemap-7.img": data}), Pages(dict(IMAGES))
+    pages = read_pages(before, "pagemap-7.img"), read_pages(after, "pagemap-7.img")
+    return compare_pages((before, pages[0]), (after, pages[1]), nothing)
+
+
+def _read_index(data: bytes, _: Path) -> object:
+    index = oci.parse_index(data)
+    for fact in oci.FactAnnotation:
+        index.annotations.get(fact)
+    return [index.part(role) for role in ("memory", "rw-diff", "image")]
+
+
+def _reachable(data: bytes, _: Path) -> object:
+    store = CheckpointStore(MemoryStore(), parallel_looks=1)
+    Sample().upload(store)
+    return store.seal("w", "c", data)
+
+
+def _children(media_type: str) -> Read:
+    part = Descriptor(media_type, "sha256:" + "0" * 64, 1)
+    return lambda data, _: oci.children(part, data)
+
+
+def _of_fact(read: Callable[[object], object]) -> Read:
+    """A reader of one JSON annotation of the index."""
+
+    def parse(data: bytes, _: Path) -> object:
+        text = data.decode(errors="replace")
+        index = oci.CheckpointIndex("", (), {oci.FactAnnotation.SNAPSHOT: text, oci.FactAnnotation.STDIO: text})
+        return read(index.told(oci.FactAnnotation.STDIO))
+
+    return parse
+
+
+def _read_snapshot(data: bytes, _: Path) -> object:
+    return oci.CheckpointIndex("", (), {oci.FactAnnotation.SNAPSHOT: data.decode(errors="replace")}).snapshot()
+
+
+def _layer(media_type: str) -> Read:
+    return lambda data, _: list_layer(io.BytesIO(data), media_type, nothing)
+
+
+def _tar(members: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+LONG = "a" * 150
+MEMORY = _tar(SMALL)
+LAYER = _tar({"etc/motd": b"hello", "etc/.wh.hosts": b"", f"{LONG}/é": b"x" * 700, "c/.wh..wh..opq": b""})
+GNU = _tar({"./a": b"hello", f"./{LONG}": b"x"}, tarfile.GNU_FORMAT)
+INDEX = Sample().index
+MANIFEST = next(data for data in Sample().blobs.values() if b"layers" in data)
+RECORD = containers_pb2.Container(
+    id="web", image="web:1", snapshotter="overlayfs", snapshot_key="web", labels={"a": "b"},
+    runtime=containers_pb2.Container.Runtime(name="io.containerd.runc.v2"),
+)  # fmt: skip
+RECORD.spec.ParseFromString(REAL.spec)
+VOLUMES = json.dumps(
+    [{"destination": "/data", "source": "/srv/data", "policy": "copy", "kind": "directory", "mode": 488, "role": "volume-0"}]
+).encode()  # fmt: skip
+NETWORK = json.dumps(
+    {
+        "plugin": "cni", "network": "web", "container_id": "web", "interface": "eth0", "mac": "02:00:00:00:00:01",
+        "addresses": ["10.0.0.2/24"], "routes": [{"destination": "0.0.0.0/0", "gateway": "10.0.0.1"}],
+        "ports": [{"hostPort": 80, "containerPort": 80}],
+    }
+).encode()  # fmt: skip
+OPTIONS = b'{"external_unix": false, "file_locks": true, "tcp": "keep"}'
+STDIO = b'{"stderr": "", "stdin": "", "stdout": "file:///var/log/web", "terminal": false}'
+SNAPSHOT = b'{"key": "web", "parent": "sha256:59", "snapshotter": "overlayfs"}'
+
+
+def _both(sample: bytes) -> st.SearchStrategy[bytes]:
+    return st.one_of(mutated(sample), mutated_document(sample))
+
+
+TARGETS = (
+    Target("index", _read_index, _both(INDEX)),
+    Target("index and what it names", _reachable, _both(INDEX), (IntegrityError, NotFound, MigratorError)),
+    Target("manifest", _children(oci.MANIFEST_TYPES[0]), _both(MANIFEST)),
+    Target("nested index", _children(oci.INDEX_TYPES[0]), _both(INDEX)),
+    Target("key of an index", lambda data, _: layout.parse_index_key(data.decode(errors="replace")),
+           mutated(b"checkpoints/web-1/ck-1/index.json")),
+    Target("snapshot", _read_snapshot, _both(SNAPSHOT)),
+    Target("volumes", _of_fact(lambda told: read_volumes(told or [])), _both(VOLUMES)),
+    Target("network", _of_fact(read_attachment), _both(NETWORK)),
+    Target("options of CRIU", _of_fact(lambda told: replayed_options(told, TcpPolicy.KEEP)), _both(OPTIONS)),
+    Target("stdio", _of_fact(lambda told: log_files(read_stdio(told))), _both(STDIO)),
+    Target("container record", lambda data, _: read_record(data).spec_json(), mutated(RECORD.SerializeToString())),
+    Target("spec", lambda data, _: read_limits(data), mutated(REAL.spec)),
+    Target("tar of images", lambda data, place: unpack_images([data], place / "inside"), mutated(MEMORY)),
+    Target("tar of images in GNU's form", lambda data, place: unpack_images([data], place / "inside"), mutated(GNU)),
+    Target("list of images", lambda data, _: TarFiles(io.BytesIO(data), "it", code="bad_images", limit=FILES_LIMIT).names(),
+           mutated(MEMORY)),
+    Target("layer", _layer("application/vnd.oci.image.layer.v1.tar"), mutated(LAYER)),
+    Target("layer in GNU's form", _layer("application/vnd.oci.image.layer.v1.tar"), mutated(GNU)),
+    Target("compressed layer", _layer("application/vnd.oci.image.layer.v1.tar+gzip"), mutated(REAL.layer)),
+    Target("comparison of pages", _compare, mutated(IMAGES["pagemap-7.img"])),
+    *(Target(name, _read_image(name), mutated(IMAGES[name])) for name in NAMES),
+)  # fmt: skip
+VOLUME = Target("volume", lambda data, place: _unpack_volume(data, place), mutated(GNU), wide=True)
+
+
+def _unpack_volume(data: bytes, place: Path) -> None:
+    (place / "inside").mkdir()
+    unpack_volume([data], place / "inside")
