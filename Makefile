@@ -7,7 +7,7 @@ MOVES ?= 200
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab-up lab-down test test-fast test-wide workloads compare-podman simulate soak fuzz check format protos clean
+.PHONY: help setup demo lab-up lab-down test test-fast test-wide workloads compare-podman backup-costs simulate soak fuzz check format protos clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ workloads: setup ## Move every workload and write what came of it into docs/work
 
 compare-podman: setup ## Do the same with podman and write it beside
 	@$(BIN)/python -m tests.compare_podman
+
+backup-costs: setup ## What backups cost beside podman and restic, written into docs/backups.md
+	@$(BIN)/python -m tests.backup_costs
 
 soak: setup ## Move a program back and forth while things break at random (MOVES=200, SEED=N)
 	@MOVES=$(MOVES) SEED=$(SEED) $(BIN)/python -m tests.soak

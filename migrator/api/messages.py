@@ -290,6 +290,8 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
         drill_failure=checkpoint.drill_failure or "",
         proven_at=stamp(checkpoint.proven_at),
         restore_s=checkpoint.restore_s,
+        backup=checkpoint.backup,
+        stored_bytes=checkpoint.stored_bytes,
         pinned_at=stamp(checkpoint.pinned_at),
         pin_reason=checkpoint.pin_reason,
         verified_at=stamp(checkpoint.verified_at),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from migrator.cli.asking import tell
-from migrator.cli.checkpoints import checkpoints_app
+from migrator.cli.checkpoints import backup, checkpoints_app
 from migrator.cli.drains import drain
 from migrator.cli.hosts import containers_app, doctor, hosts_app
 from migrator.cli.jobs import jobs_app
@@ -38,7 +38,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (migrate, preflight, restore, drill, report, drain, forget, prune, verify, doctor):
+for command in (migrate, preflight, backup, restore, drill, report, drain, forget, prune, verify, doctor):
     app.command()(command)
 for name, group in (
     ("hosts", hosts_app),

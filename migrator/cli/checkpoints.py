@@ -1,9 +1,9 @@
-"""`migrator checkpoints`."""
+"""`migrator backup` and `migrator checkpoints`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,19 +56,51 @@ def create_checkpoint(
     api: ApiAddress = None,
 ) -> None:
     """Take a checkpoint; the program is frozen only for the dump."""
+    request = _request("JOB_KIND_CHECKPOINT", container, namespace, tcp, volume)
+    more = {
+        "external_unix_sockets": external_unix_sockets,
+        "hooks": hook_words(before, after, hook_timeout, on_hook_failure),
+        "idempotency_key": idempotency_key or "",
+    }
+    run_job(request | more, api, as_json=as_json, wait=wait, watch=watch)
+
+
+def backup(
+    container: Reference,
+    namespace: Annotated[str, typer.Option(help="containerd's namespace.")] = "default",
+    tcp: Tcp = "keep",
+    volume: Volumes = None,
+    external_unix_sockets: ExternalUnix = False,
+    before: Before = None,
+    after: After = None,
+    hook_timeout: HookTimeout = None,
+    on_hook_failure: OnHookFailure = "",
+    idempotency_key: Key = None,
+    wait: Wait = False,
+    watch: Watch = False,
+    as_json: AsJson = False,
+    api: ApiAddress = None,
+) -> None:
+    """Back a running container up; only what the store lacks is kept. The program is frozen only for the dump."""
+    request = _request("JOB_KIND_BACKUP", container, namespace, tcp, volume)
+    more = {
+        "external_unix_sockets": external_unix_sockets,
+        "hooks": hook_words(before, after, hook_timeout, on_hook_failure),
+        "idempotency_key": idempotency_key or "",
+    }
+    run_job(request | more, api, as_json=as_json, wait=wait, watch=watch)
+
+
+def _request(kind: str, container: str, namespace: str, tcp: str, volume: list[str] | None) -> dict[str, Any]:
     host, name = split_reference(container)
-    request = {
-        "kind": "JOB_KIND_CHECKPOINT",
+    return {
+        "kind": kind,
         "source": host,
         "container": name,
         "namespace": check_namespace(namespace),
         "tcp": tcp_word(tcp),
         "volumes": split_volumes(volume),
-        "external_unix_sockets": external_unix_sockets,
-        "hooks": hook_words(before, after, hook_timeout, on_hook_failure),
-        "idempotency_key": idempotency_key or "",
     }
-    run_job(request, api, as_json=as_json, wait=wait, watch=watch)
 
 
 @checkpoints_app.command("list")

@@ -143,7 +143,8 @@ def examination_data(host: pb.HostExamination) -> dict[str, Any]:
 
 def checkpoint_data(checkpoint: pb.Checkpoint) -> dict[str, Any]:
     """A checkpoint."""
-    names = ("id", "workload_id", "job_id", "host", "namespace", "container", "image", "index_digest", "size_bytes")
+    origin = ("id", "workload_id", "job_id", "host", "namespace", "container", "image", "index_digest")
+    names = (*origin, "size_bytes", "backup", "stored_bytes")
     return {
         **{name: getattr(checkpoint, name) for name in names},
         "created_at": _time(checkpoint, "created_at"),

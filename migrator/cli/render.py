@@ -155,21 +155,23 @@ def verdict(row: dict[str, Any]) -> None:
         return
     freeze_ms, total_ms = row["measures"]["freeze_ms"], row["measures"]["total_ms"]
     frozen = f", frozen for {freeze_ms:.0f} ms" if freeze_ms is not None else ""
-    kept = f"; checkpoint {row['checkpoint_id']}" if row["kind"] == "checkpoint" else ""
+    kept = f"; checkpoint {row['checkpoint_id']}" if row["kind"] in ("checkpoint", "backup") else ""
     kept = f"; checkpoint {row['checkpoint_id']} is proven" if row["kind"] == "drill" else kept
     open_console().print(Text.assemble(_state(row["state"]), f" in {total_ms or 0:.0f} ms{frozen}{kept}"))
 
 
 def checkpoints(rows: Rows) -> None:
     """A table of checkpoints."""
-    table = open_table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "SIZE", "AGE", "MARKS")
+    table = open_table("CHECKPOINT", "NAMESPACE", "CONTAINER", "HOST", "KIND", "SIZE", "STORED", "AGE", "MARKS")
     for row in rows:
         table.add_row(
             row["id"],
             row["namespace"],
             row["container"],
             row["host"],
+            "backup" if row["backup"] else "checkpoint",
             size(row["size_bytes"]),
+            size(row["stored_bytes"]) if row["stored_bytes"] else "–",
             _age(row["created_at"]),
             _marks(row),
         )

@@ -43,7 +43,7 @@ Count = Annotated[int, typer.Option("-n", "--count", min=1, max=1000, help="So m
 @schedules_app.command("create")
 def create_schedule(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What it does: checkpoint, migration, ….")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="What it does: backup, checkpoint, migration, ….")],
     target: TargetWord = None,
     labels: Labels = None,
     all_on: AllOn = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -22,20 +22,41 @@ _EXTENSIONS = (
     tarfile.SOLARIS_XHDTYPE,
 )
 _BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * _BLOCK)
 
 
 def pack_images(directory: Path) -> Iterator[bytes]:
     """Give a directory of images as a stream of tar bytes; the same files always give the same bytes."""
     for file in sorted(directory.iterdir()):
-        header = tarfile.TarInfo(file.name)
-        header.size = file.stat().st_size
-        header.mode = 0o600
-        yield header.tobuf(tarfile.PAX_FORMAT)
-        with file.open("rb", buffering=0) as source:
-            while piece := source.read(COPY_BYTES):
-                yield piece
-        yield bytes(-header.size % _BLOCK)
-    yield bytes(2 * _BLOCK)
+        yield from pack_image(file)
+    yield END
+
+
+def pack_image(file: Path, cut: Callable[[Path], Iterator[bytes]] | None = None) -> Iterator[bytes]:
+    """Give one image as it stands in the tar: its header, its content, and what fills its last block.
+
+    Args:
+        file: The image.
+        cut: Gives its content; in pieces of some size if left out.
+    """
+    header = tarfile.TarInfo(file.name)
+    header.size = file.stat().st_size
+    header.mode = 0o600
+    yield header.tobuf(tarfile.PAX_FORMAT)
+    yield from (cut or _pieces)(file)
+    yield bytes(-header.size % _BLOCK)
+
+
+def size_packed(directory: Path) -> int:
+    """How long the tar of a directory of images will be."""
+    sizes = [file.stat().st_size for file in directory.iterdir()]
+    return sum(_BLOCK + size + -size % _BLOCK for size in sizes) + len(END)
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with file.open("rb", buffering=0) as source:
+        while piece := source.read(COPY_BYTES):
+            yield piece
 
 
 def unpack_images(chunks: Iterable[bytes], directory: Path) -> None:

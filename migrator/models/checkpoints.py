@@ -137,6 +137,8 @@ def _checkpoint(row: CheckpointRow) -> Checkpoint:
         drill_failure=row.drill_failure,
         proven_at=row.proven_at,
         restore_s=row.restore_s,
+        backup=row.backup,
+        stored_bytes=row.stored_bytes,
         pinned_at=row.pinned_at,
         pin_reason=row.pin_reason or "",
         verified_at=row.verified_at,

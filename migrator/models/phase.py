@@ -15,6 +15,8 @@ class JobKind(StrEnum):
     """The question whether a migration would go well: it looks, and touches nothing."""
     DRILL = "drill"
     """A restore on a sandbox that only proves that a checkpoint can be restored; it is thrown away in every case."""
+    BACKUP = "backup"
+    """A checkpoint of which only what the store lacks is kept."""
     PRUNE = "prune"
     """What no checkpoint needs is freed."""
     VERIFICATION = "verification"

@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     TypeDecorator,
     UniqueConstraint,
+    false,
     literal_column,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -174,6 +175,8 @@ class CheckpointRow(Base):
     drill_failure: Mapped[str | None]
     proven_at: Mapped[datetime | None]
     restore_s: Mapped[float | None] = mapped_column(Double)
+    backup: Mapped[bool] = mapped_column(default=False, server_default=false())
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     pinned_at: Mapped[datetime | None]
     pin_reason: Mapped[str | None]
     verified_at: Mapped[datetime | None]

@@ -262,6 +262,10 @@ class Checkpoint:
     """When a drill last restored it and its probe was content."""
     restore_s: float | None = None
     """What that restore took, from its preparation until the program was seen running."""
+    backup: bool = False
+    """Its parts are chunks, each stored once."""
+    stored_bytes: int = 0
+    """What it added to the object store, its base image aside; 0 of what was made before this was counted."""
     pinned_at: datetime | None = None
     """Since when it stays, whatever a policy says; None: it is not pinned."""
     pin_reason: str = ""

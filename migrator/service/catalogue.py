@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from migrator.errors import NotFound, ResourceBusy, WorkloadFailed
-from migrator.models.phase import Phase
+from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.session import Transaction
 from migrator.models.values import Checkpoint, Facts, Job
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks import part_of
 from migrator.storage.oci import parse_index
 
 SOURCE_GONE = "source_gone"
@@ -36,6 +37,8 @@ def enter_checkpoint(tx: Transaction, job: Job) -> None:
         image=str(facts["image"]["name"]),
         index_digest=str(facts["index_digest"]),
         size_bytes=int(facts["checkpoint_bytes"]),
+        backup=job.request.kind is JobKind.BACKUP,
+        stored_bytes=int(facts.get("stored_bytes", 0)),
         created_at=datetime.fromisoformat(str(facts["claimed_at"])),
     )
     try:
@@ -58,7 +61,8 @@ def last_copy(checkpoints: CheckpointStore, workload_id: str, checkpoint_id: str
         digest = checkpoints.seal(workload_id, checkpoint_id, index)  # looks at every blob once more
     except (NotFound, ResourceBusy):
         return None
-    own = [part for part in parse_index(index).parts if part.annotations.get(ROLE_ANNOTATION) != Role.IMAGE]
+    parts = map(part_of, parse_index(index).parts)
+    own = [part for part in parts if part.annotations.get(ROLE_ANNOTATION) != Role.IMAGE]
     size_bytes = sum(part.size_bytes for part in own) + image_bytes
     return {LAST_COPY: True, "index_digest": digest, "checkpoint_bytes": size_bytes}
 

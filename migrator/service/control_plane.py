@@ -45,6 +45,7 @@ from migrator.service.retention.removal import check_selection
 from migrator.service.rounds import utc_now
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks import part_of
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 LOOK_S = 3.0
@@ -309,7 +310,7 @@ class ControlPlane:
             CheckpointPart(
                 role=index.role_of(part), media_type=part.media_type, digest=part.digest, size_bytes=part.size_bytes
             )
-            for part in index.parts
+            for part in map(part_of, index.parts)
         ]
         return CheckpointDetail(checkpoint=checkpoint, parts=parts, facts=dict(index.annotations))
 

@@ -18,6 +18,7 @@ from migrator.service.catalogue import TARGET_GONE, enter_checkpoint
 from migrator.service.network.attachment import pack_attachment, read_attachment
 from migrator.service.preflight.forecast import RECENT_JOBS, predict
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks import part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
 
 
@@ -71,6 +72,7 @@ class ReadCheckpoint(ControlStep):
         with self._database.transaction(write=False) as tx:
             known = tx.checkpoints.get(str(job.request.checkpoint_id))
         index = self._checkpoints.read_index(known.workload_id, known.id)
+        parts = [part_of(part) for part in index.parts]
         return {
             "image": {"name": known.image, "manifest": index.part(Role.IMAGE).to_oci()},
             "snapshot": index.snapshot(),
@@ -89,9 +91,9 @@ class ReadCheckpoint(ControlStep):
             },
             "stdio": {} if job.request.kind is JobKind.DRILL else read_stdio(index.told(FactAnnotation.STDIO)),
             "volumes": [volume.to_facts() for volume in _volumes(index, job)],
-            "volume_bytes": sum(part.size_bytes for part in index.parts if _is_volume(index.role_of(part))),
-            "memory_bytes": index.part(Role.MEMORY).size_bytes,
-            "estimate_bytes": sum(part.size_bytes for part in index.parts),
+            "volume_bytes": sum(part.size_bytes for part in parts if _is_volume(index.role_of(part))),
+            "memory_bytes": part_of(index.part(Role.MEMORY)).size_bytes,
+            "estimate_bytes": sum(part.size_bytes for part in parts),
         }
 
 

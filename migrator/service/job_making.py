@@ -16,13 +16,14 @@ KIND_PREFIX = {
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
     JobKind.DRILL: "drl",
+    JobKind.BACKUP: "bak",
     JobKind.PRUNE: "prn",
     JobKind.VERIFICATION: "ver",
     JobKind.FORGET: "fgt",
     JobKind.DRAIN: "drn",
     JobKind.RETURN: "ret",
 }
-SEALS = (JobKind.MIGRATION, JobKind.CHECKPOINT)
+SEALS = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP)
 """Kinds of jobs that make a checkpoint."""
 
 

@@ -97,6 +97,9 @@ CHECKPOINT = (
     Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
+BACKUP = CHECKPOINT
+"""The upload cuts the parts into chunks and sends those that the store lacks."""
+
 RESTORE = (
     Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),
     Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
@@ -163,6 +166,7 @@ PLANS = {
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
     JobKind.DRILL: DRILL,
+    JobKind.BACKUP: BACKUP,
     JobKind.FORGET: FORGET,
     JobKind.PRUNE: PRUNE,
     JobKind.VERIFICATION: VERIFICATION,

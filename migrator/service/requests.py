@@ -21,6 +21,7 @@ NEEDED = {
     JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
     JobKind.DRILL: frozenset({"checkpoint_id", "target_host"}),
+    JobKind.BACKUP: frozenset({"source_host", "container"}),
     JobKind.FORGET: frozenset(),
     JobKind.PRUNE: frozenset(),
     JobKind.VERIFICATION: frozenset(),
@@ -29,7 +30,7 @@ NEEDED = {
 }
 DRAINS = (JobKind.DRAIN, JobKind.RETURN)
 ALLOWED = {**NEEDED, JobKind.RESTORE: NEEDED[JobKind.RESTORE] | {"new_name"}}
-HOOKED = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.PREFLIGHT)
+HOOKED = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.PREFLIGHT)
 NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 """containerd's own rule for the names of containers and namespaces."""
 NAME_LIMIT = 76

@@ -47,7 +47,7 @@ def _keep_source(job: Job) -> Job:
 
 def _keep_target(job: Job) -> Job:
     """Go forward from the first step that is not done; the operator's word stands for the proof."""
-    if job.request.kind is JobKind.CHECKPOINT:
+    if job.request.kind in (JobKind.CHECKPOINT, JobKind.BACKUP):
         raise _no_such_copy(job, Keep.TARGET, Keep.SOURCE)
     restore = _step(job, "restore")
     status = restore.status if restore else StepStatus.PENDING

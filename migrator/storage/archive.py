@@ -6,13 +6,16 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from migrator.models.descriptors import Descriptor, digest_bytes
-from migrator.models.roles import Role
+from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks import is_chunked
 from migrator.storage.oci import INDEX_TYPES, FactAnnotation, parse_index
+from migrator.storage.rebuilding import BuiltPart, built_part
 
 BLOCK = tarfile.BLOCKSIZE
 IMAGE_NAME = "image.name"
@@ -36,13 +39,17 @@ def export_archive(store: CheckpointStore, workload_id: str, checkpoint_id: str)
     """
     index_bytes = store.read_index_bytes(workload_id, checkpoint_id)
     index = parse_index(index_bytes)
-    blobs = sorted(store.reachable(index), key=lambda part: part.digest)
+    built = {part.digest: built_part(store, part) for part in index.parts if is_chunked(part)}
+    if built:
+        index_bytes = _with_parts(index_bytes, [part.descriptor for part in built.values()])
+    plain = [_plain(store, part) for part in store.reachable(index) if part.digest not in built]
+    blobs = sorted([*plain, *built.values()], key=lambda part: part.descriptor.digest)
     name = archive_name(index.annotations.get(FactAnnotation.CONTAINER, "container"), checkpoint_id)
-    named = [_named(Descriptor(INDEX_TYPES[0], index.digest, len(index_bytes)), name)]
+    named = [_named(Descriptor(INDEX_TYPES[0], digest_bytes(index_bytes), len(index_bytes)), name)]
     if base_name := index.annotations.get(IMAGE_NAME):
         # `ctr container restore` looks for the base image by its name, on a host that perhaps never had it.
         named.append(_named(index.part(Role.IMAGE), base_name))
-    return _stream(store, index_bytes, blobs, named)
+    return _stream(index_bytes, blobs, named)
 
 
 def archive_name(container: str, checkpoint_id: str) -> str:
@@ -55,17 +62,29 @@ def _named(target: Descriptor, name: str) -> dict[str, Any]:
     return replace(target, annotations=notes).to_oci()
 
 
-def _stream(
-    store: CheckpointStore, index_bytes: bytes, blobs: list[Descriptor], named: list[dict[str, Any]]
-) -> Iterator[bytes]:
+def _plain(store: CheckpointStore, part: Descriptor) -> BuiltPart:
+    return BuiltPart(part, partial(store.get_blob, part.digest, part.size_bytes))
+
+
+def _with_parts(index_bytes: bytes, parts: list[Descriptor]) -> bytes:
+    """The index with other parts in place of those with the same roles."""
+    document = json.loads(index_bytes)
+    instead = {part.annotations[ROLE_ANNOTATION]: part.to_oci() for part in parts}
+    document["manifests"] = [
+        instead.get(item.get("annotations", {}).get(ROLE_ANNOTATION), item) for item in document["manifests"]
+    ]
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _stream(index_bytes: bytes, blobs: list[BuiltPart], named: list[dict[str, Any]]) -> Iterator[bytes]:
     top = json.dumps({"schemaVersion": 2, "manifests": named}, sort_keys=True).encode()
     yield from _file(layout.OCI_LAYOUT, layout.OCI_LAYOUT_CONTENT)
     yield from _file("index.json", top)
     yield from _file(layout.blob_key(digest_bytes(index_bytes)), index_bytes)
     for blob in blobs:
-        yield _header(layout.blob_key(blob.digest), blob.size_bytes)
-        yield from store.get_blob(blob.digest, blob.size_bytes)
-        yield _padding(blob.size_bytes)
+        yield _header(layout.blob_key(blob.descriptor.digest), blob.descriptor.size_bytes)
+        yield from blob.read()
+        yield _padding(blob.descriptor.size_bytes)
     yield bytes(2 * BLOCK)
 
 

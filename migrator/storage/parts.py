@@ -100,12 +100,15 @@ class PartStore:
         whole = replace(part, digest=recipe.digest, size_bytes=recipe.size_bytes)
         return ChunkedPart(whole, recipe)
 
-    def put_recipe(self, part: ChunkedPart) -> Descriptor:
-        """Write the recipe of a part whose chunks are in the store; return what stands in the index."""
+    def put_recipe(self, part: ChunkedPart) -> tuple[Descriptor, int]:
+        """Write the recipe of a part whose chunks are in the store.
+
+        Returns:
+            What stands in the index, and the bytes really sent.
+        """
         data = part.recipe.to_bytes()
         found = describe_chunked(part.whole, data)
-        self.put_blob(found.digest, found.size_bytes, [data])
-        return found
+        return found, self.put_blob(found.digest, found.size_bytes, [data])
 
     def read_recipe(self, descriptor: Descriptor) -> Recipe:
         """Read and check the recipe that stands for a part.

@@ -20,6 +20,7 @@ class Scope(Enum):
 
 
 KINDS = {
+    JobKind.BACKUP: Scope.CONTAINERS,
     JobKind.CHECKPOINT: Scope.CONTAINERS,
     JobKind.MIGRATION: Scope.CONTAINERS,
     JobKind.DRAIN: Scope.HOST,

@@ -23,6 +23,7 @@ from migrator.criu.images import pack_images
 from migrator.criu.log import explain_failure
 from migrator.criu.timers import wake_timers
 from migrator.errors import MigratorError
+from migrator.models.phase import JobKind
 from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.programs import refuse_executed
@@ -66,13 +67,14 @@ class Dump(HostStep):
             external_unix=act.request.external_unix_sockets,
         )
         images.mkdir(mode=0o700)
+        chunked = act.request.kind is JobKind.BACKUP  # then the upload reads the images, when nobody waits for it
         with ThreadPoolExecutor(1) as beside, packing_volumes(host, act) as volumes:
             diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
             with usual_file_counts(task.pid, container.spec_json(), host.settings.run_dir / "criu"):
                 _dump_memory(host, act, task, images, options)
             wake_timers(images)
             parts = [
-                describe_images(images),
+                None if chunked else describe_images(images),
                 write_spec(leased, container),
                 write_container(leased, replace(container, labels=with_restart(container.labels))),
                 write_runtime_options(leased, container),

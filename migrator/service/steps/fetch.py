@@ -23,6 +23,7 @@ from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.streams import logs_of
 from migrator.service.steps.volumes import make_volumes, places_of, volumes_of_job
 from migrator.service.steps.work import new_image_directory, remove_work_directory
+from migrator.storage.chunks import part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation, parse_index
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
@@ -52,7 +53,7 @@ class Fetch(HostStep):
             volumes = beside.submit(make_volumes, host, act, logs, lambda role: fetching.chunks(index.part(role)))
             for role in IMPORTED:
                 fetching.into_content(leased, index.part(role))
-            _apply(leased, index.part(Role.RW_DIFF), act)
+            _apply(leased, part_of(index.part(Role.RW_DIFF)), act)
             memory.result()
             volumes.result()
         return {"downloaded_bytes": fetching.total_bytes}
@@ -69,7 +70,7 @@ class Fetch(HostStep):
 
 
 class _Fetching:
-    """Blobs on their way to this host, with one count of bytes."""
+    """Parts on their way to this host, with one count of bytes."""
 
     def __init__(self, host: Host, act: Act, parts: list[Descriptor]):
         self._host = host
@@ -77,7 +78,7 @@ class _Fetching:
         self._done_bytes = 0
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self.total_bytes = sum(part.size_bytes for part in parts)
+        self.total_bytes = sum(part_of(part).size_bytes for part in parts)
 
     @contextmanager
     def or_stop(self) -> Iterator[None]:
@@ -89,17 +90,18 @@ class _Fetching:
             raise
 
     def into_content(self, runtime: ContainerdClient, part: Descriptor) -> None:
-        """Import a blob into the content store."""
+        """Import a part into the content store."""
+        whole = part_of(part)
         runtime.content.write(
-            f"{self._act.lease_id}-{part.digest}",
+            f"{self._act.lease_id}-{whole.digest}",
             self.chunks(part),
-            size_bytes=part.size_bytes,
-            digest=part.digest,
+            size_bytes=whole.size_bytes,
+            digest=whole.digest,
         )
 
     def into_directory(self, part: Descriptor) -> None:
         """Unpack CRIU's images; they are used only if all of their bytes were what the digest says."""
-        directory = new_image_directory(self._host, self._act, part.size_bytes)
+        directory = new_image_directory(self._host, self._act, part_of(part).size_bytes)
         try:
             unpack_images(self.chunks(part), directory)
         except BaseException:
@@ -107,8 +109,8 @@ class _Fetching:
             raise
 
     def chunks(self, part: Descriptor) -> Iterator[bytes]:
-        """A blob's bytes; the last of them come only when all were what the digest says."""
-        return self._host.checkpoints.get_blob(part.digest, part.size_bytes, on_progress=self._count)
+        """A part's bytes; the last of them come only when all were what the digest says."""
+        return self._host.checkpoints.read_part(part, on_progress=self._count)
 
     def _count(self, size_bytes: int) -> None:
         if self._stopped.is_set():

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from migrator.errors import Cancelled, MigratorError, OutcomeUnknown, TransientError, WorkloadFailed
 from migrator.models.hooks import AFTER_FAILED, HOOKS, RAN_BEFORE, Hooks, OnFailure, command_words, read_hooks
-from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import Facts
 from migrator.service.command import check_runs, end_command, fault_of, run_command
@@ -86,7 +85,7 @@ class AfterHook(HostStep):
         hooks = hooks_of_job(act)
         if not hooks.after or not act.facts.get(RAN_BEFORE):
             return {}
-        at_source = act.request.kind is JobKind.CHECKPOINT
+        at_source = act.request.target_host is None
         container = str(act.request.container) if at_source else restored_name(act)
         try:
             check_runs(host.runtime(act.request.namespace), container)

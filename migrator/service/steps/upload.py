@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 from migrator.containerd import ContainerdClient, compress_layer, index_annotations
 from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
-from migrator.criu.images import pack_images
 from migrator.errors import ResourceBusy
 from migrator.models.descriptors import Descriptor
 from migrator.models.hooks import HOOKS, RAN_BEFORE
 from migrator.models.phase import JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
-from migrator.models.streams import OUTPUTS
 from migrator.models.values import Facts
-from migrator.models.volumes import VOLUME_ROLE
 from migrator.service.catalogue import SOURCE_GONE, last_copy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.traits import read_cpu_flags
+from migrator.service.steps.chunked import send_chunked
 from migrator.service.steps.restarting import allow_restarts
-from migrator.service.steps.volumes import volume_file
-from migrator.service.steps.work import image_directory
+from migrator.service.steps.sources import Progress, read_source
+from migrator.storage.chunks import part_of
 from migrator.storage.oci import FactAnnotation, with_role
 
 PARALLEL_BLOBS = 3
-PIECE_BYTES = 1 << 20
-SENDS_AGAIN = 3
+TRIES = 4
+"""Another job, or a prune, may take out of the store what is shared while we rely on it: it is sent again."""
 WORTH_WAITING_BYTES = 1 << 20
 """Up to here a frozen container may wait for the compression of its changed files: some milliseconds."""
 
@@ -46,15 +41,26 @@ class Upload(HostStep):
 
         Raises:
             Unavailable: `store_unavailable`, the store does not answer.
+            ResourceBusy: `blob_missing`, what it shares with other checkpoints is being removed.
         """
-        runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
-        parts = [_portable(runtime, Descriptor.from_oci(part), act) for part in act.facts["parts"]]
-        index, sent_bytes = _index(host, act, parts), _send(host, act, parts)
-        act.check_aborted()
-        digest, more_bytes = _seal(host, act, parts, index)
-        sent_bytes += more_bytes
-        size_bytes = sum(part.size_bytes for part in parts) + int(act.facts["image_bytes"])
-        return {"index_digest": digest, "uploaded_bytes": sent_bytes, "checkpoint_bytes": size_bytes}
+        workload_id, checkpoint_id, sent_bytes = act.command.workload_id, str(act.command.checkpoint_id), 0
+        for tries_left in reversed(range(TRIES)):
+            parts, more_bytes = (send_chunked if act.request.kind is JobKind.BACKUP else _send_whole)(host, act)
+            sent_bytes += more_bytes
+            index = _index(host, act, parts)
+            act.check_aborted()
+            try:
+                digest = host.checkpoints.seal(workload_id, checkpoint_id, index)
+                break
+            except ResourceBusy as error:
+                if error.code != "blob_missing" or not tries_left:
+                    raise
+        return {
+            "index_digest": digest,
+            "uploaded_bytes": sent_bytes,
+            "stored_bytes": sent_bytes + len(index),
+            "checkpoint_bytes": sum(part_of(part).size_bytes for part in parts) + int(act.facts["image_bytes"]),
+        }
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Take the checkpoint out of the store again, sealed or half-way.
@@ -73,22 +79,6 @@ class Upload(HostStep):
         return {}
 
 
-class _Progress:
-    """Adds up what several uploads say."""
-
-    def __init__(self, act: Act, total_bytes: int):
-        self._act = act
-        self._total_bytes = total_bytes
-        self._done_bytes = 0
-        self._lock = threading.Lock()
-
-    def add(self, size_bytes: int) -> None:
-        with self._lock:
-            self._done_bytes += size_bytes
-            done_bytes = self._done_bytes
-        self._act.progress(done_bytes, self._total_bytes)
-
-
 def _portable(runtime: ContainerdClient, part: Descriptor, act: Act) -> Descriptor:
     """Compress the changed files where nobody waits for it: `ctr container restore --rw` knows them by gzip alone."""
     waits = act.request.kind is JobKind.MIGRATION and part.size_bytes > WORTH_WAITING_BYTES
@@ -103,49 +93,18 @@ def _packed_forms(runtime: ContainerdClient, part: Descriptor) -> list[Descripto
     return [replace(part, digest=info.digest, size_bytes=info.size_bytes) for info in found]
 
 
-def _send(host: Host, act: Act, parts: list[Descriptor]) -> int:
-    runtime = host.runtime(act.request.namespace)
-    progress = _Progress(act, sum(part.size_bytes for part in parts))
-
-    def read(part: Descriptor) -> Iterator[bytes]:
-        role = part.annotations.get(ROLE_ANNOTATION, "")
-        if role == Role.MEMORY:
-            return pack_images(image_directory(host, act))
-        if role.startswith(VOLUME_ROLE) or role in OUTPUTS:
-            return _file_chunks(volume_file(host, act, role))
-        return runtime.content.read(part.digest)
+def _send_whole(host: Host, act: Act) -> tuple[list[Descriptor], int]:
+    """Send the parts as they are; return what stands in the index for each, and the bytes that were really sent."""
+    runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
+    parts = [_portable(runtime, Descriptor.from_oci(part), act) for part in act.facts["parts"]]
+    progress = Progress(act, sum(part.size_bytes for part in parts))
 
     def send(part: Descriptor) -> int:
-        return host.checkpoints.put_blob(part.digest, part.size_bytes, read(part), on_progress=progress.add)
+        chunks = read_source(host, act, part)
+        return host.checkpoints.put_blob(part.digest, part.size_bytes, chunks, on_progress=progress.add)
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
-        return sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
-
-
-def _seal(host: Host, act: Act, parts: list[Descriptor], index: bytes) -> tuple[str, int]:
-    """Seal; send again what another job, which shared it, has taken out of the store since we found it there.
-
-    Returns:
-        The digest of the index, and the bytes sent again.
-
-    Raises:
-        ResourceBusy: `blob_missing`, again and again.
-    """
-    workload_id, checkpoint_id, sent_bytes = act.command.workload_id, str(act.command.checkpoint_id), 0
-    for _ in range(SENDS_AGAIN):
-        try:
-            return host.checkpoints.seal(workload_id, checkpoint_id, index), sent_bytes
-        except ResourceBusy as error:
-            if error.code != "blob_missing":
-                raise
-        act.check_aborted()
-        sent_bytes += _send(host, act, parts)
-    return host.checkpoints.seal(workload_id, checkpoint_id, index), sent_bytes
-
-
-def _file_chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        yield from iter(lambda: file.read(PIECE_BYTES), b"")
+        return parts, sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
 
 
 def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:

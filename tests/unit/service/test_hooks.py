@@ -140,7 +140,8 @@ def host(tmp_path: Path) -> Host:
 
 
 def act_of(hooks: Hooks, kind: JobKind = JobKind.CHECKPOINT, *, attempt: int = 1, **facts: Any) -> Act:
-    request = JobRequest(kind, source_host="alpha", container="web", target_host="beta")
+    target = "beta" if kind is JobKind.MIGRATION else None
+    request = JobRequest(kind, source_host="alpha", container="web", target_host=target)
     command = StepCommand(
         "job-1", "before-hook", 0, StepAction.RUN, attempt, 1, "w", request, "ck", {HOOKS: hooks.to_facts(), **facts}
     )

@@ -4,18 +4,50 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from migrator.errors import Unavailable
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks import Written, cut_by_content
+from migrator.storage.memory import MemoryStore
 from migrator.storage.oci import INDEX_TYPES, with_role
-from migrator.storage.store import ObjectStore
+from migrator.storage.store import ObjectStore, Progress
 
 PART = "application/x-part"
 KIB = 1 << 10
 MIB = 1 << 20
+
+
+class DyingStore(MemoryStore):
+    """Dies at the n-th change, before or after it was made, and stays dead until it is revived."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dies_at: int | None = None
+        self.after = False
+        self.changes = 0
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        self._count(lambda: super(DyingStore, self).put(key, data, if_absent=if_absent))
+
+    def upload(
+        self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
+    ) -> None:
+        data = b"".join(chunks)
+        self._count(lambda: MemoryStore.put(self, key, data))
+
+    def delete(self, key: str) -> None:
+        self._count(lambda: super(DyingStore, self).delete(key))
+
+    def _count(self, act: Callable[[], None]) -> None:
+        self.changes += 1
+        dies = self.dies_at is not None and self.changes >= self.dies_at
+        if not dies or (self.after and self.changes == self.dies_at):
+            act()
+        if dies:
+            raise Unavailable("the machine died", code="store_unavailable")
 
 
 def some_bytes(size_bytes: int, seed: int = 1) -> bytes:
@@ -34,7 +66,7 @@ def write(store: CheckpointStore, data: Mapping[Role, bytes]) -> tuple[list[Desc
             store.put_chunked(writer, with_role(Descriptor(PART, "", 0), role), cut_by_content(pieces_of(text)))
             for role, text in data.items()
         ]
-    return [store.put_recipe(part) for part in parts], writer.written
+    return [store.put_recipe(part)[0] for part in parts], writer.written
 
 
 def write_one(store: CheckpointStore, data: bytes) -> Descriptor:

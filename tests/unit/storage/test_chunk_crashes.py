@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from migrator.errors import MigratorError, Unavailable
+from migrator.errors import MigratorError
 from migrator.models.roles import Role
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
-from migrator.storage.store import Progress
-from tests.unit.storage.chunked import KIB, index_of, read, some_bytes, write
+from tests.unit.storage.chunked import KIB, DyingStore, index_of, read, some_bytes, write
 
 MEMORY = some_bytes(400 * KIB)
 LATER = MEMORY[: 200 * KIB] + some_bytes(300 * KIB, 2)
-
-
-class DyingStore(MemoryStore):
-    """Dies at the n-th change, before or after it was made, and stays dead until it is revived."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dies_at: int | None = None
-        self.after = False
-        self.changes = 0
-
-    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        self._count(lambda: super(DyingStore, self).put(key, data, if_absent=if_absent))
-
-    def upload(
-        self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
-    ) -> None:
-        data = b"".join(chunks)
-        self._count(lambda: MemoryStore.put(self, key, data))
-
-    def delete(self, key: str) -> None:
-        self._count(lambda: super(DyingStore, self).delete(key))
-
-    def _count(self, act) -> None:  # type: ignore[no-untyped-def]
-        self.changes += 1
-        dies = self.dies_at is not None and self.changes >= self.dies_at
-        if not dies or (self.after and self.changes == self.dies_at):
-            act()
-        if dies:
-            raise Unavailable("the machine died", code="store_unavailable")
 
 
 def back_up(store: CheckpointStore, name: str, memory: bytes) -> None:

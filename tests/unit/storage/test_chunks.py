@@ -255,7 +255,7 @@ def test_memory_stays_bounded_however_long_the_part(tmp_path: Path) -> None:
         with store.chunks.writing() as writer:
             cut = (number.to_bytes(8, "big") + block[8 : 64 * KIB] for number in range(1600))
             written = store.put_chunked(writer, Descriptor(PART, "", 0), cut)
-        part = store.put_recipe(written)
+        part, _ = store.put_recipe(written)
         read_bytes = sum(len(piece) for piece in store.read_part(part))
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:

@@ -65,6 +65,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """Asks whether a migration would go well; looks and touches nothing."""
     JOB_KIND_DRILL: _JobKind.ValueType  # 12
     """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
+    JOB_KIND_BACKUP: _JobKind.ValueType  # 5
+    """A checkpoint of which only what the store lacks is kept."""
     JOB_KIND_PRUNE: _JobKind.ValueType  # 10
     """What no checkpoint needs is freed."""
     JOB_KIND_VERIFICATION: _JobKind.ValueType  # 11
@@ -86,6 +88,8 @@ JOB_KIND_PREFLIGHT: JobKind.ValueType  # 4
 """Asks whether a migration would go well; looks and touches nothing."""
 JOB_KIND_DRILL: JobKind.ValueType  # 12
 """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
+JOB_KIND_BACKUP: JobKind.ValueType  # 5
+"""A checkpoint of which only what the store lacks is kept."""
 JOB_KIND_PRUNE: JobKind.ValueType  # 10
 """What no checkpoint needs is freed."""
 JOB_KIND_VERIFICATION: JobKind.ValueType  # 11
@@ -1475,6 +1479,8 @@ class Checkpoint(_message.Message):
     DRILL_FAILURE_FIELD_NUMBER: _builtins.int
     PROVEN_AT_FIELD_NUMBER: _builtins.int
     RESTORE_S_FIELD_NUMBER: _builtins.int
+    BACKUP_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
     PINNED_AT_FIELD_NUMBER: _builtins.int
     PIN_REASON_FIELD_NUMBER: _builtins.int
     VERIFIED_AT_FIELD_NUMBER: _builtins.int
@@ -1490,6 +1496,10 @@ class Checkpoint(_message.Message):
     size_bytes: _builtins.int
     drill_failure: _builtins.str
     restore_s: _builtins.float
+    backup: _builtins.bool
+    """It is a backup: its parts are chunks, each stored once."""
+    stored_bytes: _builtins.int
+    """What it added to the object store, its base image aside."""
     pin_reason: _builtins.str
     damage: _builtins.str
     @_builtins.property
@@ -1527,6 +1537,8 @@ class Checkpoint(_message.Message):
         drill_failure: _builtins.str = ...,
         proven_at: _timestamp_pb2.Timestamp | None = ...,
         restore_s: _builtins.float | None = ...,
+        backup: _builtins.bool = ...,
+        stored_bytes: _builtins.int = ...,
         pinned_at: _timestamp_pb2.Timestamp | None = ...,
         pin_reason: _builtins.str = ...,
         verified_at: _timestamp_pb2.Timestamp | None = ...,
@@ -1534,7 +1546,7 @@ class Checkpoint(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "created_at", b"created_at", "drilled_at", b"drilled_at", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "verified_at", b"verified_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "container", b"container", "created_at", b"created_at", "damage", b"damage", "drill_failure", b"drill_failure", "drilled_at", b"drilled_at", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "size_bytes", b"size_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "backup", b"backup", "container", b"container", "created_at", b"created_at", "damage", b"damage", "drill_failure", b"drill_failure", "drilled_at", b"drilled_at", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__restore_s: _TypeAlias = _typing.Literal["restore_s"]  # noqa: Y015
     _WhichOneofArgType__restore_s: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s"]  # noqa: Y015
