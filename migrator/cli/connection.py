@@ -13,6 +13,7 @@ from migrator.errors import InvalidRequest, MigratorError, OutcomeUnknown, Unava
 from migrator.gen.migrator.v1 import inspection_pb2_grpc, retention_pb2_grpc, schedules_pb2, schedules_pb2_grpc
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
+from migrator.gen.migrator.v1 import reports_pb2_grpc as report_services
 from migrator.settings import DEFAULT_API_SOCKET, LAB_RUN_DIR, load_settings
 
 CALL_S = 15.0
@@ -37,6 +38,7 @@ class Api:
         self.jobs = services.JobServiceStub(self._channel)
         self.hosts = services.HostServiceStub(self._channel)
         self.checkpoints = services.CheckpointServiceStub(self._channel)
+        self.reports = report_services.ReportServiceStub(self._channel)
         self.inspection = inspection_pb2_grpc.InspectionServiceStub(self._channel)
         self.retention = retention_pb2_grpc.RetentionServiceStub(self._channel)
         self.schedules = schedules_pb2_grpc.ScheduleServiceStub(self._channel)

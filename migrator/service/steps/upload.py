@@ -11,6 +11,7 @@ from migrator.containerd import ContainerdClient, compress_layer, index_annotati
 from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
 from migrator.errors import ResourceBusy
 from migrator.models.descriptors import Descriptor
+from migrator.models.hooks import HOOKS, RAN_BEFORE
 from migrator.models.phase import JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.values import Facts
@@ -130,6 +131,10 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         FactAnnotation.CRIU_OPTIONS: json.dumps(act.facts.get("criu_options", {}), sort_keys=True),
         FactAnnotation.VOLUMES: json.dumps(act.facts.get("volumes", []), sort_keys=True),
     }
+    if act.facts.get(
+        RAN_BEFORE
+    ):  # what is restored from it has prepared for a freeze, and must be told that it is over
+        facts[FactAnnotation.HOOKS] = json.dumps(act.facts[HOOKS], sort_keys=True)
     known = index_annotations(host.runtime(act.request.namespace).containers.get(str(act.request.container)))
     index = {
         "schemaVersion": 2,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from migrator.criu.leftovers import end_criu, ending_lost_criu, remove_tree
@@ -65,6 +65,18 @@ def remove_work_directory(host: Host, act: Act) -> None:
     end_job_criu(host, act)
     remove_images(host, act)
     remove_tree(_in_memory(host, act))
+
+
+def hook_directory(host: Host, act: Act) -> Path:
+    """Where the hooks of this job have their pipes, and their note; the directory is not made."""
+    return _in_memory(host, act) / "hooks"
+
+
+def remove_hook_directory(host: Host, act: Act) -> None:
+    """Remove it, and where CRIU would have worked, if it never did."""
+    shutil.rmtree(hook_directory(host, act), ignore_errors=True)
+    with suppress(OSError):
+        _in_memory(host, act).rmdir()
 
 
 def _in_memory(host: Host, act: Act) -> Path:
