@@ -175,8 +175,13 @@ def table(rows: list[tuple[str, Cost, Cost]]) -> str:
         stored = f"{_size(ours.stored_bytes)} | {_size(theirs.stored_bytes)}"
         freeze = f"{ours.freeze_ms:.0f} ms | {theirs.freeze_ms:.0f} ms"
         lines.append(f"| {what} | {stored} | {freeze} | {ours.took_s:.1f} s | {theirs.took_s:.1f} s |\n")
-    in_all = " | ".join(_size(sum(row[side].stored_bytes for row in rows)) for side in (1, 2))
+    in_all = " | ".join(map(_size, stored_in_all(rows)))
     return head + "".join(lines) + f"| all five | {in_all} | | | | |\n"
+
+
+def stored_in_all(rows: list[tuple[str, Cost, Cost]]) -> tuple[int, int]:
+    """Add up what each side stores."""
+    return sum(ours.stored_bytes for _, ours, _ in rows), sum(theirs.stored_bytes for _, _, theirs in rows)
 
 
 def _size(size_bytes: int) -> str:
@@ -221,7 +226,7 @@ def main() -> int:
         theirs = TheirSide(next(iter(their_lab.hosts.values())), archive)
         rows = [_row(what, order, ours.cost, theirs.cost) for what, order in ORDERS]
         write_page(size_mib, table(rows), versions(theirs.machine))
-    stored = [sum(row[side].stored_bytes for row in rows) for side in (1, 2)]
+    stored = stored_in_all(rows)
     behind = [what for what, our, their in rows if our.freeze_ms > their.freeze_ms]
     print(json.dumps({"stored_bytes": stored, "longer_freeze": behind}))
     return 1 if behind or stored[0] > stored[1] else 0
