@@ -28,9 +28,9 @@ from tests.acceptance.cluster import Cluster
 from tests.compare_podman import DISK, NAME, PODMAN, RECIPE, Machine, PodmanLab, PodmanRunning
 from tests.conftest import lab_name, running_lab
 from tests.workloads import Running
-from tests.workloads.images import PROGRAMS_DIR
 
 MIB = 256
+PROGRAM = Path(__file__).parent / "workloads" / "programs" / "changing.py"
 PAGE = Path(__file__).parents[1] / "docs" / "backups.md"
 BEGIN, END = "<!-- begin: written by `make backup-costs` -->\n", "<!-- end -->\n"
 ORDERS = (
@@ -69,7 +69,7 @@ def changing_image(root: Path, size_mib: int) -> Path:
         IMAGES_DIR,
         name=f"migrator.local/changing-{size_mib}:1",
         packages=["python3-minimal", "libpython3-stdlib"],
-        files={"/opt/changing.py": PROGRAMS_DIR / "changing.py"},
+        files={"/opt/changing.py": PROGRAM},
         entrypoint=["/usr/bin/python3", "-B", "/opt/changing.py", str(size_mib)],
     )
 
