@@ -46,7 +46,7 @@ class Pins:
             told = json.loads(data)
             at = datetime.fromisoformat(str(told["at"]))
             return Pin(at if at.tzinfo else at.astimezone(), str(told.get("reason", "")))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
             found = self._objects.head(pin_key(checkpoint_id))
             return Pin(found.modified_at, "its note cannot be read") if found else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -67,7 +68,7 @@ def mutated_document(draw: st.DrawFn, sample: bytes) -> bytes:
             break
         holder, key = draw(st.sampled_from(places))
         if draw(st.booleans()):
-            holder[key] = draw(st.sampled_from(JSON_EDGES))
+            holder[key] = deepcopy(draw(st.sampled_from(JSON_EDGES)))
         elif draw(st.booleans()):
             holder[key] = str(holder[key])
         else:

@@ -10,6 +10,7 @@ import json
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -33,8 +34,23 @@ from migrator.service.steps.criu_options import replayed_options
 from migrator.service.volumes.archive import unpack_volume
 from migrator.storage import layout, oci
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks.coding import PlainCoding
+from migrator.storage.chunks.format import (
+    ListedChunk,
+    Pack,
+    StoredChunk,
+    pack_head,
+    pack_tail,
+    read_list,
+    read_pack_directory,
+    read_pack_index,
+    write_list,
+    write_pack_index,
+)
+from migrator.storage.chunks.recipes import ChunkList, Recipe, parse_recipe, part_of
 from migrator.storage.layers import list_layer
 from migrator.storage.memory import MemoryStore
+from migrator.storage.pins import Pins, pin_key
 from migrator.storage.tars import TarFiles
 from tests.fuzz.mutation import mutated, mutated_document
 from tests.unit.inspection.real import HeldImages, RealCheckpoint
@@ -168,11 +184,65 @@ STDIO = b'{"stderr": "", "stdin": "", "stdout": "file:///var/log/web", "terminal
 SNAPSHOT = b'{"key": "web", "parent": "sha256:59", "snapshotter": "overlayfs"}'
 
 
+ITEMS = (b"one chunk of a program's memory" * 40, b"another", bytes(3000))
+CODING = PlainCoding()
+STORED = [CODING.encode(item) for item in ITEMS]
+CHUNKS = [
+    StoredChunk(CODING.name(item), codec, len(stored), len(item))
+    for item, (codec, stored) in zip(ITEMS, STORED, strict=True)
+]
+PACK = pack_head() + b"".join(stored for _, stored in STORED) + pack_tail(CHUNKS)
+PACK_INDEX = write_pack_index([Pack(sha256(PACK).hexdigest(), len(PACK), tuple(CHUNKS))])
+LIST = write_list([ListedChunk(chunk.name, chunk.size_bytes) for chunk in CHUNKS])
+COVERED = sum(map(len, ITEMS))
+RECIPE = Recipe("application/x-tar", "sha256:" + "1" * 64, COVERED, (ChunkList(CODING.name(LIST), COVERED),)).to_bytes()
+BOMB = bytes.fromhex("28b52ffde0") + (1 << 40).to_bytes(8, "little") + b"\x01\x00\x00"
+"""A frame that claims to hold a terabyte."""
+
+
+def _named(read: Callable[[str, bytes], object]) -> Read:
+    """A reader of what is named by its digest: whoever changes it can name it anew."""
+    return lambda data, _: read(sha256(data).hexdigest(), data)
+
+
+def _decode(data: bytes, _: Path) -> object:
+    return CODING.decode(CHUNKS[0].name, 1, data, CHUNKS[0].size_bytes)
+
+
+def _read_chunked_descriptor(data: bytes, _: Path) -> object:
+    return part_of(Descriptor.from_oci(oci.parse_document(data)))
+
+
+def _read_pin(data: bytes, _: Path) -> object:
+    """A pin that cannot be read still holds."""
+    objects = MemoryStore()
+    objects.put(pin_key("ck-1"), data)
+    found = Pins(objects).read("ck-1")
+    assert found is not None
+    return found
+
+
 def _both(sample: bytes) -> st.SearchStrategy[bytes]:
     return st.one_of(mutated(sample), mutated_document(sample))
 
 
+DESCRIPTOR = json.dumps(
+    {
+        "mediaType": "application/vnd.migrator.recipe.v1+json", "digest": "sha256:" + "2" * 64, "size": 300,
+        "annotations": {
+            "io.migrator.role": "memory", "io.migrator.part.media-type": "application/x-tar",
+            "io.migrator.part.digest": "sha256:" + "1" * 64, "io.migrator.part.size": "4000",
+        },
+    }
+).encode()  # fmt: skip
 TARGETS = (
+    Target("recipe", lambda data, _: parse_recipe(data), _both(RECIPE)),
+    Target("descriptor of a recipe", _read_chunked_descriptor, _both(DESCRIPTOR)),
+    Target("pack", _named(read_pack_directory), mutated(PACK)),
+    Target("pack index", _named(read_pack_index), mutated(PACK_INDEX)),
+    Target("list of chunks", lambda data, _: read_list(data), mutated(LIST)),
+    Target("chunk", _decode, st.one_of(mutated(STORED[0][1]), mutated(BOMB))),
+    Target("pin", _read_pin, _both(b'{"at": "2026-11-20T03:00:00+00:00", "reason": "before the upgrade"}'), ()),
     Target("index", _read_index, _both(INDEX)),
     Target("index and what it names", _reachable, _both(INDEX), (IntegrityError, NotFound, MigratorError)),
     Target("manifest", _children(oci.MANIFEST_TYPES[0]), _both(MANIFEST)),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from migrator.errors import MigratorError
 from tests.fuzz.targets import TARGETS, VOLUME, Target
 
-TRIES = int(os.environ.get("FUZZ_TRIES", "25"))
+TRIES = int(os.environ.get("FUZZ_TRIES", "15"))
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "inf"))
 """For each parser; then the rest is let go."""
 ALWAYS_THE_SAME = "FUZZ_TRIES" not in os.environ
@@ -83,4 +83,4 @@ def test_a_parser_of_what_is_in_the_store(target: Target, tmp_path: Path) -> Non
 
 def test_a_volume_comes_out_nowhere_else(tmp_path: Path) -> None:
     """GNU tar does the work, and is started for every try."""
-    hold(VOLUME, tmp_path, max(4, TRIES // 25))
+    hold(VOLUME, tmp_path, max(3, TRIES // 25))

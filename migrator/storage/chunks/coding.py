@@ -60,6 +60,9 @@ class PlainCoding:
         if codec != ZSTD:
             raise chunk_damaged(name, f"it has the unknown codec {codec}")
         try:
+            # A frame may claim any length, and room for it would be made at once, whatever `max_output_size` says.
+            if zstandard.frame_content_size(stored) > size_bytes:
+                raise chunk_damaged(name, "it is longer than it should be")
             return self._decompressor().decompress(stored, max_output_size=size_bytes)
         except zstandard.ZstdError as error:
             raise chunk_damaged(name, f"it cannot be decompressed ({error})") from error

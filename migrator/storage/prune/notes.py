@@ -105,7 +105,7 @@ class PruneLock:
             if error.code != "object_not_found":
                 raise
             return {}
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return told if isinstance(told, dict) else {}
 
