@@ -96,7 +96,7 @@ def run_controller(settings: Settings) -> int:
         database, plane.accept_job, plane.cancel_job, conductor.advance, host_silent_s=settings.host_silent_s
     )
     tickers = [
-        Ticker("echo", settings.heartbeat_s / 2, echo.call),
+        Ticker("echo", settings.heartbeat_s, echo.call),
         Ticker("tick", TICK_S, conductor.tick),
         Ticker("schedules", TICK_S, scheduler.tick),
         Ticker("sweep", STORE_SWEEP_S, StoreKeeper(database, checkpoints).sweep),

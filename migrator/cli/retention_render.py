@@ -53,6 +53,8 @@ def pruned(row: dict[str, Any], *, dry: bool) -> None:
     for name, words in PRUNE_WORDS.items():
         if row[name]:
             console.print(f"{row[name]} {words}")
+    for words in row["locked"]:
+        console.print(Text(words, "yellow"), soft_wrap=True)
     if row["unclear"]:
         names = ", ".join(row["unclear"])
         console.print(Text(f"no pack was touched, for these are damaged: {names}; see `migrator verify`", "yellow"))

@@ -32,8 +32,11 @@ PACK_MARKS = "prune/packs/"
 BLOB_MARKS = "prune/blobs/"
 DOOMED = "prune/doomed/"
 PRUNE_LOCK = "prune/lock"
+CONTENT = (CHECKPOINTS, BLOBS, PACKS, PACK_INDEXES)
+"""What checkpoints are made of; all other keys are notes."""
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """Such a name means the same to every store and file system, and leaves room for a temporary one beside it."""
+HEX = re.compile(r"[0-9a-f]{64}")
 _INDEX = re.compile(r"checkpoints/([^/]+)/([^/]+)/index\.json")
 
 

@@ -24,6 +24,7 @@ from migrator.settings import Settings
 from migrator.storage.layout import check_key
 from migrator.storage.probing import PROBES, probe_conditional_put
 from migrator.storage.s3_answers import bucket_not_found, explain_answer, refused, unavailable
+from migrator.storage.s3_versions import Versions
 from migrator.storage.store import PIECE_BYTES, SMALL_BYTES, ObjectInfo, Progress, object_not_found
 from migrator.storage.verify import checked, size_mismatch
 
@@ -56,6 +57,7 @@ class S3Store:
         session = boto3.session.Session()
         self._client = _client(session, settings, PATIENT)
         self._prober = _client(session, settings, HASTY)
+        self._versions = Versions(self._client, bucket, self.location, self._translated)
 
     def probe(self) -> None:
         """See `ObjectStore.probe`. A server that is not there is said within 5 s."""
@@ -141,9 +143,11 @@ class S3Store:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def delete(self, key: str) -> None:
-        """See `ObjectStore.delete`."""
-        with self._translated(key):
-            self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
+        """See `ObjectStore.delete`. Of a versioned bucket all versions go, the newest last."""
+        name = self._key(key)
+        if not (self._versions.kept() and self._versions.delete(name, key)):
+            with self._translated(key):
+                self._client.delete_object(Bucket=self._bucket, Key=name)
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
         """See `ObjectStore.abort_uploads`."""

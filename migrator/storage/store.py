@@ -101,7 +101,11 @@ class ObjectStore(Protocol):
         """List the objects whose keys begin with a prefix, by key."""
 
     def delete(self, key: str) -> None:
-        """Delete an object; an absent one is fine."""
+        """Delete an object; an absent one is fine.
+
+        Raises:
+            PreconditionFailed: `object_locked`, the store must keep it for now; it is as it was.
+        """
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
         """Remove what uploads of killed processes left, if they began longer ago; return the keys they were for."""

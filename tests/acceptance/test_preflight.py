@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from migrator.containerd import ContainerdClient
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.inventory import is_frozen, take_inventory
 from tests.workloads import WORKLOADS, Running
@@ -82,6 +84,21 @@ def test_a_program_that_was_started_from_outside_would_be_lost(cluster: Cluster,
     assert [found["code"] for found in ask(cluster, 1)] == ["executed_process"]
 
 
+def test_a_container_of_nerdctls_is_refused_for_its_hook(cluster: Cluster, start: Start) -> None:
+    """Made as nerdctl makes them: labels, and a hook that connects the container; here it does nothing."""
+    del start  # which removes it afterwards
+    machine, image = cluster["alpha"], "migrator.local/odd:1"
+    machine.ctr("containers", "create", "--label", "nerdctl/namespace=default", image, "odd", *COMMAND, "plain-devices")
+    hook = {"path": "/bin/true", "args": ["nerdctl", "internal", "oci-hook", "createRuntime"]}
+    with ContainerdClient(machine.host.containerd_socket).with_namespace("default") as runtime:
+        container = runtime.containers.get("odd")
+        spec = container.spec_json() | {"hooks": {"createRuntime": [hook]}}
+        runtime.containers.update(replace(container, spec=container.pack_spec(spec)), "spec")
+    machine.ctr("tasks", "start", "--detach", "--null-io", "odd")
+    assert [found["code"] for found in ask(cluster, 1)] == ["nerdctl_container"]
+    assert cluster.failure("migrate", "alpha/odd", "beta")["code"] == "nerdctl_container"
+
+
 def test_a_preflight_touches_nothing_and_what_it_lets_through_moves(cluster: Cluster, start: Start) -> None:
     container = start("plain-devices,deleted-small,watch-etc,watch-tmpfs,terminal,shared")
     before, pid = take_inventory(cluster.lab), container.pid
@@ -116,6 +133,8 @@ def test_limits_that_the_host_has_raised_count(cluster: Cluster, start: Start) -
     with criu_configuration(cluster, "alpha", raised), criu_configuration(cluster, "beta", raised):
         assert ask(cluster, 0) == []
         move(cluster, container)
+        back = cluster.finish("migrate", "beta/odd", "alpha")  # runc reads another file of a task that was restored
+        assert back["state"] == "succeeded", back["failure"]
 
 
 def test_a_configuration_of_criu_that_contradicts(cluster: Cluster, start: Start) -> None:

@@ -1,4 +1,4 @@
-"""Containers in CNI networks (CNI specification 1.0.0): `ctr run --cni`, nerdctl, Podman and others make them.
+"""Containers in CNI networks (CNI specification 1.0.0): `ctr run --cni` and other callers of libcni make them.
 
 The plug-ins are run as their specification says, with the configuration that *this* host has for the network of that
 name: addresses are the network's, bridges and paths the host's.

@@ -19,6 +19,7 @@ from migrator.storage.prune.pruner import Pruner
 
 SKEW = timedelta(seconds=30)
 """By how much the clocks of control plane and object store may differ."""
+LOCKED_TOLD = 50
 QUIET = frozenset({JobKind.FORGET, JobKind.PRUNE, JobKind.VERIFICATION})
 """Jobs that upload nothing."""
 
@@ -82,6 +83,7 @@ def _told(plan: PrunePlan) -> Facts:
         "young": plan.kept_young,
         "unclear": plan.unclear,
         "missing_chunks": plan.missing_chunks,
+        "locked": plan.locked[:LOCKED_TOLD],
         "freed_bytes": 0,
         "uploads": 0,
         "dry_run": False,

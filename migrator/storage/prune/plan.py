@@ -28,6 +28,8 @@ class PrunePlan:
     """Objects that nobody needs and that are too young to be judged, or a job under way may rely on."""
     unclear: list[str] = field(default_factory=list)
     """Damaged checkpoints, for whose sake no pack is touched."""
+    locked: list[str] = field(default_factory=list)
+    """What the store must keep for now, in words: which object, until when."""
     missing_chunks: int = 0
     """Chunks that are needed and that no pack is known to have: no pack is touched before a verification."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from migrator.errors import MigratorError
+from migrator.errors import MigratorError, PreconditionFailed
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks.format import Pack
@@ -72,8 +72,7 @@ class Pruner:
 
     def _survey(self, cutoff: Cutoff) -> tuple[PrunePlan, PackUse]:
         marked_blobs, marked_packs = self._marks(layout.BLOB_MARKS), self._marks(layout.PACK_MARKS)
-        blobs = {info.key.removeprefix(layout.BLOBS): info for info in self._objects.scan(layout.BLOBS)}
-        packs = {info.key.removeprefix(layout.PACKS): info for info in self._objects.scan(layout.PACKS)}
+        blobs, packs = self._named_by_digest(layout.BLOBS), self._named_by_digest(layout.PACKS)
         needs = read_needs(self._checkpoints, self._pulse)
         use = read_pack_use(self._checkpoints, needs.chunks, set(marked_packs), self._pulse)
         plan = PrunePlan(unclear=needs.unclear, missing_chunks=len(use.missing))
@@ -116,6 +115,11 @@ class Pruner:
                 if used_bytes < REPACK_USED_SHARE * use.sizes[name]:
                     plan.repack[name] = use.sizes[name]
 
+    def _named_by_digest(self, prefix: str) -> dict[str, ObjectInfo]:
+        """What is there under a prefix; objects with other names are not ours."""
+        found = {info.key.removeprefix(prefix): info for info in self._objects.scan(prefix)}
+        return {name: info for name, info in found.items() if layout.HEX.fullmatch(name)}
+
     def _marks(self, prefix: str) -> dict[str, datetime]:
         return {info.key.removeprefix(prefix): info.modified_at for info in self._objects.scan(prefix)}
 
@@ -147,27 +151,39 @@ class Pruner:
             if f"sha256:{name}" in needed or name in rescued:
                 plan.blobs.pop(name)
                 continue
-            freed_bytes += self._checkpoints.remove_blob(f"sha256:{name}")
-            self._objects.delete(layout.blob_mark_key(name))
+            if self._may_delete(layout.blob_key(f"sha256:{name}"), plan):
+                freed_bytes += plan.blobs[name]
+                self._objects.delete(layout.blob_mark_key(name))
         self._objects.delete(layout.doomed_key(note))
         return freed_bytes
 
     def _delete_packs(self, plan: PrunePlan, use: PackUse) -> int:
         """Pack indexes are replaced first: nobody may be led to a pack that is gone."""
+        held: set[str] = set()
         for index in use.indexes:
             rest: list[Pack] = [pack for pack in index.packs if not self._goes(pack, plan, use)]
             if len(rest) < len(index.packs):
                 self._pulse()
                 if rest:
                     self._checkpoints.chunks.put_pack_index(rest)
-                self._objects.delete(layout.pack_index_key(index.name))
+                if not self._may_delete(layout.pack_index_key(index.name), plan):
+                    held |= {pack.name for pack in index.packs}
         freed_bytes = 0
-        for name, size_bytes in plan.packs.items():
+        for name in plan.packs.keys() - held:
             self._pulse()
-            self._objects.delete(layout.pack_key(name))
-            self._objects.delete(layout.pack_mark_key(name))
-            freed_bytes += size_bytes
+            if self._may_delete(layout.pack_key(name), plan):
+                self._objects.delete(layout.pack_mark_key(name))
+                freed_bytes += plan.packs[name]
         return freed_bytes
+
+    def _may_delete(self, key: str, plan: PrunePlan) -> bool:
+        """Delete an object; False, and it is told, if the store must keep it. The next prune tries again."""
+        try:
+            self._objects.delete(key)
+        except PreconditionFailed as error:
+            plan.locked.append(error.message)
+            return False
+        return True
 
     def _goes(self, pack: Pack, plan: PrunePlan, use: PackUse) -> bool:
         """Whether a pack is deleted now, or was before a prune died; one that came since they were listed is there."""

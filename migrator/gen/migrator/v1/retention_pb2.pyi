@@ -341,6 +341,7 @@ class PruneReport(_message.Message):
     UNCLEAR_FIELD_NUMBER: _builtins.int
     MISSING_CHUNKS_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    LOCKED_FIELD_NUMBER: _builtins.int
     blobs: _builtins.int
     """Deleted now, because marked a grace time ago."""
     packs: _builtins.int
@@ -365,6 +366,10 @@ class PruneReport(_message.Message):
     def unclear(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Damaged checkpoints, for whose sake no pack was touched."""
 
+    @_builtins.property
+    def locked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the store must keep for now: which object, until when. At most 50."""
+
     def __init__(
         self,
         *,
@@ -381,10 +386,11 @@ class PruneReport(_message.Message):
         unclear: _abc.Iterable[_builtins.str] | None = ...,
         missing_chunks: _builtins.int = ...,
         dry_run: _builtins.bool = ...,
+        locked: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "dry_run", b"dry_run", "freed_bytes", b"freed_bytes", "marked", b"marked", "marked_bytes", b"marked_bytes", "missing_chunks", b"missing_chunks", "packs", b"packs", "planned_bytes", b"planned_bytes", "repacked", b"repacked", "unclear", b"unclear", "unmarked", b"unmarked", "uploads", b"uploads", "young", b"young"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "dry_run", b"dry_run", "freed_bytes", b"freed_bytes", "locked", b"locked", "marked", b"marked", "marked_bytes", b"marked_bytes", "missing_chunks", b"missing_chunks", "packs", b"packs", "planned_bytes", b"planned_bytes", "repacked", b"repacked", "unclear", b"unclear", "unmarked", b"unmarked", "uploads", b"uploads", "young", b"young"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
