@@ -1389,6 +1389,7 @@ class Checkpoint(_message.Message):
     PIN_REASON_FIELD_NUMBER: _builtins.int
     VERIFIED_AT_FIELD_NUMBER: _builtins.int
     DAMAGE_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     workload_id: _builtins.str
     job_id: _builtins.str
@@ -1404,6 +1405,8 @@ class Checkpoint(_message.Message):
     """What it added to the object store, its base image aside."""
     pin_reason: _builtins.str
     damage: _builtins.str
+    schedule: _builtins.str
+    """The name of the schedule that made it."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1433,10 +1436,11 @@ class Checkpoint(_message.Message):
         pin_reason: _builtins.str = ...,
         verified_at: _timestamp_pb2.Timestamp | None = ...,
         damage: _builtins.str = ...,
+        schedule: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "pinned_at", b"pinned_at", "verified_at", b"verified_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "container", b"container", "created_at", b"created_at", "damage", b"damage", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "container", b"container", "created_at", b"created_at", "damage", b"damage", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "schedule", b"schedule", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
