@@ -296,6 +296,7 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
         pin_reason=checkpoint.pin_reason,
         verified_at=stamp(checkpoint.verified_at),
         damage=checkpoint.damage,
+        schedule=checkpoint.schedule or "",
     )
 
 

@@ -156,6 +156,7 @@ def checkpoint_data(checkpoint: pb.Checkpoint) -> dict[str, Any]:
         "pin_reason": checkpoint.pin_reason or None,
         "verified_at": _time(checkpoint, "verified_at"),
         "damage": checkpoint.damage or None,
+        "schedule": checkpoint.schedule or None,
     }
 
 

@@ -143,4 +143,5 @@ def _checkpoint(row: CheckpointRow) -> Checkpoint:
         pin_reason=row.pin_reason or "",
         verified_at=row.verified_at,
         damage=row.damage or "",
+        schedule=row.schedule,
     )

@@ -181,6 +181,7 @@ class CheckpointRow(Base):
     pin_reason: Mapped[str | None]
     verified_at: Mapped[datetime | None]
     damage: Mapped[str | None]
+    schedule: Mapped[str | None]
     removing_at: Mapped[datetime | None]
     """Since when its index is being deleted: for everybody else it is gone already."""
 

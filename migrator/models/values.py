@@ -273,6 +273,8 @@ class Checkpoint:
     """When a verification last looked at it."""
     damage: str = ""
     """What that verification found wrong with it; empty when nothing."""
+    schedule: str | None = None
+    """The name of the schedule that made it, as the catalogue knows; a rebuilt catalogue does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1485,6 +1485,7 @@ class Checkpoint(_message.Message):
     PIN_REASON_FIELD_NUMBER: _builtins.int
     VERIFIED_AT_FIELD_NUMBER: _builtins.int
     DAMAGE_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     workload_id: _builtins.str
     job_id: _builtins.str
@@ -1502,6 +1503,8 @@ class Checkpoint(_message.Message):
     """What it added to the object store, its base image aside."""
     pin_reason: _builtins.str
     damage: _builtins.str
+    schedule: _builtins.str
+    """The name of the schedule that made it."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1543,10 +1546,11 @@ class Checkpoint(_message.Message):
         pin_reason: _builtins.str = ...,
         verified_at: _timestamp_pb2.Timestamp | None = ...,
         damage: _builtins.str = ...,
+        schedule: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "created_at", b"created_at", "drilled_at", b"drilled_at", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "verified_at", b"verified_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "backup", b"backup", "container", b"container", "created_at", b"created_at", "damage", b"damage", "drill_failure", b"drill_failure", "drilled_at", b"drilled_at", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "backup", b"backup", "container", b"container", "created_at", b"created_at", "damage", b"damage", "drill_failure", b"drill_failure", "drilled_at", b"drilled_at", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "schedule", b"schedule", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__restore_s: _TypeAlias = _typing.Literal["restore_s"]  # noqa: Y015
     _WhichOneofArgType__restore_s: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s"]  # noqa: Y015
