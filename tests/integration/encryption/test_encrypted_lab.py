@@ -18,7 +18,7 @@ from migrator.storage.encryption.ring import new_ring, write_ring
 from tests.acceptance.cluster import Cluster
 from tests.workloads import WORKLOADS, Running
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.wide, pytest.mark.timeout(300)]
 
 WORD = "a-password-that-nobody-may-find"
 STRANGERS = "/run/lab/strangers.json"
