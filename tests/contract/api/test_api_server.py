@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from migrator.errors import AlreadyExists, InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from tests.servers.api import CALL_S, ServedApi, failure_of
 
-SERVICES = tuple(f"migrator.v1.{name}Service" for name in ("Job", "Host", "Checkpoint", "Schedule"))
+PROTOS = Path(__file__).parents[3] / "protos" / "migrator" / "v1"
+TEXTS = [file.read_text() for file in sorted(PROTOS.glob("*.proto"))]
+SERVICES = tuple(f"migrator.v1.{name}" for text in TEXTS for name in re.findall(r"^service (\w+)", text, re.MULTILINE))
+"""All that are described: one that nobody serves is forgotten."""
 
 
 @pytest.mark.parametrize("name", ["", *SERVICES])
