@@ -7,7 +7,7 @@ MOVES ?= 200
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab-up lab-down test test-fast test-wide workloads compare-podman backup-costs simulate soak fuzz check format protos clean
+.PHONY: help setup demo lab-up lab-down test test-fast test-wide workloads compare-podman backup-costs bench bench-smoke simulate soak backup-soak fuzz check format protos clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,17 @@ compare-podman: setup ## Do the same with podman and write it beside
 backup-costs: setup ## What backups cost beside podman and restic, written into docs/backups.md
 	@$(BIN)/python -m tests.backup_costs
 
+bench: setup ## Measure the freeze beside podman, ctr and bare containerd, and write docs/benchmarks.* (half an hour, a quiet machine)
+	@$(BIN)/python -m tests.bench
+
+bench-smoke: setup ## Two minutes: fail when the freeze as a multiple of bare containerd's is 30 % worse than recorded
+	@$(BIN)/python -m tests.bench --smoke
+
 soak: setup ## Move a program back and forth while things break at random (MOVES=200, SEED=N)
 	@MOVES=$(MOVES) SEED=$(SEED) $(BIN)/python -m tests.soak
+
+backup-soak: setup ## Back a changing program up while others forget and prune, then restore every backup (BACKUPS_S=300)
+	@BACKUPS_S=$(BACKUPS_S) $(BIN)/python -m tests.backup_soak
 
 SEEDS ?= 10000
 FIRST_SEED ?= 1

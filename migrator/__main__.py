@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from migrator.cli.app import app, run
+from migrator.cli.keys import keys_app
 from migrator.lab.commands import lab_app
 
 PROCESSES = "Processes"
@@ -39,6 +40,7 @@ def worker(host: Annotated[str, typer.Option(help="The name of this host.")]) ->
     raise typer.Exit(run_host_worker(load_settings(), host))
 
 
+app.add_typer(keys_app, name="keys", rich_help_panel=PROCESSES)
 app.add_typer(lab_app, name="lab", rich_help_panel=PROCESSES)
 
 

@@ -47,6 +47,17 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
 
+    key_file: Path | None = None
+    """The key ring, as `migrator keys init` writes it. With one, everything in the store is encrypted and signed."""
+    key: SecretStr | None = None
+    """The text of the key ring itself, instead of a file."""
+    key_command: str | None = None
+    """A command that prints the key ring: a plug-in for vaults. It is run without a shell."""
+    encryption: bool = True
+    """False: a deployment with keys signs its checkpoints and leaves the objects readable."""
+    accept_unprotected: bool = False
+    """Read also what was written before there were keys: plain objects, checkpoints without a signature."""
+
     containerd_socket: Path = Path("/run/containerd/containerd.sock")
     criu_path: str = "criu"
     state_dir: Path = Path("/var/lib/migrator")
@@ -79,6 +90,11 @@ class Settings(BaseSettings):
         if not value.startswith(("s3://", "file:///")):
             raise ValueError("must begin with s3:// or file:///")
         return value
+
+    @field_validator("key_file", "key", "key_command", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("log_level")
     @classmethod

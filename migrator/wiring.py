@@ -39,8 +39,7 @@ from migrator.service.schedules.scheduler import Scheduler
 from migrator.service.stand_ins import stand_ins
 from migrator.service.steps import HOST_STEPS
 from migrator.settings import Settings
-from migrator.storage import open_store
-from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage import open_checkpoints
 from migrator.storage.verdicts import Verdicts
 from migrator.tasks import control, host
 from migrator.tasks.app import CONTROL_QUEUE, build_app, host_queue
@@ -58,7 +57,7 @@ def serve_api(settings: Settings) -> int:
     configure_logging(settings)
     database = open_database(settings)
     line = control.HostLine(build_app(settings.broker_url.get_secret_value()))
-    plane = ControlPlane(database, line, CheckpointStore(open_store(settings)), host_silent_s=settings.host_silent_s)
+    plane = ControlPlane(database, line, open_checkpoints(settings), host_silent_s=settings.host_silent_s)
     server = build_server(plane, ScheduleDesk(database, plane), settings.api_socket, settings.api_listen)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,8 +76,7 @@ def run_controller(settings: Settings) -> int:
     database = open_database(settings)
     app = build_app(settings.broker_url.get_secret_value())
     line = control.HostLine(app)
-    objects = open_store(settings)
-    checkpoints = CheckpointStore(objects)
+    checkpoints = open_checkpoints(settings)
     echo = Echo(line.call)
     conductor = Conductor(
         database,
@@ -86,7 +84,7 @@ def run_controller(settings: Settings) -> int:
         control_steps(database, checkpoints) | retention_steps(database, checkpoints, utc_now),
         stand_ins(checkpoints),
         host_silent_s=settings.host_silent_s,
-        let_run=Verdicts(objects).let_run,
+        let_run=Verdicts(checkpoints.objects).let_run,
         freezes_per_host=settings.freezes_per_host,
         heard_until=echo.heard_until,
     )
@@ -139,14 +137,14 @@ def run_host_worker(settings: Settings, name: str) -> int:
 
 def build_host(settings: Settings, name: str) -> Host:
     """Construct what steps work with on this machine."""
-    objects = open_store(settings)
+    checkpoints = open_checkpoints(settings, chunk_cache=settings.state_dir / "chunks.sqlite")
     return Host(
         name=name,
         settings=settings,
         containerd=ContainerdClient(settings.containerd_socket),
-        objects=objects,
-        checkpoints=CheckpointStore(objects, chunk_cache=settings.state_dir / "chunks.sqlite"),
-        verdicts=Verdicts(objects),
+        objects=checkpoints.objects,
+        checkpoints=checkpoints,
+        verdicts=Verdicts(checkpoints.objects),
         guards=Guards(
             settings.run_dir / "guards",
             settings.containerd_socket,

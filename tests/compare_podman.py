@@ -63,8 +63,8 @@ class Machine:
             raise AssertionError((done.stderr or done.stdout).strip())
         return done.stdout
 
-    def podman(self, *words: str, check: bool = True) -> str:
-        return self.run(*PODMAN, *words, check=check)
+    def podman(self, *words: str, check: bool = True, timeout_s: float = MOVE_S) -> str:
+        return self.run(*PODMAN, *words, check=check, timeout_s=timeout_s)
 
     def load(self, archive: Path) -> str:
         """Load an image and return its id."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -18,6 +18,7 @@ from migrator.api.retention_messages import (
 )
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.models.hooks import Hooks, read_policies
 from migrator.models.housekeeping import Finding, HostExamination
 from migrator.models.phase import JobKind, JobState
 from migrator.models.preflight import Forecast, HostFinding
@@ -31,11 +32,14 @@ from migrator.models.values import (
     JobRequest,
     Keep,
     Measures,
+    NetworkPolicy,
+    Probe,
     Resolution,
     Step,
     TcpPolicy,
 )
 from migrator.models.volumes import VolumePolicy
+from migrator.service.choosing import Choice
 from migrator.service.preflight.report import preflight_of
 from migrator.service.requests import DRAINS
 
@@ -49,7 +53,7 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
     """Read what somebody asks for; None when the kind is missing.
 
     Raises:
-        InvalidRequest: `bad_volume`.
+        InvalidRequest: `bad_volume`, `bad_hook`.
     """
     kind = next((kind for kind, number in KINDS.items() if number == message.kind), None)
     if kind is None:
@@ -66,11 +70,58 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         volumes={name: _policy_from(name, word) for name, word in message.volumes.items()},
         external_unix_sockets=message.external_unix_sockets,
         tcp=tcp_from(message.tcp),
+        hooks=hooks_from(message.hooks),
+        volumes_at=message.volumes_at,
+        network=_network_from(message.network),
+        probe=Probe(message.probe.command, message.probe.timeout_s or None),
         forget=forget_from_message(message.forget) if message.HasField("forget") else None,
         prune=prune_from_message(message.prune) if message.HasField("prune") else None,
         verify=verify_from_message(message.verify) if message.HasField("verify") else None,
         drain=drain_from(message.drain) if kind in DRAINS or message.HasField("drain") else None,
     )
+
+
+def choice_from(message: pb.CreateJobRequest) -> Choice | None:
+    """Read of which workload, and of which time, a checkpoint shall be; None when its id is given.
+
+    Raises:
+        InvalidRequest: `contradictory_request`.
+    """
+    at = message.at.ToDatetime(UTC) if message.HasField("at") else None
+    if ((message.workload or at) and message.checkpoint_id) or (at and not message.workload):
+        raise InvalidRequest(
+            "a time is for a workload, and a checkpoint's id stands for itself",
+            code="contradictory_request",
+            remedy="name HOST/CONTAINER and a time, or the id of a checkpoint alone",
+        )
+    return Choice(message.workload, message.namespace or "default", at) if message.workload else None
+
+
+def _network_from(word: str) -> NetworkPolicy:
+    try:
+        return NetworkPolicy(word or NetworkPolicy.KEEP)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"'{word[:100]}' does not say how it is connected",
+            code="bad_network_policy",
+            remedy=f"one of {', '.join(NetworkPolicy)}",
+        ) from error
+
+
+def hooks_from(message: pb.Hooks) -> Hooks:
+    """Read what runs before and after a freeze.
+
+    Raises:
+        InvalidRequest: `bad_hook`.
+    """
+    return Hooks(message.before, message.after, message.timeout_s or None, *read_policies(message.on_failure))
+
+
+def hooks_message(hooks: Hooks) -> pb.Hooks | None:
+    """Write what runs before and after a freeze; nothing if nothing was said."""
+    if hooks == Hooks():
+        return None
+    return pb.Hooks(before=hooks.before, after=hooks.after, timeout_s=hooks.timeout_s or 0, on_failure=hooks.policies)
 
 
 def tcp_from(number: int) -> TcpPolicy:
@@ -119,9 +170,9 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         namespace=request.namespace,
         checkpoint_id=job.checkpoint_id or "",
         new_name=request.new_name or "",
-        created_at=_stamp(job.created_at),
-        updated_at=_stamp(job.updated_at),
-        finished_at=_stamp(job.finished_at),
+        created_at=stamp(job.created_at),
+        updated_at=stamp(job.updated_at),
+        finished_at=stamp(job.finished_at),
         failure=failure_message(job.failure),
         cancel_requested=job.cancel_requested,
         steps=[_step_message(step) for step in job.steps],
@@ -129,6 +180,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         resolutions=[_resolution_message(resolution) for resolution in job.resolutions],
         findings=[_preflight_finding_message(found) for found in preflight.findings],
         forecast=_forecast_message(preflight.forecast),
+        hooks=hooks_message(request.hooks),
         forget=forget_report(job),
         prune=prune_report(job),
         verify=verify_report(job),
@@ -188,7 +240,7 @@ def host_message(view: HostView) -> pb.Host:
     return pb.Host(
         name=view.host.name,
         alive=view.alive,
-        seen_at=_stamp(view.host.seen_at),
+        seen_at=stamp(view.host.seen_at),
         facts=facts,
         cordon=cordon_message(view.cordon),
     )
@@ -233,13 +285,18 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:
         image=checkpoint.image,
         index_digest=checkpoint.index_digest,
         size_bytes=checkpoint.size_bytes,
-        created_at=_stamp(checkpoint.created_at),
+        created_at=stamp(checkpoint.created_at),
+        drilled_at=stamp(checkpoint.drilled_at),
+        drill_failure=checkpoint.drill_failure or "",
+        proven_at=stamp(checkpoint.proven_at),
+        restore_s=checkpoint.restore_s,
         backup=checkpoint.backup,
         stored_bytes=checkpoint.stored_bytes,
-        pinned_at=_stamp(checkpoint.pinned_at),
+        pinned_at=stamp(checkpoint.pinned_at),
         pin_reason=checkpoint.pin_reason,
-        verified_at=_stamp(checkpoint.verified_at),
+        verified_at=stamp(checkpoint.verified_at),
         damage=checkpoint.damage,
+        schedule=checkpoint.schedule or "",
     )
 
 
@@ -269,7 +326,7 @@ def _finding_message(finding: Finding) -> pb.Finding:
         namespace=finding.namespace,
         name=finding.name,
         job_id=finding.job_id,
-        since=_stamp(finding.since),
+        since=stamp(finding.since),
         fate=finding.fate.value,
         reason=finding.reason,
     )
@@ -282,8 +339,8 @@ def _step_message(step: Step) -> pb.Step:
         phase=step.phase.value,
         status=step.status.value,
         attempt=step.attempt,
-        started_at=_stamp(step.started_at),
-        finished_at=_stamp(step.finished_at),
+        started_at=stamp(step.started_at),
+        finished_at=stamp(step.finished_at),
         duration_ms=None if step.duration_s is None else step.duration_s * 1000,
         progress_bytes=step.progress_bytes,
         total_bytes=step.total_bytes,
@@ -292,7 +349,7 @@ def _step_message(step: Step) -> pb.Step:
 
 
 def _resolution_message(resolution: Resolution) -> pb.Resolution:
-    at, keep = _stamp(resolution.at), KEEPS[resolution.keep]
+    at, keep = stamp(resolution.at), KEEPS[resolution.keep]
     return pb.Resolution(at=at, keep=keep, actor=resolution.actor, reason=resolution.reason)
 
 
@@ -300,7 +357,8 @@ def _measures_message(measures: Measures) -> pb.Measures:
     return pb.Measures(**{name: getattr(measures, name) for name in measures.__slots__})
 
 
-def _stamp(moment: datetime | None) -> Timestamp | None:
+def stamp(moment: datetime | None) -> Timestamp | None:
+    """Write a moment, if there is one."""
     if moment is None:
         return None
     stamp = Timestamp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -9,9 +10,12 @@ from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from migrator.api.messages import failure_message, request_from
+from migrator.api.retention_messages import forget_from_message
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.gen.migrator.v1 import retention_pb2
 from migrator.gen.migrator.v1 import schedules_pb2 as spb
+from migrator.models.retention import RetentionPolicy
 from migrator.models.schedule_values import (
     Act,
     Cause,
@@ -60,6 +64,7 @@ def spec_from(message: spb.ScheduleSpec) -> ScheduleSpec:
         blackouts=tuple(message.blackouts),
         pause_after=message.pause_after_failures,
         allow_empty=message.allow_empty,
+        keep=_policy_from(message),
         asked=json_format.MessageToJson(message.job, indent=None),
     )
 
@@ -156,7 +161,14 @@ def _spec_message(spec: ScheduleSpec) -> spb.ScheduleSpec:
         job=json_format.Parse(spec.asked, pb.CreateJobRequest(), ignore_unknown_fields=True),
         labels=spec.target.labels,
         allow_empty=spec.allow_empty,
+        keep=retention_pb2.RetentionPolicy(**asdict(spec.keep)) if spec.keep else None,
     )
+
+
+def _policy_from(message: spb.ScheduleSpec) -> RetentionPolicy | None:
+    if not message.HasField("keep"):
+        return None
+    return forget_from_message(retention_pb2.ForgetRequest(policy=message.keep)).policy
 
 
 def _act_message(act: Act) -> spb.RunAct:

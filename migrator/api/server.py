@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from migrator.api.inspection import InspectionServicer
+from migrator.api.reports import ReportServicer
 from migrator.api.retention_servicer import RetentionServicer
 from migrator.api.schedules import ScheduleServicer
 from migrator.api.servicers import CheckpointServicer, HostServicer, JobServicer, Streams
@@ -20,6 +21,8 @@ from migrator.gen.migrator.v1 import (
     inspection_pb2,
     inspection_pb2_grpc,
     migrator_pb2,
+    reports_pb2,
+    reports_pb2_grpc,
     retention_pb2,
     retention_pb2_grpc,
     schedules_pb2,
@@ -33,7 +36,7 @@ THREADS = 48
 STREAMS = 32
 """Watches and exports at once; the other threads stay free for short calls."""
 SOCKET_MODE = 0o660
-FILES = (migrator_pb2, retention_pb2, schedules_pb2, inspection_pb2)
+FILES = (migrator_pb2, reports_pb2, retention_pb2, schedules_pb2, inspection_pb2)
 NAMES = tuple(service.full_name for file in FILES for service in file.DESCRIPTOR.services_by_name.values())
 
 
@@ -108,6 +111,7 @@ def build_server(plane: ControlPlane, desk: ScheduleDesk, path: Path, listen: st
     services.add_JobServiceServicer_to_server(JobServicer(plane, streams), server)
     services.add_HostServiceServicer_to_server(HostServicer(plane), server)
     services.add_CheckpointServiceServicer_to_server(CheckpointServicer(plane, streams), server)
+    reports_pb2_grpc.add_ReportServiceServicer_to_server(ReportServicer(plane), server)
     inspection_pb2_grpc.add_InspectionServiceServicer_to_server(InspectionServicer(plane.looker, streams), server)
     retention_pb2_grpc.add_RetentionServiceServicer_to_server(RetentionServicer(plane), server)
     schedule_services.add_ScheduleServiceServicer_to_server(ScheduleServicer(desk), server)

@@ -12,6 +12,7 @@ import grpc
 from migrator.api.faults import told_to
 from migrator.api.messages import (
     checkpoint_message,
+    choice_from,
     container_message,
     detail_message,
     examination_message,
@@ -75,11 +76,10 @@ class JobServicer(services.JobServiceServicer):
                 raise InvalidRequest(
                     "a job needs a kind",
                     code="incomplete_request",
-                    remedy="say migration, checkpoint, restore, preflight, drain or return",
+                    remedy="say migration, checkpoint, restore, preflight, drill, drain or return",
                 )
-            return pb.CreateJobResponse(
-                job=self._write(self._plane.create_job(wanted, request.idempotency_key or None))
-            )
+            job = self._plane.create_job(wanted, request.idempotency_key or None, choice_from(request))
+            return pb.CreateJobResponse(job=self._write(job))
         raise AssertionError
 
     def GetJob(self, request: pb.GetJobRequest, context: grpc.ServicerContext) -> pb.GetJobResponse:  # noqa: N802

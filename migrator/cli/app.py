@@ -14,7 +14,9 @@ from migrator.cli.checkpoints import backup, checkpoints_app
 from migrator.cli.drains import drain
 from migrator.cli.hosts import containers_app, doctor, hosts_app
 from migrator.cli.jobs import jobs_app
-from migrator.cli.moves import migrate, preflight, restore
+from migrator.cli.moves import migrate, preflight
+from migrator.cli.reports import report
+from migrator.cli.restores import drill, restore
 from migrator.cli.retention import catalog_app, forget, prune, verify
 from migrator.cli.schedules import schedules_app
 from migrator.errors import KINDS, MigratorError
@@ -36,7 +38,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (migrate, preflight, backup, restore, drain, forget, prune, verify, doctor):
+for command in (migrate, preflight, backup, restore, drill, report, drain, forget, prune, verify, doctor):
     app.command()(command)
 for name, group in (
     ("hosts", hosts_app),

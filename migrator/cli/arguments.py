@@ -25,7 +25,32 @@ ExternalUnix = Annotated[
     typer.Option("--external-unix-sockets", help="Let unix sockets through that lead out of the container."),
 ]
 
+Before = Annotated[
+    str | None, typer.Option("--before", metavar="CMD", help="Run this in the container before the freeze.")
+]
+After = Annotated[
+    str | None, typer.Option("--after", metavar="CMD", help="Run this in it when the program runs again.")
+]
+HookTimeout = Annotated[
+    float | None, typer.Option("--hook-timeout", metavar="SECONDS", help="How long each of the two may take; 30.")
+]
+OnHookFailure = Annotated[
+    str,
+    typer.Option("--on-hook-failure", metavar="POLICY", help="fail or ignore; for one of them before=ignore."),
+]
+
 TCP_WORDS = ("keep", "close", "refuse")
+
+
+def hook_words(before: str | None, after: str | None, timeout_s: float | None, on_failure: str) -> dict[str, Any]:
+    """What runs before and after the freeze, as the API's words.
+
+    Raises:
+        InvalidRequest: `bad_hook`; the server would take no time at all for its own default.
+    """
+    if timeout_s is not None and timeout_s <= 0:
+        raise InvalidRequest(f"a hook cannot take {timeout_s:g} s", code="bad_hook", remedy="give it some seconds")
+    return {"before": before or "", "after": after or "", "timeout_s": timeout_s or 0, "on_failure": on_failure}
 
 
 def split_volumes(words: list[str] | None) -> dict[str, str]:

@@ -23,7 +23,7 @@ FOLDED = (
     "WORKLOAD",
 )
 """Columns that may be longer than a terminal is wide: they go on in the next line, so that nothing is cut off."""
-RIGHT = ("MS", "SIZE", "MEMORY", "STORED", "OWN", "SHARED", "CHANGED", "NEW", "GONE", "FRESH")
+RIGHT = ("MS", "SIZE", "MEMORY", "CHECKPOINTS", "STORED", "OWN", "SHARED", "CHANGED", "NEW", "GONE", "FRESH")
 PIPE_COLUMNS = 1000
 
 

@@ -8,16 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from migrator.cli.arguments import (
+    After,
     ApiAddress,
     AsJson,
+    Before,
     ExternalUnix,
+    HookTimeout,
     Key,
+    OnHookFailure,
     Reference,
     Tcp,
     Volumes,
     Wait,
     Watch,
     check_namespace,
+    hook_words,
     split_reference,
     split_volumes,
     tcp_word,
@@ -40,6 +45,10 @@ def create_checkpoint(
     tcp: Tcp = "keep",
     volume: Volumes = None,
     external_unix_sockets: ExternalUnix = False,
+    before: Before = None,
+    after: After = None,
+    hook_timeout: HookTimeout = None,
+    on_hook_failure: OnHookFailure = "",
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -48,7 +57,11 @@ def create_checkpoint(
 ) -> None:
     """Take a checkpoint; the program is frozen only for the dump."""
     request = _request("JOB_KIND_CHECKPOINT", container, namespace, tcp, volume)
-    more = {"external_unix_sockets": external_unix_sockets, "idempotency_key": idempotency_key or ""}
+    more = {
+        "external_unix_sockets": external_unix_sockets,
+        "hooks": hook_words(before, after, hook_timeout, on_hook_failure),
+        "idempotency_key": idempotency_key or "",
+    }
     run_job(request | more, api, as_json=as_json, wait=wait, watch=watch)
 
 
@@ -58,6 +71,10 @@ def backup(
     tcp: Tcp = "keep",
     volume: Volumes = None,
     external_unix_sockets: ExternalUnix = False,
+    before: Before = None,
+    after: After = None,
+    hook_timeout: HookTimeout = None,
+    on_hook_failure: OnHookFailure = "",
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -66,7 +83,11 @@ def backup(
 ) -> None:
     """Back a running container up; only what the store lacks is kept. The program is frozen only for the dump."""
     request = _request("JOB_KIND_BACKUP", container, namespace, tcp, volume)
-    more = {"external_unix_sockets": external_unix_sockets, "idempotency_key": idempotency_key or ""}
+    more = {
+        "external_unix_sockets": external_unix_sockets,
+        "hooks": hook_words(before, after, hook_timeout, on_hook_failure),
+        "idempotency_key": idempotency_key or "",
+    }
     run_job(request | more, api, as_json=as_json, wait=wait, watch=watch)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from migrator.errors import InvalidRequest, MigratorError, OutcomeUnknown, Unava
 from migrator.gen.migrator.v1 import inspection_pb2_grpc, retention_pb2_grpc, schedules_pb2, schedules_pb2_grpc
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 from migrator.gen.migrator.v1 import migrator_pb2_grpc as services
+from migrator.gen.migrator.v1 import reports_pb2_grpc as report_services
 from migrator.settings import DEFAULT_API_SOCKET, LAB_RUN_DIR, load_settings
 
 CALL_S = 15.0
@@ -37,6 +39,7 @@ class Api:
         self.jobs = services.JobServiceStub(self._channel)
         self.hosts = services.HostServiceStub(self._channel)
         self.checkpoints = services.CheckpointServiceStub(self._channel)
+        self.reports = report_services.ReportServiceStub(self._channel)
         self.inspection = inspection_pb2_grpc.InspectionServiceStub(self._channel)
         self.retention = retention_pb2_grpc.RetentionServiceStub(self._channel)
         self.schedules = schedules_pb2_grpc.ScheduleServiceStub(self._channel)
@@ -64,7 +67,7 @@ def connected(address: str | None) -> Iterator[Api]:
 
 
 def find_api(address: str | None) -> str:
-    """Say where the API is: as told, the local socket, or the one running lab.
+    """Say where the API is: as told, the local socket, the lab that MIGRATOR_LAB names, or the one running lab.
 
     Raises:
         Unavailable: `api_not_found`, there is no server on this machine and none was named.
@@ -76,13 +79,15 @@ def find_api(address: str | None) -> str:
     if DEFAULT_API_SOCKET.exists():
         return f"unix://{DEFAULT_API_SOCKET}"
     labs = {path.parent.parent.name: path for path in sorted(Path(LAB_RUN_DIR).glob("*/api/api.sock"))}
+    if (lab := os.environ.get("MIGRATOR_LAB")) and lab in labs:
+        return f"unix://{labs[lab]}"
     if "lab" in labs or len(labs) == 1:
         return f"unix://{labs.get('lab') or next(iter(labs.values()))}"
     if labs:
         raise InvalidRequest(
             f"several labs run ({', '.join(labs)})",
             code="several_labs",
-            remedy=f"name one: --api unix://{next(iter(labs.values()))}",
+            remedy=f"name one: MIGRATOR_LAB={next(iter(labs))}, or --api unix://{next(iter(labs.values()))}",
         )
     raise Unavailable(
         "there is no migrator server on this machine",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from migrator.cli.asking import asking, limit, show, tell
-from migrator.errors import KINDS, TransientError
+from migrator.errors import KINDS, MigratorError, TransientError
 
 if TYPE_CHECKING:
     from migrator.cli.connection import Api
@@ -26,6 +26,44 @@ def run_job(request: dict[str, Any], api: str | None, *, as_json: bool, wait: bo
     with going_on(job.id), asking(api) as (server, messages):
         job = follow(server, messages, job.id, shown=watch and not as_json, until_accepted=not (wait or watch))
     conclude(job, as_json)
+
+
+def run_jobs(requests: list[dict[str, Any]], api: str | None, *, as_json: bool, wait: bool) -> None:
+    """Create several jobs and follow them; if one is refused, those before it are taken back.
+
+    Ends with the exit code of the first that failed.
+    """
+    from migrator.cli import render
+    from migrator.cli.plain import failure_data, job_data
+
+    jobs = _create_all(requests, api)
+    if not as_json:
+        for job in jobs:
+            typer.echo(f"job {job.id}")
+    ended: list[pb.Job] = []
+    for job in jobs:
+        with going_on(job.id), asking(api) as (server, messages):
+            ended.append(follow(server, messages, job.id, shown=False, until_accepted=not wait))
+    show([job_data(job) for job in ended], as_json, render.clones)
+    failed = [job for job in ended if job.HasField("failure") and job.state not in (1, 2, 4)]
+    if failed:
+        if not as_json:
+            tell(failure_data(failed[0].failure))
+        raise typer.Exit(KINDS[failed[0].failure.kind].exit_code)
+
+
+def _create_all(requests: list[dict[str, Any]], api: str | None) -> list[pb.Job]:
+    jobs: list[pb.Job] = []
+    try:
+        for request in requests:
+            with asking(api) as (server, messages):
+                jobs.append(server.jobs.CreateJob(messages.CreateJobRequest(**request), timeout=limit()).job)
+    except MigratorError:
+        for job in jobs:
+            with suppress(MigratorError), asking(api) as (server, messages):
+                server.jobs.CancelJob(messages.CancelJobRequest(id=job.id), timeout=limit())
+        raise
+    return jobs
 
 
 def ask_preflight(request: dict[str, Any], api: str | None, *, as_json: bool) -> None:

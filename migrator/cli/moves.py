@@ -1,4 +1,4 @@
-"""`migrator migrate`, `migrator preflight` and `migrator restore`."""
+"""`migrator migrate` and `migrator preflight`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from typing import Annotated
 import typer
 
 from migrator.cli.arguments import (
+    After,
     ApiAddress,
     AsJson,
+    Before,
     ExternalUnix,
+    HookTimeout,
     Key,
+    OnHookFailure,
     Reference,
     Tcp,
     Volumes,
     Wait,
     Watch,
     check_namespace,
+    hook_words,
     split_reference,
     split_volumes,
     tcp_word,
@@ -33,6 +38,10 @@ def migrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen; touch nothing.")] = False,
     volume: Volumes = None,
     external_unix_sockets: ExternalUnix = False,
+    before: Before = None,
+    after: After = None,
+    hook_timeout: HookTimeout = None,
+    on_hook_failure: OnHookFailure = "",
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -49,6 +58,7 @@ def migrate(
         "namespace": check_namespace(namespace),
         "volumes": split_volumes(volume),
         "external_unix_sockets": external_unix_sockets,
+        "hooks": hook_words(before, after, hook_timeout, on_hook_failure),
         "keep_checkpoint": keep_checkpoint,
         "tcp": tcp_word(tcp),
         "idempotency_key": idempotency_key or "",
@@ -81,28 +91,3 @@ def preflight(
         "external_unix_sockets": external_unix_sockets,
     }
     ask_preflight(request, api, as_json=as_json)
-
-
-def restore(
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help="Its id.")],
-    host: Annotated[str, typer.Argument(metavar="HOST", help="Where to.")],
-    name: Annotated[str | None, typer.Option("--name", help="Under another name.")] = None,
-    tcp: Tcp = "keep",
-    volume: Volumes = None,
-    idempotency_key: Key = None,
-    wait: Wait = False,
-    watch: Watch = False,
-    as_json: AsJson = False,
-    api: ApiAddress = None,
-) -> None:
-    """Bring a checkpoint to life."""
-    request = {
-        "kind": "JOB_KIND_RESTORE",
-        "checkpoint_id": checkpoint,
-        "target": host,
-        "new_name": name or "",
-        "tcp": tcp_word(tcp),
-        "volumes": split_volumes(volume),
-        "idempotency_key": idempotency_key or "",
-    }
-    run_job(request, api, as_json=as_json, wait=wait, watch=watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -9,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from migrator.cli.retention_plain import retention_data
 from migrator.gen.migrator.v1 import drains_pb2 as drains
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.gen.migrator.v1 import reports_pb2
 
 FAILURE_FIELDS = ("kind", "code", "message", "host", "remedy")
 MEASURES = tuple(field.name for field in pb.Measures.DESCRIPTOR.fields)
@@ -37,6 +39,7 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "resolutions": [_resolution_data(resolution) for resolution in job.resolutions],
         "findings": [finding_data(finding) for finding in job.findings],
         "forecast": _forecast_data(job.forecast) if job.HasField("forecast") else None,
+        "hooks": _hooks_data(job.hooks) if job.HasField("hooks") else None,
         **retention_data(job),
         "schedule": job.schedule or None,
         "drain": _drain_data(job.drain) if job.HasField("drain") else None,
@@ -67,6 +70,11 @@ def _passage_data(passage: drains.Passage) -> dict[str, Any]:
         "reason": reason if passage.code else None,
         "refusals": [{"host": item.host, "code": item.code, "message": item.message} for item in passage.refusals],
     }
+
+
+def _hooks_data(hooks: pb.Hooks) -> dict[str, Any]:
+    names = ("before", "after", "timeout_s", "on_failure")
+    return {name: getattr(hooks, name) or None for name in names}
 
 
 def finding_data(finding: pb.PreflightFinding) -> dict[str, Any]:
@@ -140,10 +148,37 @@ def checkpoint_data(checkpoint: pb.Checkpoint) -> dict[str, Any]:
     return {
         **{name: getattr(checkpoint, name) for name in names},
         "created_at": _time(checkpoint, "created_at"),
+        "proven_at": _time(checkpoint, "proven_at"),
+        "restore_s": _optional(checkpoint, "restore_s"),
+        "drilled_at": _time(checkpoint, "drilled_at"),
+        "drill_failure": checkpoint.drill_failure or None,
         "pinned_at": _time(checkpoint, "pinned_at"),
         "pin_reason": checkpoint.pin_reason or None,
         "verified_at": _time(checkpoint, "verified_at"),
         "damage": checkpoint.damage or None,
+        "schedule": checkpoint.schedule or None,
+    }
+
+
+def report_data(report: reports_pb2.WorkloadReport) -> dict[str, Any]:
+    """How well a workload is protected."""
+    now = datetime.now(UTC)
+    proven_at = report.proven_at.ToDatetime(UTC) if report.HasField("proven_at") else None
+    return {
+        "host": report.host,
+        "namespace": report.namespace,
+        "container": report.container,
+        "workload_id": report.workload_id,
+        "checkpoints": report.checkpoints,
+        "newest_checkpoint_id": report.newest_checkpoint_id or None,
+        "newest_at": _time(report, "newest_at"),
+        "recovery_point_age_s": _optional(report, "recovery_point_age_s"),
+        "proven_checkpoint_id": report.proven_checkpoint_id or None,
+        "proven_at": _time(report, "proven_at"),
+        "proven_age_s": round((now - proven_at).total_seconds(), 3) if proven_at else None,
+        "recovery_time_s": _optional(report, "recovery_time_s"),
+        "drill_failure": report.drill_failure or None,
+        "drilled_at": _time(report, "drilled_at"),
     }
 
 

@@ -121,6 +121,33 @@ def _print_forecast(console: Console, forecast: dict[str, Any]) -> None:
     console.print(f"   frozen for about  {forecast['freeze_ms']:.0f} ms, by {forecast['basis']}", soft_wrap=True)
 
 
+def clones(rows: Rows) -> None:
+    """A table of what was restored at once."""
+    table = open_table("JOB", "NAME", "TO", "STATE", "MS")
+    for row in rows:
+        took = row["measures"]["total_ms"]
+        name = row["new_name"] or ""
+        table.add_row(row["id"], name, row["target"] or "", _state(row["state"]), "" if took is None else f"{took:.0f}")
+    _print(table, rows, "nothing")
+
+
+def reports(rows: Rows) -> None:
+    """How well each workload is protected."""
+    table = open_table("HOST", "NAMESPACE", "CONTAINER", "CHECKPOINTS", "NEWEST", "PROVEN", "RESTORE", "FAULTS")
+    for row in rows:
+        proven = f"{_age(row['proven_at'])} ago" if row["proven_at"] else Text("never", "yellow")
+        restore = "" if row["recovery_time_s"] is None else f"{row['recovery_time_s']:.1f} s"
+        faults = Text(", ".join(row["faults"]), "red")
+        newest = f"{_age(row['newest_at'])} ago" if row["newest_at"] else "none"
+        names = (row["host"], row["namespace"], row["container"])
+        table.add_row(*names, str(row["checkpoints"]), newest, proven, restore, faults)
+    _print(table, rows, "no workload has a checkpoint; take one: migrator checkpoints create HOST/CONTAINER")
+    for row in rows:
+        if row["drill_failure"]:
+            told = f"{row['host']}/{row['container']}: the last drill failed: {row['drill_failure']}"
+            open_console().print(Text(told, "red"), soft_wrap=True)
+
+
 def verdict(row: dict[str, Any]) -> None:
     """One line about a job that goes well."""
     if row["state"] != "succeeded":
@@ -129,6 +156,7 @@ def verdict(row: dict[str, Any]) -> None:
     freeze_ms, total_ms = row["measures"]["freeze_ms"], row["measures"]["total_ms"]
     frozen = f", frozen for {freeze_ms:.0f} ms" if freeze_ms is not None else ""
     kept = f"; checkpoint {row['checkpoint_id']}" if row["kind"] in ("checkpoint", "backup") else ""
+    kept = f"; checkpoint {row['checkpoint_id']} is proven" if row["kind"] == "drill" else kept
     open_console().print(Text.assemble(_state(row["state"]), f" in {total_ms or 0:.0f} ms{frozen}{kept}"))
 
 
@@ -164,10 +192,11 @@ def checkpoint(row: dict[str, Any]) -> None:
     """A checkpoint, its parts and the facts of its origin."""
     console = open_console()
     origin = f"  {row['namespace']}/{row['container']} of {row['host']}, {row['image']}, {size(row['size_bytes'])}"
+    proof = _proof(row)
     table = open_table("ROLE", "SIZE", "DIGEST")
     for part in row["parts"]:
         table.add_row(part["role"], size(part["size_bytes"]), part["digest"][:26] + "…")
-    console.print(Text.assemble((row["id"], "bold"), origin), table, sep="\n")
+    console.print(Text.assemble((row["id"], "bold"), origin), *proof, table, sep="\n")
     if row["pinned_at"]:
         console.print(f"  pinned        {row['pin_reason'] or 'without a reason'}, {_age(row['pinned_at'])} ago")
     if row["verified_at"]:
@@ -177,6 +206,17 @@ def checkpoint(row: dict[str, Any]) -> None:
         if name.startswith("io.migrator."):
             short = value if len(value) <= FACT_SIGNS else f"{value[:FACT_SIGNS]}… (see --json)"
             console.print(f"  {name.removeprefix('io.migrator.'):<14}{short}", soft_wrap=True)
+
+
+def _proof(row: dict[str, Any]) -> list[Text]:
+    """What drills have shown of a checkpoint."""
+    told = []
+    if row["proven_at"]:
+        took = f", restored in {row['restore_s']:.1f} s" if row["restore_s"] else ""
+        told.append(Text(f"  proven {_age(row['proven_at'])} ago{took}", "green"))
+    if row["drill_failure"]:
+        told.append(Text(f"  drill failed {_age(row['drilled_at'])} ago: {row['drill_failure']}", "red"))
+    return told
 
 
 def examinations(rows: Rows) -> None:

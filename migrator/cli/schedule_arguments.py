@@ -60,6 +60,46 @@ KeepCheckpoint = Annotated[
     bool | None, typer.Option("--keep-checkpoint/--no-keep-checkpoint", help="Keep a migration's checkpoint.")
 ]
 
+_KEEP = "What is kept, of each container after a backup, or by a forget"
+
+
+def _rule(name: str, words: str) -> Any:
+    return typer.Option(name, metavar="N", help=f"{words} -1: all.", rich_help_panel=_KEEP)
+
+
+KeepLast = Annotated[int | None, _rule("--keep-last", "The newest N.")]
+KeepHourly = Annotated[int | None, _rule("--keep-hourly", "The newest of each of N hours.")]
+KeepDaily = Annotated[int | None, _rule("--keep-daily", "The newest of each of N days.")]
+KeepWeekly = Annotated[int | None, _rule("--keep-weekly", "The newest of each of N weeks.")]
+KeepMonthly = Annotated[int | None, _rule("--keep-monthly", "The newest of each of N months.")]
+KeepYearly = Annotated[int | None, _rule("--keep-yearly", "The newest of each of N years.")]
+KeepWithin = Annotated[
+    str | None,
+    typer.Option("--keep-within", metavar="DURATION", help="All that are younger: 14d, 1y6m.", rich_help_panel=_KEEP),
+]
+KeepMin = Annotated[
+    int | None, typer.Option("--keep-min", metavar="N", help="At least N, the newest.", rich_help_panel=_KEEP)
+]
+Grace = Annotated[
+    str | None, typer.Option("--grace", metavar="TIME", help="Of a prune: between mark and deletion; 1d.")
+]
+Subset = Annotated[
+    str | None,
+    typer.Option("--read-data-subset", metavar="SHARE", help="Of a verification: read some data, such as 5%; 100%."),
+]
+Repair = Annotated[
+    bool | None, typer.Option("--repair/--no-repair", help="Of a verification: mend what can be mended.")
+]
+KEEP_FIELDS = {
+    "keep_last": "last",
+    "keep_hourly": "hourly",
+    "keep_daily": "daily",
+    "keep_weekly": "weekly",
+    "keep_monthly": "monthly",
+    "keep_yearly": "yearly",
+    "keep_within": "within",
+    "keep_min": "minimum",
+}
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LENGTH = re.compile(r"(?:\d+[smhdw])+|\d+")
 _PART = re.compile(r"(\d+)([smhdw]?)")
@@ -133,6 +173,7 @@ def write_spec(spec: Any, words: dict[str, Any]) -> None:
         spec.allow_empty = given["allow_empty"]
     _write_target(spec, given)
     _write_job(spec.job, given)
+    _write_store_work(spec, given)
 
 
 def _write_target(spec: Any, given: dict[str, Any]) -> None:
@@ -165,6 +206,28 @@ def _write_job(job: Any, given: dict[str, Any]) -> None:
     for name in ("external_unix_sockets", "keep_checkpoint"):
         if name in given:
             setattr(job, name, given[name])
+
+
+def _write_store_work(spec: Any, given: dict[str, Any]) -> None:
+    """The options of forget, prune and verification, and what is kept after each backup."""
+    forgets = spec.job.kind == _kind(type(spec.job), "forget")
+    rules = {field: given[name] for name, field in KEEP_FIELDS.items() if name in given}
+    if forgets:
+        spec.job.forget.everything = True
+        spec.job.forget.policy.time_zone = spec.time_zone or "UTC"
+    if rules:
+        policy = spec.job.forget.policy if forgets else spec.keep
+        policy.time_zone = spec.time_zone or "UTC"
+        for field, value in rules.items():
+            setattr(policy, field, value)
+        if not forgets and not any(getattr(policy, field) for field in KEEP_FIELDS.values()):
+            spec.ClearField("keep")
+    if "grace" in given:
+        spec.job.prune.grace_s = seconds(given["grace"])
+    if "read_data_subset" in given:
+        spec.job.verify.read_data = given["read_data_subset"]
+    if "repair" in given:
+        spec.job.verify.repair = given["repair"]
 
 
 def _kind(job: Any, word: str) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from migrator.cli.plain import failure_data, moment
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
+from migrator.gen.migrator.v1 import retention_pb2 as retention
 from migrator.gen.migrator.v1 import schedules_pb2 as spb
 
 
@@ -31,6 +32,7 @@ def schedule_data(schedule: spb.Schedule) -> dict[str, Any]:
         "blackouts": list(spec.blackouts),
         "pause_after": spec.pause_after_failures,
         "allow_empty": spec.allow_empty,
+        "keep": _keep_data(spec.keep) if spec.HasField("keep") else None,
         "target": job.target or None,
         "job": _job_words(job),
         "next_at": moment(schedule, "next_at"),
@@ -75,6 +77,10 @@ def _job_words(job: pb.CreateJobRequest) -> dict[str, Any]:
 
     told: dict[str, Any] = MessageToDict(job, preserving_proto_field_name=True)
     return {name: value for name, value in told.items() if name not in ("kind", "source", "container", "target")}
+
+
+def _keep_data(keep: retention.RetentionPolicy) -> dict[str, Any]:
+    return {field.name: value for field, value in keep.ListFields()}
 
 
 def _pause_data(pause: spb.Pause) -> dict[str, Any]:

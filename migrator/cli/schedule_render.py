@@ -21,7 +21,7 @@ def schedules(rows: Rows) -> None:
     for row in rows:
         last = row["last_run"]
         table.add_row(row["name"], row["kind"], _when(row), _target(row), _next(row), _state(last) if last else "")
-    nothing = "no schedules; make one: migrator schedules create NAME checkpoint HOST/CONTAINER --every 1h"
+    nothing = "no schedules; make one: migrator schedules create NAME backup HOST/CONTAINER --every 1h"
     open_console().print(table if rows else Text(nothing, "dim"))
 
 
@@ -98,6 +98,7 @@ def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
             "pause after",
             f"{row['pause_after']} failures in a row ({row['failures']} now)" if row["pause_after"] else "",
         ),
+        ("keep", ", ".join(f"{name} {value}" for name, value in (row["keep"] or {}).items())),
         ("job", ", ".join(f"{name}={value}" for name, value in row["job"].items())),
     ]
     return [(name, value) for name, value in told if value]
@@ -116,7 +117,7 @@ def _target(row: dict[str, Any]) -> str:
         return f"{row['host']}/{row['container']}{goal}"
     labels = ",".join(f"{name}={value}" for name, value in row["labels"].items())
     where = f"all on {row['host']}" if row["host"] else ""
-    return (" ".join(filter(None, (where, labels))) or "the store") + goal
+    return (" ".join(filter(None, (where, labels))) or ("" if goal else "the store")) + goal
 
 
 def _next(row: dict[str, Any]) -> str:

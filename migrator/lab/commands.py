@@ -34,6 +34,9 @@ def show_progress(line: str) -> None:
 def up(
     hosts: Annotated[int, typer.Option(help="How many hosts: alpha, beta, gamma, …")] = 2,
     database: Annotated[str, typer.Option(help="sqlite or postgresql.")] = "sqlite",
+    encrypted: Annotated[
+        bool, typer.Option("--encrypted", help="With a key ring: the store holds nothing readable.")
+    ] = False,
     name: Name = DEFAULT_NAME,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +48,7 @@ def up(
 
     host_names(hosts)
     lab = Lab(name)
-    lab.up(Shape(hosts, check_database(database)), show_progress)
+    lab.up(Shape(hosts, check_database(database), encrypted=encrypted), show_progress)
     show_progress(f"lab {name} is up: {', '.join(lab.all_hosts)}")
     if as_json:
         print(json.dumps(describe(lab), indent=2))

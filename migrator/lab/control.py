@@ -17,6 +17,7 @@ DATABASES = ("sqlite", "postgresql")
 STATE_DIR = "/var/lib/migrator"
 API_DIR = "/run/migrator-api"
 """Where the control host sees the machine's directory of the API's socket."""
+KEY_FILE = "/run/lab/keys.json"
 REDIS_CONFIG = """\
 bind {address} 127.0.0.1
 port {port}
@@ -58,38 +59,49 @@ def check_database(name: str) -> str:
 
 def control_services(secrets: LabSecrets, database: str) -> tuple[ServiceSpec, ...]:
     """Describe everything on the control host, servers first."""
-    environment = product_environment(secrets) | {
+    environment = {
         "MIGRATOR_DATABASE_URL": database_url(secrets, database),
         "MIGRATOR_API_SOCKET": f"{API_DIR}/api.sock",
     }
     servers = (redis(secrets), object_store(secrets), *((postgresql(secrets),) if database == "postgresql" else ()))
-    controller = product("controller", environment)
-    server = product("server", environment, Probe(path=f"{API_DIR}/api.sock"))
+    controller = product("controller", secrets, environment)
+    server = product("server", secrets, environment, Probe(path=f"{API_DIR}/api.sock"))
     return *servers, controller, server
 
 
 def host_worker(secrets: LabSecrets, host: str) -> ServiceSpec:
     """Describe the worker of one host."""
-    return product("worker", product_environment(secrets), arguments=("--host", host))
+    return product("worker", secrets, {}, arguments=("--host", host))
 
 
 def product(
-    command: str, environment: Mapping[str, str], *probes: Probe, arguments: tuple[str, ...] = ()
+    command: str,
+    secrets: LabSecrets,
+    environment: Mapping[str, str],
+    *probes: Probe,
+    arguments: tuple[str, ...] = (),
 ) -> ServiceSpec:
-    """Describe one of the project's own processes."""
+    """Describe one of the project's own processes; `environment` is what it needs beside what all of them do."""
     argv = ("python3", "-m", "migrator", command, *arguments)
-    return ServiceSpec(command, argv, environment, probes, deadline_s=120.0, product=True)
+    files = {KEY_FILE: secrets.key_ring} if secrets.key_ring else {}
+    whole = {**product_environment(secrets), **environment}
+    return ServiceSpec(command, argv, whole, probes, deadline_s=120.0, files=files, product=True)
 
 
 def product_environment(secrets: LabSecrets) -> dict[str, str]:
     """Return the settings that every process of the project needs; the database's address is not among them."""
-    return dict(SHELL_ENVIRONMENT) | {
-        "MIGRATOR_BROKER_URL": f"redis://:{secrets.broker_password}@{ADDRESS}:{REDIS_PORT}/0",
-        "MIGRATOR_STORE_URL": f"s3://{BUCKET}",
-        "MIGRATOR_S3_ENDPOINT": f"http://{ADDRESS}:{S3_PORT}",
-        "MIGRATOR_S3_ACCESS_KEY": secrets.s3_access_key,
-        "MIGRATOR_S3_SECRET_KEY": secrets.s3_secret_key,
-    }
+    keys = {"MIGRATOR_KEY_FILE": KEY_FILE} if secrets.key_ring else {}
+    return (
+        dict(SHELL_ENVIRONMENT)
+        | keys
+        | {
+            "MIGRATOR_BROKER_URL": f"redis://:{secrets.broker_password}@{ADDRESS}:{REDIS_PORT}/0",
+            "MIGRATOR_STORE_URL": f"s3://{BUCKET}",
+            "MIGRATOR_S3_ENDPOINT": f"http://{ADDRESS}:{S3_PORT}",
+            "MIGRATOR_S3_ACCESS_KEY": secrets.s3_access_key,
+            "MIGRATOR_S3_SECRET_KEY": secrets.s3_secret_key,
+        }
+    )
 
 
 def database_url(secrets: LabSecrets, database: str) -> str:

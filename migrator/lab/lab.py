@@ -20,7 +20,7 @@ from migrator.lab.layout import CONTROL, Layout, host_names
 from migrator.lab.lock import exclusive
 from migrator.lab.machine import check_machine
 from migrator.lab.rootfs import Progress, Recipe, ensure_root, silent
-from migrator.lab.secrets import ensure_secrets
+from migrator.lab.secrets import LabSecrets, ensure_secrets
 from migrator.lab.service import Service
 from migrator.lab.services import ServiceSpec, containerd
 
@@ -37,12 +37,14 @@ class Shape:
     database: str = "sqlite"
     control: bool = True
     """False: a bare lab, hosts with containerd alone."""
+    encrypted: bool = False
+    """Every process has the same key ring: what is in the object store is encrypted and signed."""
 
     def joined(self, wanted: Shape) -> Shape:
         """Return what a lab of this shape becomes when `wanted` is asked for: hosts are added, never taken away.
 
         Raises:
-            PreconditionFailed: The lab runs with another database.
+            PreconditionFailed: The lab runs with another database, or encryption was asked for too late.
         """
         if self.control and wanted.control and self.database != wanted.database:
             raise PreconditionFailed(
@@ -50,8 +52,15 @@ class Shape:
                 code="lab_other_database",
                 remedy="run `migrator lab down` first, or give another --name",
             )
+        if self.control and wanted.encrypted and not self.encrypted:
+            raise PreconditionFailed(
+                "the lab runs without encryption",
+                code="lab_not_encrypted",
+                remedy="run `migrator lab down` first, or give another --name",
+            )
         database = self.database if self.control else wanted.database
-        return Shape(max(self.hosts, wanted.hosts), database, self.control or wanted.control)
+        encrypted = self.encrypted or wanted.encrypted
+        return Shape(max(self.hosts, wanted.hosts), database, self.control or wanted.control, encrypted)
 
 
 class Lab:
@@ -170,12 +179,14 @@ class Lab:
     def _container_host(self, name: str, shape: Shape) -> Host:
         specs: tuple[ServiceSpec, ...] = (containerd(name),)
         if shape.control:
-            specs += (control.host_worker(ensure_secrets(self.layout.secrets_file), name),)
+            specs += (control.host_worker(self._secrets(shape), name),)
         return Host(self.layout, name, specs)
 
     def _control_host(self, shape: Shape) -> Host:
-        secrets = ensure_secrets(self.layout.secrets_file)
-        return Host(self.layout, CONTROL, control.control_services(secrets, shape.database))
+        return Host(self.layout, CONTROL, control.control_services(self._secrets(shape), shape.database))
+
+    def _secrets(self, shape: Shape) -> LabSecrets:
+        return ensure_secrets(self.layout.secrets_file, encrypted=shape.encrypted)
 
     # ---- down
 

@@ -68,6 +68,22 @@ class CheckpointRepository:
         """Note what a verification found; no damage is the empty text."""
         self._change(checkpoint_id, verified_at=verified_at, damage=damage)
 
+    def record_drill(
+        self, checkpoint_id: str, at: datetime, *, restore_s: float | None = None, failure: str | None = None
+    ) -> None:
+        """Note the verdict of a restore drill; a checkpoint that is gone by now needs none.
+
+        Args:
+            checkpoint_id: What was restored.
+            at: When the verdict came.
+            restore_s: What the restore took, if it went well.
+            failure: Why it did not.
+        """
+        values: dict[str, Any] = {"drilled_at": at, "drill_failure": failure}
+        if failure is None:
+            values |= {"proven_at": at, "restore_s": restore_s}
+        write(self._session, update(CheckpointRow).where(CheckpointRow.id == checkpoint_id).values(**values))
+
     def remove(self, checkpoint_id: str) -> None:
         """Forget a checkpoint; one that is not there is fine."""
         write(self._session, delete(CheckpointRow).where(CheckpointRow.id == checkpoint_id))
@@ -117,10 +133,15 @@ def _checkpoint(row: CheckpointRow) -> Checkpoint:
         index_digest=row.index_digest,
         size_bytes=row.size_bytes,
         created_at=row.created_at,
+        drilled_at=row.drilled_at,
+        drill_failure=row.drill_failure,
+        proven_at=row.proven_at,
+        restore_s=row.restore_s,
         backup=row.backup,
         stored_bytes=row.stored_bytes,
         pinned_at=row.pinned_at,
         pin_reason=row.pin_reason or "",
         verified_at=row.verified_at,
         damage=row.damage or "",
+        schedule=row.schedule,
     )

@@ -406,6 +406,13 @@ class MemoryCheckpoints(CheckpointRepository):
         """See `CheckpointRepository.set_verified`."""
         self._set(checkpoint_id, verified_at=_utc(verified_at), damage=damage)
 
+    def record_drill(
+        self, checkpoint_id: str, at: datetime, *, restore_s: float | None = None, failure: str | None = None
+    ) -> None:
+        """See `CheckpointRepository.record_drill`."""
+        proof = {} if failure else {"proven_at": _utc(at), "restore_s": restore_s}
+        self._set(checkpoint_id, drilled_at=_utc(at), drill_failure=failure, **proof)
+
     def remove(self, checkpoint_id: str) -> None:
         """See `CheckpointRepository.remove`."""
         self._rows.lock((CHECKPOINTS, checkpoint_id))

@@ -13,6 +13,8 @@ class JobKind(StrEnum):
     RESTORE = "restore"
     PREFLIGHT = "preflight"
     """The question whether a migration would go well: it looks, and touches nothing."""
+    DRILL = "drill"
+    """A restore on a sandbox that only proves that a checkpoint can be restored; it is thrown away in every case."""
     BACKUP = "backup"
     """A checkpoint of which only what the store lacks is kept."""
     PRUNE = "prune"

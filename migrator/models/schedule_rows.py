@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from migrator.models.job_rows import read_request
+from migrator.models.retention import RetentionPolicy
 from migrator.models.schedule_values import (
     Act,
     Cause,
@@ -87,6 +88,7 @@ def _spec_from_row(row: ScheduleRow) -> ScheduleSpec:
         "end": _moment(told["end"]),
         "overlap": Overlap(told["overlap"]),
         "blackouts": tuple(told["blackouts"]),
+        "keep": RetentionPolicy(**told["keep"]) if told.get("keep") else None,
     }
     return ScheduleSpec(**(told | words))
 

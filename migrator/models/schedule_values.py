@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from migrator.models.retention import RetentionPolicy
 from migrator.models.values import Facts, JobRequest
 
 
@@ -94,6 +95,8 @@ class ScheduleSpec:
     """Pause after so many runs in a row that did not succeed; 0 never does."""
     allow_empty: bool = False
     """What it is about need not be there, now or later."""
+    keep: RetentionPolicy | None = None
+    """After each backup, what is kept of the container's; the rest is forgotten."""
     asked: str = ""
     """The job as somebody asked for it, for giving it back; only who wrote it reads it."""
 

@@ -171,12 +171,17 @@ class CheckpointRow(Base):
     index_digest: Mapped[str]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    drilled_at: Mapped[datetime | None]
+    drill_failure: Mapped[str | None]
+    proven_at: Mapped[datetime | None]
+    restore_s: Mapped[float | None] = mapped_column(Double)
     backup: Mapped[bool] = mapped_column(default=False, server_default=false())
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     pinned_at: Mapped[datetime | None]
     pin_reason: Mapped[str | None]
     verified_at: Mapped[datetime | None]
     damage: Mapped[str | None]
+    schedule: Mapped[str | None]
     removing_at: Mapped[datetime | None]
     """Since when its index is being deleted: for everybody else it is gone already."""
 

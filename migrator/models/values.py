@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from migrator.models.drains import Cordon, DrainOptions
+from migrator.models.hooks import Hooks
 from migrator.models.phase import JobKind, JobState, Phase
 from migrator.models.retention import ForgetRequest, PruneRequest, VerifyRequest
 from migrator.models.volumes import VolumePolicy
@@ -46,6 +47,33 @@ class TcpPolicy(StrEnum):
     """A container that has any is not touched."""
 
 
+class NetworkPolicy(StrEnum):
+    """How what is restored is connected."""
+
+    KEEP = "keep"
+    """As it was; under another name with an address of its own in the same network."""
+    NONE = "none"
+    """Alone: its own addresses in a network namespace that nothing leads out of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What decides whether a drill has gone well."""
+
+    command: str = ""
+    """Run in the container, as a hook is, until it succeeds; without one the program must run that long."""
+    timeout_s: float | None = None
+
+    @property
+    def limit_s(self) -> float:
+        """How long it is tried, or watched."""
+        return self.timeout_s or (PROBE_S if self.command else WATCH_S)
+
+
+PROBE_S = 30.0
+WATCH_S = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class JobRequest:
     """What somebody asked for.
@@ -69,6 +97,12 @@ class JobRequest:
     external_unix_sockets: bool = False
     """Let unix sockets through whose other end is outside of the container; the target must have that end, too."""
     tcp: TcpPolicy = TcpPolicy.KEEP
+    hooks: Hooks = field(default_factory=Hooks)
+    """What runs in the container before its freeze and after it; outranks the container's labels."""
+    volumes_at: str = ""
+    """Below this directory and the container's name come the volumes of a restore that are made."""
+    network: NetworkPolicy = NetworkPolicy.KEEP
+    probe: Probe = field(default_factory=Probe)
     forget: ForgetRequest | None = None
     """What a job that forgets is to forget."""
     prune: PruneRequest | None = None
@@ -220,6 +254,14 @@ class Checkpoint:
     size_bytes: int
     """Sum of the sizes of all blobs that the index names, base image included."""
     created_at: datetime
+    drilled_at: datetime | None = None
+    """When a restore drill of it last came to a verdict."""
+    drill_failure: str | None = None
+    """Why that drill failed; None if it proved the checkpoint."""
+    proven_at: datetime | None = None
+    """When a drill last restored it and its probe was content."""
+    restore_s: float | None = None
+    """What that restore took, from its preparation until the program was seen running."""
     backup: bool = False
     """Its parts are chunks, each stored once."""
     stored_bytes: int = 0
@@ -231,6 +273,8 @@ class Checkpoint:
     """When a verification last looked at it."""
     damage: str = ""
     """What that verification found wrong with it; empty when nothing."""
+    schedule: str | None = None
+    """The name of the schedule that made it, as the catalogue knows; a rebuilt catalogue does not."""
 
 
 @dataclass(frozen=True, slots=True)

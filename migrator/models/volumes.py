@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -72,6 +72,16 @@ def read_volumes(facts: Any) -> tuple[Volume, ...]:
 def made_on_target(volumes: Iterable[Volume]) -> tuple[Volume, ...]:
     """The volumes that a restore has to make, each source once."""
     return tuple({item.source: item for item in volumes if item.policy is not VolumePolicy.SHARED}.values())
+
+
+def relocated(volumes: Iterable[Volume], place: str) -> tuple[Volume, ...]:
+    """The volumes with those that a restore makes below another directory; each keeps its own path below it."""
+    return tuple(
+        item
+        if item.policy is VolumePolicy.SHARED or not place
+        else replace(item, source=f"{place.rstrip('/')}{item.source}")
+        for item in volumes
+    )
 
 
 def _read(item: dict[str, Any]) -> Volume:

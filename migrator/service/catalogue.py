@@ -40,6 +40,7 @@ def enter_checkpoint(tx: Transaction, job: Job) -> None:
         backup=job.request.kind is JobKind.BACKUP,
         stored_bytes=int(facts.get("stored_bytes", 0)),
         created_at=datetime.fromisoformat(str(facts["claimed_at"])),
+        schedule=job.request.schedule,
     )
     try:
         tx.checkpoints.get(checkpoint.id)

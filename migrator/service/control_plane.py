@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from migrator.errors import InvalidRequest, MigratorError, PreconditionFailed, Unavailable
+from migrator.errors import InvalidRequest, MigratorError, NotFound, PreconditionFailed, Unavailable
 from migrator.models.drains import Cordon
 from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import JobKind, JobState, Phase
@@ -30,11 +30,14 @@ from migrator.models.values import (
     Resolution,
 )
 from migrator.service import engine
+from migrator.service.choosing import Choice, choose
 from migrator.service.drains.cordons import begin_maintenance, check_maintenance
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.job_making import new_job
 from migrator.service.looking import Looker
 from migrator.service.measures import measure
+from migrator.service.originals import check_original_gone, find_original
+from migrator.service.reports import WorkloadReport, report_workloads
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
 from migrator.service.retention.pinning import pin, unpin
@@ -103,8 +106,13 @@ class ControlPlane:
         self.looker = Looker(database, checkpoints)
         """Looks into checkpoints."""
 
-    def create_job(self, request: JobRequest, idempotency_key: str | None) -> Job:
+    def create_job(self, request: JobRequest, idempotency_key: str | None, choice: Choice | None = None) -> Job:
         """Write a job down and tell the controller.
+
+        Args:
+            request: What is asked for.
+            idempotency_key: Asking again with it gives the same job.
+            choice: Instead of a checkpoint's id: of which workload it shall be, and of which time.
 
         Raises:
             InvalidRequest: `same_host`, source and target are one host; or what `check_request` says.
@@ -112,8 +120,13 @@ class ControlPlane:
             PreconditionFailed: `host_cordoned`, the target takes no new containers; `plan_not_usable`.
             ResourceBusy: `drain_under_way`, the host is being drained already.
             Unavailable: `no_live_worker`, a host it needs is silent.
-            AlreadyExists: `idempotency_key_reused`, the key belongs to another request.
+            AlreadyExists: `idempotency_key_reused`, the key belongs to another request; `original_runs`, a restore
+                would run a second copy under the same name.
         """
+        if choice is not None and request.checkpoint_id is None:
+            request = replace(request, checkpoint_id=self._choose(choice, idempotency_key))
+        if request.kind is JobKind.RESTORE and request.checkpoint_id is not None:
+            self._look_at_original(request.checkpoint_id)
         with self._database.transaction() as tx:
             job = self.accept_job(tx, request, idempotency_key)
         if request.kind is JobKind.DRAIN and job.phase is Phase.ACCEPTED:
@@ -131,6 +144,9 @@ class ControlPlane:
             twin = known and known.request.checkpoint_id == request.checkpoint_id
             origin = known.request if known and twin else tx.checkpoints.hold(request.checkpoint_id)
             request = _complete_restore(request, origin.namespace)
+        if known is None and request.kind is JobKind.RESTORE:
+            taken = tx.checkpoints.get(str(request.checkpoint_id))
+            check_original_gone(tx, taken, request.namespace, request.new_name or taken.container)
         if known is None:
             self._check(request, {host.name: host for host in tx.hosts.list()})
             check_selection(tx, request)
@@ -319,6 +335,34 @@ class ControlPlane:
     def measure(self, job: Job) -> Measures:
         """Add up what a job's phases took."""
         return measure(job)
+
+    def report_workloads(self, workload: str, namespace: str) -> list[WorkloadReport]:
+        """Say how well a workload is protected, or each.
+
+        Raises:
+            NotFound: `workload_not_found`.
+        """
+        return report_workloads(self._database, workload, namespace, self._now())
+
+    def _choose(self, choice: Choice, idempotency_key: str | None) -> str:
+        """The checkpoint that is meant; of a repeated request the one that was meant the first time."""
+        with self._database.transaction(write=False) as tx:
+            known = tx.jobs.find_by_key(idempotency_key) if idempotency_key else None
+            if known is not None and known.request.checkpoint_id is not None:
+                return known.request.checkpoint_id
+            return choose(tx, choice, self._now()).id
+
+    def _look_at_original(self, checkpoint_id: str) -> None:
+        """Let the host of the program that a checkpoint was taken of look now, if it answers."""
+        with self._database.transaction(write=False) as tx, suppress(NotFound):
+            original = find_original(tx, tx.checkpoints.get(checkpoint_id))
+            host = tx.hosts.get(original.host) if original else None
+        if host is None or not self._alive(host):
+            return
+        asked_at = self._now()
+        with suppress(Unavailable):
+            self._bell.ask_host_to_look(host.name)
+            self._await_looks([host.name], asked_at)
 
     def _check(self, request: JobRequest, hosts: dict[str, Host]) -> None:
         for name in (request.source_host, request.target_host, *(request.drain.targets if request.drain else ())):

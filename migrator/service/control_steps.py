@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from migrator.errors import PreconditionFailed
+from migrator.errors import IntegrityError, InvalidRequest, PreconditionFailed
 from migrator.models.descriptors import Descriptor
+from migrator.models.hooks import HOOKS, RAN_BEFORE, check_hooks, read_hooks
 from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import Role
 from migrator.models.session import Database
@@ -77,6 +78,7 @@ class ReadCheckpoint(ControlStep):
             "snapshot": index.snapshot(),
             "network": pack_attachment(read_attachment(index.told(FactAnnotation.NETWORK))),
             "criu_options": index.told(FactAnnotation.CRIU_OPTIONS) or {},
+            **_owed_hooks(index),
             "source_name": known.container,
             "source_criu": index.fact(FactAnnotation.CRIU),
             "checkpoint_workload": known.workload_id,
@@ -87,7 +89,7 @@ class ReadCheckpoint(ControlStep):
                 "cpu_flags": index.annotations.get(FactAnnotation.CPU_FLAGS, ""),
                 "criu": index.fact(FactAnnotation.CRIU),
             },
-            "stdio": read_stdio(index.told(FactAnnotation.STDIO)),
+            "stdio": {} if job.request.kind is JobKind.DRILL else read_stdio(index.told(FactAnnotation.STDIO)),
             "volumes": [volume.to_facts() for volume in _volumes(index, job)],
             "volume_bytes": sum(part.size_bytes for part in parts if _is_volume(index.role_of(part))),
             "memory_bytes": part_of(index.part(Role.MEMORY)).size_bytes,
@@ -152,6 +154,23 @@ def _volumes(index: CheckpointIndex, job: Job) -> list[Volume]:
             remedy="declare it shared or empty",
         )
     return found
+
+
+def _owed_hooks(index: CheckpointIndex) -> Facts:
+    """The hook that the restored program waits for, if one made it ready for the freeze.
+
+    Raises:
+        IntegrityError: `bad_hooks`.
+    """
+    told = index.told(FactAnnotation.HOOKS)
+    if told is None:
+        return {}
+    try:
+        hooks = read_hooks(told)
+        check_hooks(hooks)
+    except (TypeError, ValueError, InvalidRequest) as error:
+        raise IntegrityError("the hooks of the checkpoint are malformed", code="bad_hooks") from error
+    return {HOOKS: hooks.to_facts(), RAN_BEFORE: True}
 
 
 def _is_volume(role: str) -> bool:

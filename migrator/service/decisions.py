@@ -14,6 +14,7 @@ from migrator.errors import NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.session import Transaction
 from migrator.models.values import Facts, Job, Workload
 from migrator.service.identifiers import new_id
+from migrator.service.originals import check_original_gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,12 @@ class Adopt(Decision):
 
         Raises:
             ResourceBusy: `workload_busy`, another job works on a container of that name there.
+            AlreadyExists: `original_runs`, under that name the original may run elsewhere.
         """
         host = str(job.request.target_host)
         name = job.request.new_name or str(job.facts["source_name"])
+        with suppress(NotFound):  # it was removed from the catalogue since: what it was of is nobody's any more
+            check_original_gone(tx, tx.checkpoints.get(str(job.request.checkpoint_id)), job.request.namespace, name)
         _forget_former(tx, job, host, name)
         return _identity(_register(tx, job, job.workload_id or new_id(name), host, name))
 
@@ -109,6 +113,25 @@ class Adopt(Decision):
         """Forget the workload: it never ran."""
         tx.workloads.remove(str(job.workload_id))
         return {}
+
+
+class Attest(Decision):
+    """Mark a checkpoint as proven: a drill has restored it, and its probe was content."""
+
+    name = "attest"
+
+    def run(self, tx: Transaction, job: Job) -> Facts:
+        """Write down when, and how long the restore took."""
+        restore_s = restore_seconds(job)
+        tx.checkpoints.record_drill(str(job.request.checkpoint_id), job.updated_at, restore_s=restore_s)
+        return {"restore_s": restore_s}
+
+
+def restore_seconds(job: Job) -> float | None:
+    """From the begin of a restore's preparation until somebody saw the program run, by the controller's clock."""
+    steps = {step.name: step for step in job.steps}
+    begun, seen = steps["prepare"].started_at, steps["prove"].finished_at
+    return (seen - begun).total_seconds() if begun and seen else None
 
 
 def shut_out(tx: Transaction, job: Job) -> Job:
@@ -144,7 +167,7 @@ def catch_up(tx: Transaction, epochs: Mapping[str, int]) -> list[Workload]:
     return raised
 
 
-OWNERSHIP: dict[str, Decision] = {decision.name: decision for decision in (Claim(), Commit(), Adopt())}
+OWNERSHIP: dict[str, Decision] = {decision.name: decision for decision in (Claim(), Commit(), Adopt(), Attest())}
 
 
 def _register(tx: Transaction, job: Job, workload_id: str, host: str, container: str) -> Workload:

@@ -20,7 +20,7 @@ from migrator.errors import (
     TransientError,
     Unavailable,
 )
-from migrator.models.phase import Phase
+from migrator.models.phase import JobKind, Phase
 from migrator.models.values import Facts, Job, Outcome, Step, StepAction, StepStatus
 from migrator.service.plans import CONTROL, Line, Rollback, line_for, time_limit_s
 
@@ -210,6 +210,8 @@ def cancel(job: Job, now: datetime) -> Job | None:
 
 def may_cancel(job: Job) -> bool:
     """Whether a cancel still ends with the source running: before the ownership was moved."""
+    if job.request.kind is JobKind.DRILL:  # nothing was handed over to anybody
+        return not job.phase.terminal and job.phase is not Phase.FINISHING
     order = [Phase.COMMITTED, Phase.RESTORING, Phase.REMOVING, Phase.FINISHING]
     return not job.phase.terminal and job.phase not in order
 

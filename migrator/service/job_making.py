@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from migrator.models.phase import JobKind, Phase
@@ -14,6 +15,7 @@ KIND_PREFIX = {
     JobKind.CHECKPOINT: "chk",
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
+    JobKind.DRILL: "drl",
     JobKind.BACKUP: "bak",
     JobKind.PRUNE: "prn",
     JobKind.VERIFICATION: "ver",
@@ -27,15 +29,18 @@ SEALS = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP)
 
 def new_job(request: JobRequest, now: datetime, idempotency_key: str | None) -> Job:
     """Lay out a new job."""
+    job_id, own = new_id(KIND_PREFIX[request.kind]), request.new_name or "restored"
+    if request.kind is JobKind.DRILL:
+        request, own = replace(request, new_name=f"drill-{job_id}"), "drill"
     return Job(
-        id=new_id(KIND_PREFIX[request.kind]),
+        id=job_id,
         request=request,
         phase=Phase.ACCEPTED,
         version=1,
         created_at=now,
         updated_at=now,
         idempotency_key=idempotency_key,
-        workload_id=new_id(request.new_name or "restored") if request.kind is JobKind.RESTORE else None,
+        workload_id=new_id(own) if request.kind in (JobKind.RESTORE, JobKind.DRILL) else None,
         checkpoint_id=request.checkpoint_id or (new_id("ck") if request.kind in SEALS else None),
         steps=steps_for(request),
     )

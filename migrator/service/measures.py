@@ -35,6 +35,10 @@ def _freeze_ms(steps: dict[str, Step]) -> float | None:
     if freeze is None or end is None or freeze.finished_at is None or end.finished_at is None:
         return None
     pause_ms = float(freeze.facts.get("pause_s", 0.0)) * 1000
+    dump = steps.get("dump")
+    if dump and dump.finished_at and dump.duration_s is not None and "thawed_after_s" in dump.facts:
+        after_s = dump.duration_s - float(dump.facts["thawed_after_s"])  # a backup runs again within its dump
+        return ((dump.finished_at - freeze.finished_at).total_seconds() - after_s) * 1000 + pause_ms
     return (end.finished_at - freeze.finished_at).total_seconds() * 1000 + pause_ms
 
 
@@ -42,6 +46,9 @@ def _orchestration_ms(steps: dict[str, Step], freeze_ms: float | None) -> float 
     """The freeze less dump, transfer and restore."""
     if freeze_ms is None:
         return None
+    dump = steps.get("dump")
+    if dump and "thawed_after_s" in dump.facts:
+        return freeze_ms - float(dump.facts["thawed_after_s"]) * 1000
     frozen = ("dump",) if "thaw" in steps else WORK
     return freeze_ms - sum(_took_ms(steps.get(name)) or 0.0 for name in frozen)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from migrator.models.hooks import LONGEST_TIMEOUT_S
 from migrator.models.phase import JobKind, Phase
 from migrator.models.values import JobRequest, Step
 
@@ -58,13 +59,17 @@ class Line:
 SOURCE, TARGET, CONTROL = Where.SOURCE, Where.TARGET, Where.CONTROL
 OWNERSHIP, LEFTOVERS, NOTHING = Rollback.OWNERSHIP, Rollback.LEFTOVERS, Rollback.NOTHING
 
+HOOK_S = LONGEST_TIMEOUT_S + 20
+"""A hook is ended by its own time limit; beyond that its host hangs."""
+
 MIGRATION = (
     Line("inspect-source", SOURCE, Phase.PREFLIGHT, NOTHING, 15),
     Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
     Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
     Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
     Line("prepare", TARGET, Phase.PREPARING, LEFTOVERS, 600),
-    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, queues=True),
+    Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S, queues=True),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
     Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
     Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 60),
     Line("fetch", TARGET, Phase.FETCHING, LEFTOVERS, 60),
@@ -72,6 +77,7 @@ MIGRATION = (
     Line("commit", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
+    Line("after-hook", TARGET, Phase.REMOVING, NOTHING, HOOK_S, forward_only=True),
     Line("remove", SOURCE, Phase.REMOVING, NOTHING, 60, forward_only=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
     Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
@@ -81,9 +87,11 @@ CHECKPOINT = (
     Line("inspect-source", SOURCE, Phase.PREFLIGHT, NOTHING, 15),
     Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
     Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
-    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, queues=True),
+    Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S, queues=True),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
     Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
     Line("thaw", SOURCE, Phase.DUMPING, NOTHING, 20),
+    Line("after-hook", SOURCE, Phase.DUMPING, NOTHING, HOOK_S),
     Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 600),
     Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
     Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
@@ -100,7 +108,21 @@ RESTORE = (
     Line("adopt", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
+    Line("after-hook", TARGET, Phase.FINISHING, NOTHING, HOOK_S, forward_only=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
+)
+
+DRILL = (
+    Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),
+    Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
+    Line("prepare", TARGET, Phase.PREPARING, LEFTOVERS, 600),
+    Line("fetch", TARGET, Phase.FETCHING, LEFTOVERS, 600, queues=True),
+    Line("restore", TARGET, Phase.RESTORING, LEFTOVERS, 60),
+    Line("prove", TARGET, Phase.RESTORING, NOTHING, 15),
+    Line("after-hook", TARGET, Phase.RESTORING, NOTHING, HOOK_S),
+    Line("probe", TARGET, Phase.RESTORING, NOTHING, HOOK_S),
+    Line("attest", CONTROL, Phase.RESTORING, NOTHING, 5),
+    Line("discard", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
 PREFLIGHT = (
@@ -143,6 +165,7 @@ PLANS = {
     JobKind.CHECKPOINT: CHECKPOINT,
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
+    JobKind.DRILL: DRILL,
     JobKind.BACKUP: BACKUP,
     JobKind.FORGET: FORGET,
     JobKind.PRUNE: PRUNE,

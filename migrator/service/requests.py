@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from migrator.errors import InvalidRequest
 from migrator.models.drains import DrainOptions
+from migrator.models.hooks import Hooks, check_hooks, check_timeout, command_words
 from migrator.models.phase import JobKind
-from migrator.models.values import JobRequest
+from migrator.models.values import JobRequest, NetworkPolicy, Probe
 from migrator.models.volumes import VolumePolicy
 from migrator.service.retention.selection import check_work
 from migrator.service.selectors import parse_selector
@@ -19,6 +20,7 @@ NEEDED = {
     JobKind.CHECKPOINT: frozenset({"source_host", "container"}),
     JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
+    JobKind.DRILL: frozenset({"checkpoint_id", "target_host"}),
     JobKind.BACKUP: frozenset({"source_host", "container"}),
     JobKind.FORGET: frozenset(),
     JobKind.PRUNE: frozenset(),
@@ -28,6 +30,7 @@ NEEDED = {
 }
 DRAINS = (JobKind.DRAIN, JobKind.RETURN)
 ALLOWED = {**NEEDED, JobKind.RESTORE: NEEDED[JobKind.RESTORE] | {"new_name"}}
+HOOKED = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.PREFLIGHT)
 NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 """containerd's own rule for the names of containers and namespaces."""
 NAME_LIMIT = 76
@@ -64,6 +67,8 @@ def check_request(request: JobRequest, idempotency_key: str | None) -> None:
         if name is not None:
             _check_name(what, name)
     _check_volumes(request.volumes)
+    _check_hooks(request)
+    _check_restore(request)
     check_work(request)
     _check_drain(request)
     if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
@@ -112,6 +117,42 @@ def _check_volumes(volumes: Mapping[str, VolumePolicy]) -> None:
                 code="bad_volume",
                 remedy="name where the container sees it, such as /data",
             )
+
+
+def _check_hooks(request: JobRequest) -> None:
+    if request.hooks != Hooks() and request.kind not in HOOKED:
+        raise InvalidRequest(
+            f"a {request.kind} freezes nothing and has no hooks",
+            code="contradictory_request",
+            remedy="leave them out; the hook after the freeze that a checkpoint tells of runs by itself",
+        )
+    check_hooks(request.hooks)
+
+
+def _check_restore(request: JobRequest) -> None:
+    """What only a restore, or only a drill, can have."""
+    wrong = ""
+    if request.volumes_at and request.kind is not JobKind.RESTORE:
+        wrong = "place for volumes"
+    if request.network is not NetworkPolicy.KEEP and request.kind is not JobKind.RESTORE:
+        wrong = "other network"
+    if request.probe != Probe() and request.kind is not JobKind.DRILL:
+        wrong = "probe"
+    if wrong:
+        raise InvalidRequest(
+            f"a {request.kind} cannot have a {wrong}", code="contradictory_request", remedy="leave it out"
+        )
+    place = request.volumes_at
+    if place and (not place.startswith("/") or ".." in place.split("/") or not place.isprintable()):
+        raise InvalidRequest(
+            f"{place[:100]!r} is no place for volumes",
+            code="bad_volume",
+            remedy="name a directory, such as /srv/clones",
+        )
+    if request.probe.command:
+        command_words(request.probe.command, "bad_probe")
+    if request.probe.timeout_s is not None:
+        check_timeout("probe", request.probe.timeout_s)
 
 
 def _check_name(what: str, name: str) -> None:

@@ -20,9 +20,9 @@ from migrator.models.phase import Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Facts, Job, Outcome, Step, StepAction, StepCommand
 from migrator.service import engine
-from migrator.service.catalogue import keep_last_copy
 from migrator.service.control_steps import ControlStep, LongStep
 from migrator.service.decisions import OWNERSHIP, Decision, NotYet, shut_out
+from migrator.service.endings import conclude
 from migrator.service.engine import Verb
 from migrator.service.pulse import Pulse, start_thread
 from migrator.service.stand_ins import NoAct
@@ -149,7 +149,7 @@ class Rounds:
                 job, turned = shut_out(tx, job), True
             decision = engine.decide(job, now)
             if decision.verb is Verb.FINISH and decision.phase is not None:
-                return keep_last_copy(tx, engine.finish(job, decision.phase, now)), None, StepAction.RUN
+                return conclude(tx, engine.finish(job, decision.phase, now)), None, StepAction.RUN
             if decision.verb is not Verb.ACT or decision.step is None:
                 return job, None, StepAction.RUN
             if decision.action is StepAction.RUN and self._must_wait(tx, job, decision.step):

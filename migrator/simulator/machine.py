@@ -94,6 +94,8 @@ class Machine:
     guards: dict[str, GuardRecord] = field(default_factory=dict)
     memory_images: dict[str, bytes | None] = field(default_factory=dict)
     """By job; None while CRIU writes them."""
+    hook_notes: set[str] = field(default_factory=set)
+    """Jobs that owe a hook after the freeze."""
     guard_processes: dict[int, SimulatedGuard] = field(default_factory=dict)
     worker: Worker | None = None
     boot: int = 0
@@ -221,6 +223,32 @@ class Machine:
             return task.memory
         return replace(task.memory, lived_s=task.memory.lived_s + self.world.loop.now_s - task.since_s)
 
+    # ---- hooks
+
+    def note_hook(self, act: Act) -> None:
+        """Note that a job owes a hook after the freeze."""
+        if act.command.job_id not in self.hook_notes:
+            self.world.rules.effect(self, act, "note of a hook")
+            self.hook_notes.add(act.command.job_id)
+
+    def forget_hook(self, act: Act) -> None:
+        """Forget that note; one that is not there is fine."""
+        if act.command.job_id in self.hook_notes:
+            self.world.rules.effect(self, act, "no note of a hook")
+            self.hook_notes.remove(act.command.job_id)
+
+    def lock(self, act: Act, name: str) -> None:
+        """A hook makes the program ready for a freeze."""
+        self.world.rules.effect(self, act, f"{name} locked")
+        self.world.rules.locked[self.task(name).memory.program] = act.command.job_id
+
+    def unlock(self, act: Act, name: str) -> None:
+        """A hook lets the program go on as before."""
+        program = self.task(name).memory.program
+        if program in self.world.rules.locked:
+            self.world.rules.effect(self, act, f"{name} unlocked")
+            del self.world.rules.locked[program]
+
     # ---- containers, snapshots, content
 
     def container(self, name: str) -> ContainerRecord:
@@ -338,7 +366,7 @@ class Machine:
         for guard in self.guard_processes.values():
             guard.alive = False
         self.kill_tasks()
-        self.guard_processes, self.guards, self.memory_images = {}, {}, {}
+        self.guard_processes, self.guards, self.memory_images, self.hook_notes = {}, {}, {}, set()
         self.boot, self.up = self.boot + 1, False
 
     def kill_tasks(self) -> None:

@@ -74,6 +74,8 @@ class Rules:
     def __init__(self, world: World):
         self._world = world
         self.programs: dict[str, Program] = {}
+        self.locked: dict[str, str] = {}
+        """Programs that a hook has made ready for a freeze, and the job it was for."""
         self._proofs: set[str] = set()
         self._index_blobs: dict[bytes, dict[str, int]] = {}
         self._succeeded: set[str] = set()
@@ -99,6 +101,7 @@ class Rules:
         for task in machine.tasks.values():
             program = self.programs.setdefault(task.memory.program, Program(task.memory.lived_s))
             program.destroyed = True
+            self.locked.pop(task.memory.program, None)
             program.only_sealed = task.state is TaskState.FROZEN and task.memory in self._sealed()
 
     def effect(self, machine: Machine, act: Act, what: str) -> None:
@@ -267,6 +270,8 @@ class Rules:
             "guards": [*machine.guards],
             "guard processes": [*machine.guard_processes],
             "memory images": [*machine.memory_images],
+            "notes of hooks": [*machine.hook_notes],
+            "locked programs": [name for name, task in machine.tasks.items() if task.memory.program in self.locked],
             "ingests": [*machine.ingests],
             "content": [digest for digest in machine.content if digest not in machine.images],
             "marks": [record.name for record in machine.containers.values() if record.job or record.hooked],

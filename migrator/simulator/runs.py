@@ -27,6 +27,7 @@ CHECKPOINT = JobRequest(JobKind.CHECKPOINT, source_host="alpha", container=CONTA
 OLD = "ck-old"
 """A checkpoint that was sealed before the run begins, of a program that runs nowhere."""
 RESTORE = JobRequest(JobKind.RESTORE, checkpoint_id=OLD, target_host="beta", new_name="copy")
+DRILL = JobRequest(JobKind.DRILL, checkpoint_id=OLD, target_host="beta")
 PREFLIGHT = JobRequest(JobKind.PREFLIGHT, source_host="alpha", container=CONTAINER, target_host="beta")
 DRAIN = JobRequest(JobKind.DRAIN, source_host="alpha")
 RETURN = JobRequest(JobKind.RETURN, target_host="alpha")
@@ -54,6 +55,7 @@ SCENARIOS = {
     "migration-and-checkpoint": Scenario((MIGRATE, CHECKPOINT)),
     "migration-and-restore": Scenario((MIGRATE, RESTORE)),
     "preflight": Scenario((PREFLIGHT,)),
+    "drill": Scenario((DRILL,)),
     "drain": Scenario((DRAIN,)),
     "return": Scenario((DRAIN,), (RETURN,)),
 }
@@ -91,7 +93,7 @@ def perform(run: Run, trace: Callable[[str], None] | None = None) -> Result:
     """Perform a run and check the rules all the time."""
     world = World(run.seed, run.schedule, controllers=run.controllers, thorough=run.thorough, trace=trace)
     scenario, violation = SCENARIOS[run.scenario], None
-    if RESTORE in (*scenario.together, *scenario.later):
+    if {RESTORE.kind, DRILL.kind} & {request.kind for request in (*scenario.together, *scenario.later)}:
         seal_old_checkpoint(world)
     try:
         world.loop.run_until(SUBMIT_S)

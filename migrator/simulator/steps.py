@@ -10,8 +10,17 @@ import json
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
-from migrator.errors import AlreadyExists, IntegrityError, InternalError, NotFound, PreconditionFailed, ResourceBusy
+from migrator.errors import (
+    AlreadyExists,
+    IntegrityError,
+    InternalError,
+    NotFound,
+    PreconditionFailed,
+    ResourceBusy,
+    WorkloadFailed,
+)
 from migrator.models.descriptors import Descriptor
+from migrator.models.hooks import RAN_BEFORE
 from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.catalogue import SOURCE_GONE, last_copy
@@ -161,6 +170,49 @@ class Freeze(SimulatedStep):
         here.verdicts.forget(act.command.job_id)
         yield "look whether it lives"
         return {SOURCE_GONE: str(act.request.container) not in here.machine.tasks}
+
+
+class BeforeHook(SimulatedStep):
+    """See `steps.hooks`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Note it, run it."""
+        machine, name = here.machine, str(act.request.container)
+        yield "note the hook"
+        machine.note_hook(act)
+        yield "begin the hook before"
+        if machine.status(name) is TaskState.RUNNING:
+            machine.lock(act, name)
+        yield "end of the hook before", 0.1
+        act.check_aborted()
+        return {RAN_BEFORE: True}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Run the other one if it is owed."""
+        machine, name = here.machine, str(act.request.container)
+        yield "look whether one is owed"
+        if act.command.job_id not in machine.hook_notes:
+            return {}
+        yield "run the hook after"
+        if name in machine.tasks and machine.status(name) is TaskState.RUNNING:
+            machine.unlock(act, name)
+        yield "forget the note"
+        machine.forget_hook(act)
+        return {}
+
+
+class AfterHook(SimulatedStep):
+    """See `steps.hooks`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Run it where the program runs."""
+        yield "run the hook after"
+        name, owed = restored_name(act), act.facts.get(RAN_BEFORE)
+        if owed and name in here.machine.tasks and here.machine.status(name) is TaskState.RUNNING:
+            here.machine.unlock(act, name)
+        yield "forget the note"
+        here.machine.forget_hook(act)
+        return {}
 
 
 class Thaw(SimulatedStep):
@@ -388,6 +440,30 @@ class Prove(SimulatedStep):
         return {"processes": 1}
 
 
+class TryProbe(SimulatedStep):
+    """See `steps.drill`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """See it run for a while."""
+        for _ in range(3):
+            yield "look whether it is well", 0.5
+            act.check_aborted()
+            name = restored_name(act)
+            if name not in here.machine.tasks or here.machine.status(name) is not TaskState.RUNNING:
+                raise WorkloadFailed("the restored program ended", code="drill_ended")
+        return {"probe_s": 1.5}
+
+
+class Discard(SimulatedStep):
+    """See `steps.drill`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Take back the restore, newest first."""
+        for step in (Restore(), Fetch(), Prepare()):
+            yield from step.undo(here, act)
+        return {}
+
+
 class Remove(SimulatedStep):
     """See `steps.release`."""
 
@@ -464,6 +540,7 @@ def let_go(here: Here, act: Act) -> Acts:
     here.machine.drop_lease(act)
     yield "remove the memory images"
     here.machine.remove_memory_images(act)
+    here.machine.forget_hook(act)
     return {}
 
 
@@ -520,14 +597,18 @@ STEPS: dict[str, SimulatedStep] = {
     "inspect-target": InspectTarget(),
     "publish-image": PublishImage(),
     "prepare": Prepare(),
+    "before-hook": BeforeHook(),
     "freeze": Freeze(),
     "dump": Dump(),
     "thaw": Thaw(),
+    "after-hook": AfterHook(),
     "upload": Upload(),
     "fetch": Fetch(),
     "promise": Promise(),
     "restore": Restore(),
     "prove": Prove(),
+    "probe": TryProbe(),
+    "discard": Discard(),
     "remove": Remove(),
     "release-source": ReleaseSource(),
     "release-target": ReleaseTarget(),

@@ -47,7 +47,13 @@ class SimulatedStore(MemoryStore):
         self._after("put", key)
 
     def upload(
-        self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        size_bytes: int,
+        digest: str | None,
+        on_progress: Progress | None = None,
     ) -> None:
         """See `ObjectStore.upload`; what the store damages is damaged after its digest was checked."""
         del size_bytes, digest, on_progress

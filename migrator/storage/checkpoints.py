@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from migrator.errors import AlreadyExists, IntegrityError, NotFound, ResourceBusy
 from migrator.models.descriptors import Descriptor, digest_bytes
@@ -28,6 +30,9 @@ from migrator.storage.oci import (
 from migrator.storage.parts import PartStore
 from migrator.storage.prune.notes import doom, doomed_blobs
 from migrator.storage.store import ObjectStore
+
+if TYPE_CHECKING:
+    from migrator.storage.encryption.signatures import Signatures
 
 DEPTH_LIMIT = 3
 """Checkpoint index → image index → manifest."""
@@ -52,12 +57,28 @@ class CheckpointStore(PartStore):
         objects: The store.
         parallel_looks: How many blobs are looked at together; with 1 no threads are used.
         chunk_cache: A file for what is known of chunks; None for a temporary one.
+        signatures: Signs what is sealed and checks what is read; None in a deployment without keys.
     """
 
-    def __init__(self, objects: ObjectStore, parallel_looks: int = PARALLEL_LOOKS, *, chunk_cache: Path | None = None):
+    def __init__(
+        self,
+        objects: ObjectStore,
+        parallel_looks: int = PARALLEL_LOOKS,
+        *,
+        chunk_cache: Path | None = None,
+        signatures: Signatures | None = None,
+    ):
         super().__init__(objects, chunk_cache)
+        self._signatures = signatures
         self._parallel_looks = parallel_looks
         self._layout_known = False
+
+    def writing(self, checkpoint_id: str) -> CheckpointStore:
+        """Return the same store for the writes of one checkpoint: encrypted, they have a data key of their own."""
+        other = copy(self)
+        other.objects = self.objects.session(checkpoint_id)
+        other.chunks = self.chunks.over(other.objects)
+        return other
 
     def seal(self, workload_id: str, checkpoint_id: str, index: bytes) -> str:
         """Make a checkpoint visible. Sealing the same index again changes nothing.
@@ -82,6 +103,7 @@ class CheckpointStore(PartStore):
         packs = self._packs_or_missing(parsed)
         self._check_packs(packs)
         self._ensure_layout()
+        self._sign(workload_id, checkpoint_id, parsed.digest)
         ours = self._write_index(key, checkpoint_id, index)
         if self.objects.get(key, DOCUMENT_LIMIT_BYTES) != index:
             raise IntegrityError(
@@ -110,17 +132,46 @@ class CheckpointStore(PartStore):
             ) from error
         return True
 
+    def _sign(self, workload_id: str, checkpoint_id: str, digest: str) -> None:
+        """Write the signature before its index; its name tells the index, so it stands in no other's way."""
+        if self._signatures is not None:
+            document = self._signatures.sign(workload_id, checkpoint_id, digest)
+            self.objects.put(layout.signature_key(workload_id, checkpoint_id, digest), document)
+
     def read_index(self, workload_id: str, checkpoint_id: str) -> CheckpointIndex:
         """Read and check the index of a checkpoint.
 
         Raises:
             NotFound: `checkpoint_not_found`.
-            IntegrityError: `bad_index`, `bad_descriptor` or `bad_digest`.
+            IntegrityError: `bad_index`, `bad_descriptor` or `bad_digest`; see `read_index_bytes`.
         """
         return parse_index(self.read_index_bytes(workload_id, checkpoint_id))
 
     def read_index_bytes(self, workload_id: str, checkpoint_id: str) -> bytes:
-        """Read the index of a checkpoint as it was written."""
+        """Read the index of a checkpoint as it was written, once its signature was found good.
+
+        Raises:
+            NotFound: `checkpoint_not_found`.
+            IntegrityError: `signature_missing`, `signature_invalid` or `signature_key_unknown`, if there are keys.
+        """
+        data = self.read_unchecked_index(workload_id, checkpoint_id)
+        if self._signatures is not None:
+            digest = digest_bytes(data)
+            document = self.read_signature(workload_id, checkpoint_id, digest)
+            self._signatures.check(document, workload_id, checkpoint_id, digest)
+        return data
+
+    def read_signature(self, workload_id: str, checkpoint_id: str, index_digest: str) -> bytes | None:
+        """Return the signature document of an index; None if there is none."""
+        try:
+            return self.objects.get(layout.signature_key(workload_id, checkpoint_id, index_digest))
+        except NotFound as error:
+            if error.code != "object_not_found":
+                raise
+            return None
+
+    def read_unchecked_index(self, workload_id: str, checkpoint_id: str) -> bytes:
+        """Read an index whoever wrote it: to see what it may name, never to restore it."""
         try:
             return self.objects.get(layout.index_key(workload_id, checkpoint_id), DOCUMENT_LIMIT_BYTES)
         except NotFound as error:
@@ -131,6 +182,17 @@ class CheckpointStore(PartStore):
     def recipes(self, index: CheckpointIndex) -> list[Recipe]:
         """Read the recipes of all chunked parts of a checkpoint."""
         return [self.read_recipe(part) for part in index.parts if is_chunked(part)]
+
+    def orphaned_signatures(self, older_than: datetime) -> list[str]:
+        """List the keys of signatures without an index, written before a moment: of seals and removals that died."""
+        signed: dict[tuple[str, str], list[str]] = {}
+        sealed = set()
+        for info in self.objects.scan(layout.CHECKPOINTS):
+            if found := layout.parse_index_key(info.key):
+                sealed.add(found)
+            elif (found := layout.parse_signature_key(info.key)) and info.modified_at < older_than:
+                signed.setdefault(found, []).append(info.key)
+        return [key for found, keys in signed.items() if found not in sealed for key in keys]
 
     def sealed(self) -> Iterator[SealedCheckpoint]:
         """List what is sealed, from the store alone."""
@@ -184,13 +246,16 @@ class CheckpointStore(PartStore):
         if wanted:
             doom(self.objects, checkpoint_id, wanted)
         self.unseal(workload_id, checkpoint_id)
-        freed_bytes = sum(self._delete_blob(digest) for digest in sorted(wanted - self._named_blobs(seen)))
+        freed_bytes = sum(
+            self._delete_blob(digest) for digest in sorted(wanted - self._needed_or_unclear(wanted, seen))
+        )
         self.objects.delete(note)
         return freed_bytes
 
     def unseal(self, workload_id: str, checkpoint_id: str) -> None:
         """Delete a checkpoint's index and leave its blobs to a prune; one that is not there is fine."""
         self.objects.delete(layout.index_key(workload_id, checkpoint_id))
+        self._remove_signatures(workload_id, checkpoint_id)
 
     def blobs_named(self, index: bytes, seen: dict[str, set[str]]) -> set[str]:
         """All blobs that an index names, directly or through manifests. Damage hides as little as possible.
@@ -224,6 +289,12 @@ class CheckpointStore(PartStore):
         except IntegrityError:
             return ()
         return ()
+
+    def _remove_signatures(self, workload_id: str, checkpoint_id: str) -> None:
+        if self._signatures is not None:
+            for info in self.objects.scan(layout.checkpoint_directory(workload_id, checkpoint_id)):
+                if layout.parse_signature_key(info.key):
+                    self.objects.delete(info.key)
 
     def _delete_blob(self, digest: str) -> int:
         found = self.objects.head(layout.blob_key(digest))
@@ -299,12 +370,19 @@ class CheckpointStore(PartStore):
                 raise
             raise _missing(str(error)) from error
 
+    def _needed_or_unclear(self, wanted: set[str], seen: dict[str, set[str]]) -> set[str]:
+        """What others name; all that was asked about if an index of theirs cannot be read at all: a prune may tell."""
+        try:
+            return self._named_blobs(seen)
+        except IntegrityError:
+            return wanted
+
     def _named_blobs(self, seen: dict[str, set[str]]) -> set[str]:
         """All blobs that any index names, directly or through manifests."""
         named: set[str] = set()
         for sealed in self.sealed():
             try:
-                data = self.read_index_bytes(sealed.workload_id, sealed.checkpoint_id)
+                data = self.read_unchecked_index(sealed.workload_id, sealed.checkpoint_id)
             except NotFound:
                 continue  # removed since it was listed
             named |= self.blobs_named(data, seen)

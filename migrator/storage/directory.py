@@ -46,6 +46,11 @@ class DirectoryStore:
         self.location = f"file://{root}"
         self._root = root
 
+    def session(self, checkpoint_id: str) -> DirectoryStore:
+        """See `ObjectStore.session`."""
+        del checkpoint_id
+        return self
+
     def probe(self) -> None:
         """See `ObjectStore.probe`."""
         probe_conditional_put(self)
@@ -74,7 +79,13 @@ class DirectoryStore:
         self._write(key, [data], if_absent=if_absent, on_progress=None)
 
     def upload(
-        self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        size_bytes: int,
+        digest: str | None,
+        on_progress: Progress | None = None,
     ) -> None:
         """See `ObjectStore.upload`."""
         whole = checked(chunks, size_bytes=size_bytes, digest=digest, what=f"object '{key}'")

@@ -3,6 +3,7 @@
 oci-layout
 blobs/sha256/HEX                        every blob once, whoever wrote it
 checkpoints/WORKLOAD/ID/index.json      the OCI index of one checkpoint, written last
+checkpoints/WORKLOAD/ID/HEX.sig         its signature, written before it; HEX is the index's SHA-256
 pins/ID                                 a checkpoint that stays whatever a policy says
 chunks/packs/HEX                        stored chunks, some MiB of them together
 chunks/pack-indexes/HEX                 which chunk lies where in which packs
@@ -11,6 +12,11 @@ prune/blobs/HEX                         a blob that no checkpoint needed when th
 prune/doomed/NAME                       the blobs that somebody is deleting right now: nobody relies on them any more
 prune/lock                              one prune at a time
 verdicts/JOB                            for a guard whose worker is dead: the source may run again
+
+Of an encrypted store, all of these lie below `encrypted/` under hidden names, and beside them:
+
+keys/ring.json                          which deployment's keys it was encrypted with
+keys/data/HEX                           wrapped data keys
 """
 
 from __future__ import annotations
@@ -26,6 +32,10 @@ CHECKPOINTS = "checkpoints/"
 BLOBS = "blobs/sha256/"
 PINS = "pins/"
 VERDICTS = "verdicts/"
+ENCRYPTED = "encrypted/"
+KEYS = "keys/"
+DATA_KEYS = "keys/data/"
+RING_MARK = "keys/ring.json"
 PACKS = "chunks/packs/"
 PACK_INDEXES = "chunks/pack-indexes/"
 PACK_MARKS = "prune/packs/"
@@ -38,6 +48,7 @@ SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """Such a name means the same to every store and file system, and leaves room for a temporary one beside it."""
 HEX = re.compile(r"[0-9a-f]{64}")
 _INDEX = re.compile(r"checkpoints/([^/]+)/([^/]+)/index\.json")
+_SIGNATURE = re.compile(r"checkpoints/([^/]+)/([^/]+)/[0-9a-f]{64}\.sig")
 
 
 def blob_key(digest: str) -> str:
@@ -55,7 +66,26 @@ def index_key(workload_id: str, checkpoint_id: str) -> str:
     Raises:
         InvalidRequest: `bad_id`, an id is not a plain path segment.
     """
-    return f"{CHECKPOINTS}{check_segment(workload_id)}/{check_segment(checkpoint_id)}/index.json"
+    return f"{checkpoint_directory(workload_id, checkpoint_id)}index.json"
+
+
+def signature_key(workload_id: str, checkpoint_id: str, index_digest: str) -> str:
+    """Return where the signature of an index is.
+
+    Raises:
+        InvalidRequest: `bad_id`, an id is not a plain path segment.
+    """
+    name = f"{check_digest(index_digest).removeprefix('sha256:')}.sig"
+    return f"{checkpoint_directory(workload_id, checkpoint_id)}{name}"
+
+
+def checkpoint_directory(workload_id: str, checkpoint_id: str) -> str:
+    """Return what the keys of all that belongs to one checkpoint alone begin with.
+
+    Raises:
+        InvalidRequest: `bad_id`.
+    """
+    return f"{CHECKPOINTS}{check_segment(workload_id)}/{check_segment(checkpoint_id)}/"
 
 
 def verdict_key(job_id: str) -> str:
@@ -117,6 +147,12 @@ def check_hex(name: str) -> str:
 def parse_index_key(key: str) -> tuple[str, str] | None:
     """Return workload and checkpoint of an index's key; None for other keys."""
     found = _INDEX.fullmatch(key)
+    return (found[1], found[2]) if found else None
+
+
+def parse_signature_key(key: str) -> tuple[str, str] | None:
+    """Return workload and checkpoint of a signature's key; None for other keys."""
+    found = _SIGNATURE.fullmatch(key)
     return (found[1], found[2]) if found else None
 
 

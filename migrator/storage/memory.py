@@ -38,6 +38,11 @@ class MemoryStore:
         self._objects: dict[str, tuple[bytes, datetime]] = {}
         self._lock = threading.Lock()
 
+    def session(self, checkpoint_id: str) -> MemoryStore:
+        """See `ObjectStore.session`."""
+        del checkpoint_id
+        return self
+
     def probe(self) -> None:
         """See `ObjectStore.probe`."""
         probe_conditional_put(self)
@@ -65,7 +70,13 @@ class MemoryStore:
             self._objects[key] = (bytes(data), datetime.now(UTC))
 
     def upload(
-        self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        size_bytes: int,
+        digest: str | None,
+        on_progress: Progress | None = None,
     ) -> None:
         """See `ObjectStore.upload`."""
         self._check(key)

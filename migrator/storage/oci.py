@@ -49,6 +49,8 @@ class FactAnnotation(StrEnum):
     """JSON: `snapshotter`, `key`, `parent`."""
     CRIU_OPTIONS = "io.migrator.criu-options"
     """JSON: what CRIU was told at the dump and must be told at the restore."""
+    HOOKS = "io.migrator.hooks"
+    """JSON: the hooks of the job, if the program was made ready for the freeze by one; see `models.hooks`."""
     VOLUMES = "io.migrator.volumes"
     """JSON: the container's bind mounts, see `models.volumes`."""
 

@@ -6,9 +6,26 @@ import secrets
 from contextlib import suppress
 
 from migrator.errors import AlreadyExists, PreconditionFailed
+from migrator.storage.layout import RING_MARK
 from migrator.storage.store import ObjectStore
 
 PROBES = "probes/"
+
+
+def probe_store(store: ObjectStore) -> None:
+    """Probe a store, and see that a process without keys does not write readable objects among encrypted ones.
+
+    Raises:
+        PreconditionFailed: `store_encrypted`; `store_unfit`.
+        MigratorError: See `ObjectStore.probe`.
+    """
+    store.probe()
+    if store.head(RING_MARK) is not None:  # an encrypted store does not show it: there it is no object
+        raise PreconditionFailed(
+            f"{store.location} is encrypted, and this process does not encrypt",
+            code="store_encrypted",
+            remedy="give it the deployment's key ring (MIGRATOR_KEY_FILE), with MIGRATOR_ENCRYPTION on",
+        )
 
 
 def probe_conditional_put(store: ObjectStore) -> None:

@@ -59,6 +59,11 @@ class S3Store:
         self._prober = _client(session, settings, HASTY)
         self._versions = Versions(self._client, bucket, self.location, self._translated)
 
+    def session(self, checkpoint_id: str) -> S3Store:
+        """See `ObjectStore.session`."""
+        del checkpoint_id
+        return self
+
     def probe(self) -> None:
         """See `ObjectStore.probe`. A server that is not there is said within 5 s."""
         try:
@@ -98,7 +103,13 @@ class S3Store:
             )
 
     def upload(
-        self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        size_bytes: int,
+        digest: str | None,
+        on_progress: Progress | None = None,
     ) -> None:
         """See `ObjectStore.upload`."""
         whole = checked(chunks, size_bytes=size_bytes, digest=digest, what=f"object '{key}'")

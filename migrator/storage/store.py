@@ -44,6 +44,9 @@ class ObjectStore(Protocol):
     location: str
     """What people call it, for messages: `s3://migrator at http://10.0.0.2:8333`."""
 
+    def session(self, checkpoint_id: str) -> ObjectStore:
+        """Return the store for the writes of one checkpoint; to most stores that makes no difference."""
+
     def probe(self) -> None:
         """Check that the store is reachable, is the right one, lets us write, and honours a conditional PUT.
 
@@ -71,11 +74,18 @@ class ObjectStore(Protocol):
         """
 
     def upload(
-        self, key: str, chunks: Iterable[bytes], *, size_bytes: int, digest: str, on_progress: Progress | None = None
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        size_bytes: int,
+        digest: str | None,
+        on_progress: Progress | None = None,
     ) -> None:
         """Write a large object in bounded memory; nothing is visible or left over if it fails.
 
-        What `chunks` raises is passed on as it is.
+        What `chunks` raises is passed on as it is. Without a digest only the size is checked: for a caller who looks at
+        the bytes himself and raises.
 
         Raises:
             IntegrityError: `digest_mismatch` or `size_mismatch`, the bytes are not what was announced.

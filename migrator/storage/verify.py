@@ -9,13 +9,13 @@ from migrator.errors import IntegrityError
 from migrator.storage.store import Progress
 
 
-def checked(chunks: Iterable[bytes], *, size_bytes: int, digest: str, what: str) -> Iterator[bytes]:
+def checked(chunks: Iterable[bytes], *, size_bytes: int, digest: str | None, what: str) -> Iterator[bytes]:
     """Pass chunks on; at the end raise unless they were as announced. The last chunk is held back until then.
 
     Args:
         chunks: The bytes.
         size_bytes: How many there must be.
-        digest: `sha256:HEX` of all of them.
+        digest: `sha256:HEX` of all of them; None if it is not known.
         what: What they are, for the message.
 
     Raises:
@@ -26,13 +26,14 @@ def checked(chunks: Iterable[bytes], *, size_bytes: int, digest: str, what: str)
         seen_bytes += len(chunk)
         if seen_bytes > size_bytes:
             raise size_mismatch(what, size_bytes, seen_bytes)
-        hasher.update(chunk)
+        if digest is not None:
+            hasher.update(chunk)
         if held:
             yield held
         held = chunk
     if seen_bytes != size_bytes:
         raise size_mismatch(what, size_bytes, seen_bytes)
-    if f"sha256:{hasher.hexdigest()}" != digest:
+    if digest is not None and f"sha256:{hasher.hexdigest()}" != digest:
         raise IntegrityError(
             f"{what} is not what its digest says ({digest})",
             code="digest_mismatch",

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.cluster import Cluster
 from tests.workloads import WORKLOADS, Running
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(400), pytest.mark.usefixtures("keeps_checkpoints")]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400), pytest.mark.usefixtures("prunes_store")]
 
 
 @pytest.fixture

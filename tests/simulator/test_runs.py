@@ -27,7 +27,7 @@ from migrator.simulator.runs import (
 )
 from migrator.simulator.steps import STEPS
 
-PLAN_NAMES = ("migration", "checkpoint", "restore", "preflight")
+PLAN_NAMES = ("migration", "checkpoint", "restore", "preflight", "drill")
 """The plans that hosts perform; a drain is made of them."""
 CHUNKS = 10
 SEEDS_PER_CHUNK = 500
@@ -52,7 +52,8 @@ def enumerated() -> Iterator[Run]:
 
 def test_the_simulator_knows_every_step_of_every_plan() -> None:
     assert STEPS.keys() == HOST_STEPS.keys()
-    assert {kind for kind, plan in PLANS.items() if any(line.step in STEPS for line in plan)} == {*PLAN_NAMES}
+    on_hosts = {plan for plan in PLANS.values() if any(line.step in STEPS for line in plan)}
+    assert on_hosts == {PLANS[JobKind(name)] for name in PLAN_NAMES}, "a backup's plan is that of a checkpoint"
     for name in PLAN_NAMES:
         told = " ".join(what for _, what in points_of(name))
         hosts = [line.step for line in PLANS[JobKind(name)] if line.step in STEPS]

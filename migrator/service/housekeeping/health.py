@@ -15,6 +15,7 @@ from migrator.service.host import Host
 from migrator.service.preflight.traits import read_runc_version
 from migrator.service.preflight.versions import known_faults
 from migrator.service.room import free_memory_bytes
+from migrator.storage.probing import probe_store
 
 SCARCE_BYTES = 256 << 20
 """Less than this is hardly enough for one container."""
@@ -118,7 +119,7 @@ def _room_on_disk(host: Host) -> Check:
 
 
 def _store(host: Host) -> Check:
-    host.objects.probe()
+    probe_store(host.objects)
     return Check("store", Level.FINE, host.objects.location)
 
 

@@ -60,13 +60,14 @@ class StoreKeeper:
         return self._objects.abort_uploads("", OLD.total_seconds())
 
     def remove_notes(self) -> list[str]:
-        """Remove what checks of the store left, and verdicts on jobs that are over."""
+        """Remove what checks of the store left, verdicts on jobs that are over, signatures of nothing."""
         doomed = [info.key for info in self._objects.scan(PROBES) if self._now() - info.modified_at > OLD]
         doomed += [
             info.key
             for info in self._objects.scan(layout.VERDICTS)
             if self._over(info.key.removeprefix(layout.VERDICTS)) is not None
         ]
+        doomed += self._checkpoints.orphaned_signatures(self._now() - OLD)
         for key in doomed:
             self._objects.delete(key)
         return doomed

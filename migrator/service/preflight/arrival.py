@@ -8,8 +8,10 @@ from pathlib import Path
 
 from migrator.containerd import ContainerdClient
 from migrator.errors import AlreadyExists, NotFound, ResourceExhausted
+from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import Facts, JobRequest
+from migrator.models.volumes import Volume, read_volumes, relocated
 from migrator.service.host import Act, Host
 from migrator.service.preflight.traits import Traits
 from migrator.service.room import ROOM, check_content_room, check_image_room, free_memory_bytes
@@ -35,6 +37,15 @@ def restored_name(act: Act | Arrival) -> str:
 def restored_snapshot_key(act: Act | Arrival) -> str:
     """The key of its rw snapshot after the restore."""
     return act.request.new_name or str(act.facts["snapshot"]["key"])
+
+
+def restored_volumes(act: Act | Arrival, host: Host) -> tuple[Volume, ...]:
+    """Its volumes after the restore: those of a drill lie apart, those of a copy where the job wants them."""
+    known, request = read_volumes(act.facts.get("volumes", [])), act.request
+    if request.kind is JobKind.DRILL:
+        return relocated(known, str(host.settings.state_dir / "drills" / restored_name(act)))
+    place = f"{request.volumes_at.rstrip('/')}/{restored_name(act)}" if request.volumes_at else ""
+    return relocated(known, place)
 
 
 def check_name(arrival: Arrival) -> Iterator[Finding]:

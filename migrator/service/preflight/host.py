@@ -12,6 +12,7 @@ from migrator.models.values import TcpPolicy
 from migrator.service.host import Host
 from migrator.service.preflight.arrival import Arrival
 from migrator.service.preflight.subject import Subject
+from migrator.storage.probing import probe_store
 
 CONTRADICTS = frozenset({
     "images-dir", "work-dir", "root", "lazy-pages", "page-server", "address", "port", "stream", "leave-stopped",
@@ -70,5 +71,5 @@ def check_store(place: Subject | Arrival) -> Iterator[Finding]:
     Raises:
         MigratorError: Why it does not.
     """
-    place.host.objects.probe()
+    probe_store(place.host.objects)
     yield Finding("store", Grade.PASS, place.host.objects.location)

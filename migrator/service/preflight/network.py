@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding
+from migrator.models.values import JobRequest, NetworkPolicy
 from migrator.service.host import Act
 from migrator.service.network.attachment import Attachment, read_attachment
 from migrator.service.network.handover import namespace_of
@@ -75,7 +77,7 @@ def check_attachment(arrival: Arrival) -> Iterator[Finding]:
 def wanted_attachment(act: Act | Arrival) -> Attachment | None:
     """How the container shall be connected on its target; a copy under another name gets an address of its own."""
     found = read_attachment(act.facts.get("network"))
-    if found is None:
+    if found is None or is_alone(act.request):
         return None
     found = replace(found, host_link="")
     if not act.request.new_name:
@@ -87,6 +89,11 @@ def wanted_attachment(act: Act | Arrival) -> Attachment | None:
         routes=(),
         namespace_path="",
     )
+
+
+def is_alone(request: JobRequest) -> bool:
+    """Whether what is restored must reach nobody, and nobody it."""
+    return request.kind is JobKind.DRILL or request.network is NetworkPolicy.NONE
 
 
 def attachment_of(subject: Subject) -> Attachment | None:

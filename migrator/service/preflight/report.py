@@ -27,6 +27,11 @@ def told(findings: Iterable[Finding]) -> Facts:
     return {FINDINGS: [finding.to_facts() for finding in findings], LOOKED_AT: datetime.now(UTC).isoformat()}
 
 
+def warned(*findings: Finding) -> Facts:
+    """What a step that does not inspect, and has no clock to compare, tells all the same."""
+    return {FINDINGS: [finding.to_facts() for finding in findings]}
+
+
 def _findings(job: Job) -> Iterator[HostFinding]:
     for step in job.steps:
         if step.host is not None and FINDINGS in step.facts:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding, Grade
-from migrator.models.volumes import VOLUME_ROLE, Volume, VolumeKind, VolumePolicy, made_on_target, read_volumes
-from migrator.service.preflight.arrival import Arrival
+from migrator.models.volumes import VOLUME_ROLE, Volume, VolumeKind, VolumePolicy, made_on_target
+from migrator.service.preflight.arrival import Arrival, restored_volumes
 from migrator.service.preflight.subject import Subject
 from migrator.service.volumes.archive import measure
 from migrator.service.volumes.declared import LABEL, Declared, find_declared, is_bind
@@ -80,7 +81,20 @@ def declared_by(subject: Subject) -> Declared:
 
 def check_places(arrival: Arrival) -> Iterator[Finding]:
     """Look on the target whether there is a place for each volume."""
-    yield from examine_places(read_volumes(arrival.facts.get("volumes", [])))
+    if arrival.request.kind is JobKind.DRILL:
+        yield from _refuse_shared(arrival)
+    yield from examine_places(restored_volumes(arrival, arrival.host))
+
+
+def _refuse_shared(arrival: Arrival) -> Iterator[Finding]:
+    """What a drill brings to life must not write into what others use."""
+    shared = [
+        item.destination for item in restored_volumes(arrival, arrival.host) if item.policy is VolumePolicy.SHARED
+    ]
+    if shared:
+        message = f"a drill would write into volumes that others use: {', '.join(shared)}"
+        remedy = f"drill it with --volume {shared[0]}=empty, or take checkpoints with --volume {shared[0]}=copy"
+        yield Finding(CHECK, Grade.FAIL, message, "volume_in_use", remedy)
 
 
 def examine_places(volumes: Iterable[Volume]) -> Iterator[Finding]:
@@ -94,7 +108,7 @@ def examine_places(volumes: Iterable[Volume]) -> Iterator[Finding]:
     taken = [f"{item.source} ({fault})" for item in made if (fault := _taken(item))]
     if taken:
         message = f"volumes cannot be made on the target, their places are taken: {', '.join(taken)}"
-        remedy = "move away what is there, or declare the volume shared"
+        remedy = "move away what is there, declare the volume shared, or restore with --volumes-at DIRECTORY"
         yield Finding(CHECK, Grade.FAIL, message, "volume_exists", remedy)
     yield from _check_room(made)
 

@@ -7,9 +7,13 @@ from datetime import datetime, timedelta
 from itertools import islice, pairwise
 
 from migrator.errors import InvalidRequest
+from migrator.models.phase import JobKind
+from migrator.models.retention import ForgetRequest
 from migrator.models.schedule_values import ScheduleSpec
+from migrator.models.values import JobRequest
 from migrator.service.requests import NAME, NAME_LIMIT
-from migrator.service.schedules.kinds import Scope, scope_of
+from migrator.service.retention.selection import check_work
+from migrator.service.schedules.kinds import BACKUPS, Scope, scope_of
 from migrator.service.schedules.timetable import Fire, Timetable
 
 LEAST_EVERY_S = 2
@@ -49,6 +53,7 @@ def check_spec(spec: ScheduleSpec, now: datetime, timetable: Callable[[], Timeta
     _check_trigger(spec)
     _check_numbers(spec)
     _check_target(spec)
+    _check_policy(spec)
     table = timetable()
     _check_bounds(spec, now)
     fires = list(islice(table.after(now), LOOKED_AT))
@@ -107,6 +112,18 @@ def _bad_target(spec: ScheduleSpec, wanted: str) -> InvalidRequest:
         code="bad_target",
         remedy="name HOST/CONTAINER, or select with -l NAME=VALUE or --all-on HOST",
     )
+
+
+def _check_policy(spec: ScheduleSpec) -> None:
+    if spec.keep is None:
+        return
+    if spec.job.kind not in BACKUPS:
+        raise InvalidRequest(
+            f"a {spec.job.kind} makes nothing that could be thinned out",
+            code="contradictory_request",
+            remedy="leave the rules for keeping out, or schedule a forget",
+        )
+    check_work(JobRequest(JobKind.FORGET, forget=ForgetRequest(everything=True, policy=spec.keep)))
 
 
 def _check_bounds(spec: ScheduleSpec, now: datetime) -> None:

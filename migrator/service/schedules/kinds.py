@@ -31,6 +31,10 @@ KINDS = {
 }
 
 
+BACKUPS = frozenset({JobKind.BACKUP, JobKind.CHECKPOINT})
+"""Kinds that make checkpoints which a policy may thin out afterwards."""
+
+
 def scope_of(kind: JobKind) -> Scope:
     """Return what a firing of this kind makes jobs for.
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+import structlog
+
 from migrator.errors import MigratorError, NotFound
-from migrator.models.phase import Phase
+from migrator.models.phase import JobKind, Phase
+from migrator.models.retention import ForgetRequest, RetentionPolicy
 from migrator.models.schedule_values import Act, Cause, Run, RunState, Schedule
 from migrator.models.session import Transaction
 from migrator.models.values import Job, JobRequest
@@ -23,6 +26,7 @@ from migrator.service.schedules.targets import (
 )
 from migrator.service.schedules.timetable import Fire
 
+log = structlog.get_logger()
 Accept = Callable[[Transaction, JobRequest, str | None], Job]
 """Writes a job down in somebody's transaction; see `ControlPlane.accept_job`."""
 NOTHING_MATCHES = "nothing_matches"
@@ -63,6 +67,27 @@ def conclude(run: Run, jobs: Mapping[str, Job], now: datetime) -> Run | None:
     else:
         state, reason = RunState.SKIPPED, acts[0].note if acts else ""
     return replace(run, state=state, reason=reason, finished_at=now, acts=acts)
+
+
+def thin_out(tx: Transaction, accept: Accept, schedule: Schedule, jobs: Iterable[Job]) -> list[Job]:
+    """After backups that went well, ask for those of their containers to be forgotten that no rule keeps.
+
+    Where that is refused, as when somebody has removed them all meanwhile, the next backup brings another try.
+    """
+    found: list[Job] = []
+    for job in jobs:
+        if schedule.spec.keep is None or job.phase is not Phase.SUCCEEDED or job.workload_id is None:
+            continue
+        try:
+            found.append(accept(tx, _forget(schedule, job, schedule.spec.keep), f"{schedule.id} after {job.id}"))
+        except MigratorError as error:
+            log.warning("backups not thinned out", schedule=schedule.name, after=job.id, error=str(error))
+    return found
+
+
+def _forget(schedule: Schedule, job: Job, keep: RetentionPolicy) -> JobRequest:
+    forget = ForgetRequest(workload_id=job.workload_id, policy=keep)
+    return JobRequest(JobKind.FORGET, job.request.namespace, forget=forget, schedule=schedule.name)
 
 
 def _act(tx: Transaction, accept: Accept, schedule: Schedule, run: Run, place: Place) -> Act:

@@ -20,7 +20,7 @@ from migrator.models.session import Database, Transaction
 from migrator.models.values import Job
 from migrator.service.rounds import utc_now
 from migrator.service.schedules.overlaps import Admission, admit
-from migrator.service.schedules.runs import Accept, begin, conclude, new_run, skipped_run
+from migrator.service.schedules.runs import Accept, begin, conclude, new_run, skipped_run, thin_out
 from migrator.service.schedules.settling import Settled, settle
 from migrator.service.schedules.targets import find_places
 from migrator.service.schedules.timetable import timetable_of
@@ -117,7 +117,8 @@ class Scheduler:
         for run in ended.values():
             tx.schedules.save_run(run)
             log.info("scheduled run ended", schedule=schedule.name, run=run.id, state=run.state.value)
-        after = _After()
+        made = [job for run in ended.values() for job in _jobs(tx, run).values()]
+        after = _After(advance=[job.id for job in thin_out(tx, self._accept, moved, made)])
         left = self._begin_waiting(tx, moved, left, after, now)
         self._write(tx, moved, settled, admit(moved.spec.overlap, settled.fires, left), after, now)
         return after

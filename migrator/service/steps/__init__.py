@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from migrator.service.host import HostStep
+from migrator.service.steps.drill import Discard, TryProbe
 from migrator.service.steps.dump import Dump
 from migrator.service.steps.fetch import Fetch
 from migrator.service.steps.freeze import Freeze, Promise, Thaw
+from migrator.service.steps.hooks import AfterHook, BeforeHook
 from migrator.service.steps.image import Prepare, PublishImage
 from migrator.service.steps.inspect_source import InspectSource
 from migrator.service.steps.inspect_target import InspectTarget
@@ -20,14 +22,18 @@ HOST_STEPS: dict[str, HostStep] = {
         InspectTarget(),
         PublishImage(),
         Prepare(),
+        BeforeHook(),
         Freeze(),
         Dump(),
         Thaw(),
+        AfterHook(),
         Upload(),
         Fetch(),
         Promise(),
         Restore(),
         Prove(),
+        TryProbe(),
+        Discard(),
         Remove(),
         ReleaseSource(),
         ReleaseTarget(),

@@ -12,7 +12,7 @@ from migrator.models.descriptors import Descriptor
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.service.host import Act, Host
 from migrator.service.steps.sources import Progress, is_packed, read_source
-from migrator.service.steps.work import image_directory
+from migrator.service.steps.work import image_directory, store_of
 from migrator.storage.chunks import cut_by_content
 
 
@@ -21,7 +21,7 @@ def send_chunked(host: Host, act: Act) -> tuple[list[Descriptor], int]:
 
     Memory, changed files, volumes and logs become chunks. The small records stay blobs, which everybody can read.
     """
-    store = host.checkpoints
+    store = store_of(host, act)
     parts = [Descriptor.from_oci(part) for part in act.facts["parts"]]
     memory_bytes = size_packed(image_directory(host, act))
     parts.append(with_role(Descriptor(CHECKPOINT_MEMORY, "", memory_bytes), Role.MEMORY))

@@ -28,7 +28,7 @@ from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.programs import refuse_executed
 from migrator.service.steps.criu_options import CriuOptions, options_to_replay, usual_file_counts
-from migrator.service.steps.freeze import check_still_frozen
+from migrator.service.steps.freeze import check_still_frozen, resume
 from migrator.service.steps.image import drop_lease, ensure_lease
 from migrator.service.steps.restarting import with_restart
 from migrator.service.steps.streams import await_drained
@@ -54,7 +54,7 @@ class Dump(HostStep):
             WorkloadFailed: CRIU refused; the message carries its cause and remedy. The source is unharmed.
             PreconditionFailed: `guard_resumed`, the task ran on during the dump; `volume_changing` and the like.
         """
-        runtime = host.runtime(act.request.namespace)
+        runtime, began = host.runtime(act.request.namespace), time.monotonic()
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         container = leased.containers.get(str(act.request.container))
@@ -72,21 +72,27 @@ class Dump(HostStep):
             diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
             with usual_file_counts(task.pid, container.spec_json(), host.settings.run_dir / "criu"):
                 _dump_memory(host, act, task, images, options)
+            changed = [diff.result(), *volumes.result()]
+            if chunked:
+                check_still_frozen(host, act, task)
+                resume(host, act)  # `thaw` would, one message later; what follows needs no frozen task
+            thawed_after_s = time.monotonic() - began
             wake_timers(images)
             parts = [
                 None if chunked else describe_images(images),
                 write_spec(leased, container),
                 write_container(leased, replace(container, labels=with_restart(container.labels))),
                 write_runtime_options(leased, container),
-                diff.result(),
-                *volumes.result(),
+                *changed,
             ]
         act.check_aborted()
-        check_still_frozen(host, act, task)
+        if not chunked:
+            check_still_frozen(host, act, task)
         return {
             "parts": [part.to_oci() for part in parts if part],
             "stdio": asdict(task.stdio()),
             "criu_options": options_to_replay(options, images),
+            **({"thawed_after_s": thawed_after_s} if chunked else {}),
         }
 
     def undo(self, host: Host, act: Act) -> Facts:

@@ -12,6 +12,7 @@ from migrator.containerd import ContainerdClient
 from migrator.criu.images import unpack_images
 from migrator.errors import Cancelled, IntegrityError
 from migrator.models.descriptors import Descriptor, digest_bytes
+from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.streams import read_stdio
 from migrator.models.values import Facts
@@ -44,7 +45,8 @@ class Fetch(HostStep):
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         index = sealed_index(host, act)
-        logs = tuple(log for log in logs_of(read_stdio(index.told(FactAnnotation.STDIO))) if index.has(log.role))
+        stdio = {} if act.request.kind is JobKind.DRILL else read_stdio(index.told(FactAnnotation.STDIO))
+        logs = tuple(log for log in logs_of(stdio) if index.has(log.role))
         fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act, logs))])
         with fetching.or_stop(), ThreadPoolExecutor(2) as beside:
             memory = beside.submit(fetching.into_directory, index.part(Role.MEMORY))

@@ -9,6 +9,7 @@ from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_snapshot_key
 from migrator.service.preflight.image import image_blobs
 from migrator.service.steps.interface import drop_interface, prepare_interface
+from migrator.service.steps.work import store_of
 from migrator.storage.checkpoints import CheckpointStore
 
 
@@ -27,6 +28,7 @@ class PublishImage(HostStep):
         blobs = image_blobs(runtime, _manifest(act))
         total_bytes = sum(blob.size_bytes for blob in blobs)
         sent_bytes = done_bytes = 0
+        store_of(host, act)  # its data key is made while the container runs
         for blob in blobs:
             sent_bytes += _publish(runtime, host.checkpoints, blob)
             done_bytes += blob.size_bytes

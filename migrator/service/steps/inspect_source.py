@@ -9,6 +9,7 @@ from typing import Any
 
 from migrator.containerd import Container, ContainerdClient, ProcessState, Snapshots, Task
 from migrator.errors import InternalError, NotFound, PreconditionFailed
+from migrator.models.hooks import HOOKS
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import Facts
 from migrator.models.volumes import Volume
@@ -18,6 +19,7 @@ from migrator.service.inspection import memory_bytes
 from migrator.service.network.attachment import Attachment, pack_attachment
 from migrator.service.preflight.checks import SOURCE_CHECKS, conclude, examine
 from migrator.service.preflight.connections import dumps_connections, host_endpoints
+from migrator.service.preflight.hooks import hooks_of
 from migrator.service.preflight.host import criu_version
 from migrator.service.preflight.image import find_manifest, image_sizes
 from migrator.service.preflight.network import attachment_of
@@ -73,6 +75,7 @@ class InspectSource(HostStep):
             "source_containerd": traits.containerd,
             "source_traits": traits.to_facts(),
             "source_created_at": str(container.created_at),
+            HOOKS: hooks_of(subject).to_facts() if not _failed(findings, "hooks") else {},
             "source_started": started_ticks(subject.task.pid),
             **told(findings),
         }

@@ -21,12 +21,14 @@ from migrator.containerd import (
 )
 from migrator.criu.log import explain_failure
 from migrator.errors import AlreadyExists, MigratorError, NotFound, PreconditionFailed
+from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.streams import read_stdio
-from migrator.models.values import Facts
+from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.attachment import pack_attachment, read_attachment
-from migrator.service.preflight.arrival import restored_name, restored_snapshot_key
+from migrator.service.preflight.arrival import restored_name, restored_snapshot_key, restored_volumes
+from migrator.service.preflight.network import is_alone
 from migrator.service.steps.criu_options import replayed_options, with_options
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
@@ -38,7 +40,7 @@ from migrator.service.steps.interface import (
     with_interface,
 )
 from migrator.service.steps.restarting import without_restart
-from migrator.service.steps.restored_spec import Spec, renamed, with_loopback
+from migrator.service.steps.restored_spec import Spec, alone, renamed, with_loopback, with_sources
 from migrator.service.steps.work import (
     image_directory,
     remove_work_directory,
@@ -68,13 +70,13 @@ class Restore(HostStep):
         if self.observe(host, act) == "done":
             return {"pid": runtime.task(restored_name(act)).pid}  # `prove` joins its network
         index = sealed_index(host, act)
-        container = _read_record(runtime, index, act)
+        container = _read_record(host, runtime, index, act)
         interface = waiting_interface(host, act)
         spec = _restorable(host, index, act, container.spec_json())
         _create(runtime, container, with_interface(host, act, spec, interface))
         try:
             with watching_criu(host, act):
-                task = _start(host, runtime, act, container, _restored_io(index))
+                task = _start(host, runtime, act, container, _restored_io(index, act))
         except MigratorError as error:
             log = work_directory(host, act) / "restore.log"
             raise explain_failure("restore", container.id, error, log) from error
@@ -185,7 +187,7 @@ def delete_container(runtime: ContainerdClient, name: str) -> None:
         runtime.containers.delete(name)
 
 
-def _read_record(runtime: ContainerdClient, index: CheckpointIndex, act: Act) -> Container:
+def _read_record(host: Host, runtime: ContainerdClient, index: CheckpointIndex, act: Act) -> Container:
     """Read the container as its source knew it, under the name and snapshot that it gets here.
 
     Raises:
@@ -193,17 +195,25 @@ def _read_record(runtime: ContainerdClient, index: CheckpointIndex, act: Act) ->
     """
     data = runtime.content.read_all(index.part(Role.CONTAINER).digest, RECORD_LIMIT_BYTES)
     known, name = read_record(data), restored_name(act)
+    spec = with_sources(renamed(known.spec_json(), known.id, name), restored_volumes(act, host))
+    if is_alone(act.request):
+        spec = alone(spec, None)
     return replace(
         known,
         id=name,
-        spec=Container.pack_spec(renamed(known.spec_json(), known.id, name)),
+        spec=Container.pack_spec(spec),
         snapshot_key=restored_snapshot_key(act),
         labels={**without_restart(known.labels), JOB_LABEL: act.command.job_id},
     )
 
 
-def _restored_io(index: CheckpointIndex) -> PlainIO:
-    """Log files and log programs go on here; a FIFO's reader stayed behind, so what it was for goes nowhere."""
+def _restored_io(index: CheckpointIndex, act: Act) -> PlainIO:
+    """Log files and log programs go on here; a FIFO's reader stayed behind, so what it was for goes nowhere.
+
+    What a drill says is of no use to anybody, and must not come into the container's own log.
+    """
+    if act.request.kind is JobKind.DRILL:
+        return PlainIO(Stdio())
     names = read_stdio(index.told(FactAnnotation.STDIO))
     stdout, stderr = (str(names.get(name, "")) for name in ("stdout", "stderr"))
     return PlainIO(Stdio(stdout=stdout if "://" in stdout else "", stderr=stderr if "://" in stderr else ""))
@@ -211,7 +221,10 @@ def _restored_io(index: CheckpointIndex) -> PlainIO:
 
 def _restorable(host: Host, index: CheckpointIndex, act: Act, spec: Spec) -> Spec:
     """The spec with what only the restore needs: a hook, and what CRIU is told."""
-    options = replayed_options(index.told(FactAnnotation.CRIU_OPTIONS), act.request.tcp)
+    tcp = TcpPolicy.CLOSE if is_alone(act.request) else act.request.tcp
+    options = replayed_options(index.told(FactAnnotation.CRIU_OPTIONS), tcp)
+    if is_alone(act.request):
+        spec = alone(spec, read_attachment(index.told(FactAnnotation.NETWORK)))
     return with_options(with_loopback(spec), options, work_directory(host, act) / "criu.conf")
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from migrator.errors import PreconditionFailed
+from migrator.models.volumes import Volume
+from migrator.service.network.attachment import Attachment
+from migrator.service.volumes.declared import clean, is_bind
 
 Spec = dict[str, Any]
 
@@ -34,6 +40,52 @@ def with_loopback(spec: Spec) -> Spec:
     if not any(_is_own_network(namespace) for namespace in (spec.get("linux") or {}).get("namespaces") or []):
         return spec
     return with_hook(spec, LOOPBACK_HOOK)
+
+
+def with_sources(spec: Spec, volumes: Iterable[Volume]) -> Spec:
+    """Show the volumes from where they lie here."""
+    places = {volume.destination: volume.source for volume in volumes}
+    mounts = [
+        {**mount, "source": places.get(clean(str(mount["destination"])), mount.get("source"))}
+        if is_bind(mount)
+        else mount
+        for mount in spec.get("mounts") or []
+    ]
+    return {**spec, "mounts": mounts} if mounts else spec
+
+
+def alone(spec: Spec, attachment: Attachment | None) -> Spec:
+    """Give the container a network of its own that nothing leads out of, with the addresses that it knows.
+
+    Raises:
+        PreconditionFailed: `host_network`, it would have that of its host.
+    """
+    linux = spec.get("linux") or {}
+    namespaces = [
+        {"type": "network"} if namespace.get("type") == "network" else namespace
+        for namespace in linux.get("namespaces") or []
+    ]
+    if {"type": "network"} not in namespaces:
+        raise PreconditionFailed(
+            "the container uses its host's network and cannot be restored without one",
+            code="host_network",
+            remedy="give the container a network of its own, and take a new checkpoint",
+        )
+    spec = {**spec, "linux": {**linux, "namespaces": namespaces}}
+    return spec if attachment is None else with_hook(spec, _dummy_hook(attachment))
+
+
+def _dummy_hook(attachment: Attachment) -> dict[str, Any]:
+    """Add an interface without another end, so that what listens at its addresses can be restored."""
+    name = attachment.interface
+    enter = 'nsenter --net="/proc/$(sed -n \'s/.*"pid": *\\([0-9]*\\).*/\\1/p\')/ns/net" sh -c '
+    commands = [
+        f"ip link add {name} type dummy",
+        f"ip link set {name} address {attachment.mac} mtu {attachment.mtu} up",
+        *(f"ip address replace {a} dev {name}{' nodad' if ':' in a else ''}" for a in attachment.addresses),
+    ]
+    script = enter + shlex.quote(" && ".join(commands))
+    return {**LOOPBACK_HOOK, "args": ["sh", "-c", script]}
 
 
 def with_hook(spec: Spec, hook: Mapping[str, Any]) -> Spec:

@@ -11,6 +11,7 @@ from migrator.containerd import ContainerdClient, compress_layer, index_annotati
 from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
 from migrator.errors import ResourceBusy
 from migrator.models.descriptors import Descriptor
+from migrator.models.hooks import HOOKS, RAN_BEFORE
 from migrator.models.phase import JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.values import Facts
@@ -20,6 +21,7 @@ from migrator.service.preflight.traits import read_cpu_flags
 from migrator.service.steps.chunked import send_chunked
 from migrator.service.steps.restarting import allow_restarts
 from migrator.service.steps.sources import Progress, read_source
+from migrator.service.steps.work import store_of
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import FactAnnotation, with_role
 
@@ -49,7 +51,7 @@ class Upload(HostStep):
             index = _index(host, act, parts)
             act.check_aborted()
             try:
-                digest = host.checkpoints.seal(workload_id, checkpoint_id, index)
+                digest = store_of(host, act).seal(workload_id, checkpoint_id, index)
                 break
             except ResourceBusy as error:
                 if error.code != "blob_missing" or not tries_left:
@@ -96,11 +98,11 @@ def _send_whole(host: Host, act: Act) -> tuple[list[Descriptor], int]:
     """Send the parts as they are; return what stands in the index for each, and the bytes that were really sent."""
     runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
     parts = [_portable(runtime, Descriptor.from_oci(part), act) for part in act.facts["parts"]]
-    progress = Progress(act, sum(part.size_bytes for part in parts))
+    store, progress = store_of(host, act), Progress(act, sum(part.size_bytes for part in parts))
 
     def send(part: Descriptor) -> int:
         chunks = read_source(host, act, part)
-        return host.checkpoints.put_blob(part.digest, part.size_bytes, chunks, on_progress=progress.add)
+        return store.put_blob(part.digest, part.size_bytes, chunks, on_progress=progress.add)
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
         return parts, sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
@@ -129,6 +131,10 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         FactAnnotation.CRIU_OPTIONS: json.dumps(act.facts.get("criu_options", {}), sort_keys=True),
         FactAnnotation.VOLUMES: json.dumps(act.facts.get("volumes", []), sort_keys=True),
     }
+    if act.facts.get(
+        RAN_BEFORE
+    ):  # what is restored from it has prepared for a freeze, and must be told that it is over
+        facts[FactAnnotation.HOOKS] = json.dumps(act.facts[HOOKS], sort_keys=True)
     known = index_annotations(host.runtime(act.request.namespace).containers.get(str(act.request.container)))
     index = {
         "schemaVersion": 2,

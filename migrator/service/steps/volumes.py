@@ -18,7 +18,7 @@ from migrator.errors import Cancelled, PreconditionFailed
 from migrator.models.values import Facts
 from migrator.models.volumes import Volume, VolumeKind, VolumePolicy, made_on_target, read_volumes
 from migrator.service.host import Act, Host
-from migrator.service.preflight.arrival import restored_name
+from migrator.service.preflight.arrival import restored_name, restored_volumes
 from migrator.service.steps.streams import SETTLE_S, is_log, logs_of
 from migrator.service.steps.work import volume_directory
 from migrator.service.volumes.archive import pack_volume, unpack_volume
@@ -64,7 +64,7 @@ def make_volumes(host: Host, act: Act, logs: tuple[Volume, ...], chunks: Chunks)
     """
     places, container = places_of(host, act), f"{act.request.namespace}/{restored_name(act)}"
     places.take_back()
-    for volume in made_on_target(volumes_of_job(act.facts)):
+    for volume in made_on_target(restored_volumes(act, host)):
         places.make(volume, container, partial(_fill, volume, chunks))
     for log in logs:
         places.append(log, container, partial(_fill, log, chunks))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from migrator.criu.leftovers import end_criu, ending_lost_criu, remove_tree
+from migrator.models.phase import JobKind
 from migrator.service.host import Act, Host
 from migrator.service.room import fits_in_memory
+from migrator.storage.checkpoints import CheckpointStore
 
 
 def work_directory(host: Host, act: Act) -> Path:
@@ -65,9 +67,31 @@ def remove_work_directory(host: Host, act: Act) -> None:
     remove_tree(_in_memory(host, act))
 
 
+def hook_directory(host: Host, act: Act) -> Path:
+    """Where the hooks of this job have their pipes, and their note; the directory is not made."""
+    return _in_memory(host, act) / "hooks"
+
+
+def remove_hook_directory(host: Host, act: Act) -> None:
+    """Remove it, and where CRIU would have worked, if it never did."""
+    shutil.rmtree(hook_directory(host, act), ignore_errors=True)
+    with suppress(OSError):
+        _in_memory(host, act).rmdir()
+
+
 def _in_memory(host: Host, act: Act) -> Path:
     return host.settings.run_dir / "criu" / act.command.job_id
 
 
 def _on_disk(host: Host, act: Act) -> Path:
     return host.settings.state_dir / "criu" / act.command.job_id
+
+
+def store_of(host: Host, act: Act) -> CheckpointStore:
+    """Where a job writes its checkpoint: one that is kept has a data key of its own.
+
+    That of a migration is gone in a moment, and a key of its own would be what is left of it.
+    """
+    if act.request.kind is JobKind.MIGRATION and not act.request.keep_checkpoint:
+        return host.checkpoints
+    return host.checkpoints.writing(str(act.command.checkpoint_id))

@@ -12,7 +12,7 @@ from migrator.errors import IntegrityError
 
 RAW = 0
 ZSTD = 1
-LEVEL = 1
+LEVEL = 3
 
 
 class ChunkCoding(Protocol):

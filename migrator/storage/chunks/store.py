@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -52,6 +53,12 @@ class ChunkStore:
         self._locations = Locations(cache)
         self._refreshing = threading.Lock()
         self._reader = ChunkReader(objects, self._coding, self._locations, self.refresh)
+
+    def over(self, objects: ObjectStore) -> ChunkStore:
+        """Return the same chunks, written through another face of the same store."""
+        other = copy(self)
+        other._objects = objects
+        return other
 
     # ---- writing and reading
 

@@ -36,7 +36,7 @@ def read_needs(checkpoints: CheckpointStore, pulse: Pulse) -> Needs:
     for sealed in checkpoints.sealed():
         pulse()
         try:
-            data = checkpoints.read_index_bytes(sealed.workload_id, sealed.checkpoint_id)
+            data = checkpoints.read_unchecked_index(sealed.workload_id, sealed.checkpoint_id)
         except NotFound:
             continue  # removed since it was listed
         needs.blobs |= checkpoints.blobs_named(data, seen)

@@ -167,3 +167,29 @@ def test_bad_kinds_and_names(api: ServedApi, cli: Cli) -> None:
     refused(cli("schedules", "create", *WEB), 4, "schedule 'nightly' exists already")
     for command in ("show", "pause", "resume", "trigger", "preview", "delete", "update"):
         refused(cli("schedules", command, "no"), 3, "schedule 'no' does not exist")
+
+
+def test_kinds_and_their_options(api: ServedApi, cli: Cli) -> None:
+    kept = create(cli, *WEB, "--keep-daily", "7", "--keep-within", "2d")["keep"]
+    assert kept == {"daily": 7, "within": "2d", "time_zone": "Europe/Berlin"}
+    assert cli("schedules", "update", "nightly", "--keep-daily", "3", "--keep-within", "", "--json").data["keep"] == {
+        "daily": 3,
+        "time_zone": "Europe/Berlin",
+    }
+    assert cli("schedules", "update", "nightly", "--keep-daily", "0", "--json").data["keep"] is None
+    create(cli, "p", "prune", "--every", "1d", "--grace", "2d")
+    create(cli, "v", "verification", "--cron", "@weekly", "--read-data-subset", "5%", "--repair")
+    create(cli, "f", "forget", "--cron", "@daily", "--keep-last", "3")
+    create(cli, "d", "drain", "--all-on", "alpha", "--at", "2036-12-24 03:00")
+    create(cli, "r", "return", "--to", "alpha", "--at", "2036-12-24 05:00")
+    specs = {schedule.name: schedule.spec.job for schedule in api.desk.list()}
+    assert specs["p"].prune is not None
+    assert specs["p"].prune.grace_s == 172800
+    assert specs["v"].verify is not None
+    assert (specs["v"].verify.read_data, specs["v"].verify.repair) == ("5%", True)
+    assert specs["f"].forget is not None
+    assert specs["f"].forget.policy is not None
+    assert specs["f"].forget.policy.last == 3
+    refused(cli("schedules", "create", "g", "forget", "--every", "1h"), 5, "it would remove every checkpoint")
+    refused(cli("schedules", "create", "g", "prune", "alpha/web", "--every", "1h"), 2, "takes no target")
+    refused(cli("schedules", "create", "g", "drain", "--every", "1h"), 2, "takes one host")

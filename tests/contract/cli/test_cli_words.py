@@ -138,6 +138,7 @@ def test_a_key_that_belongs_to_another_request(cli: Cli, api: ServedApi) -> None
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without a server and without labs; gives the directory of labs."""
     monkeypatch.delenv("MIGRATOR_API", raising=False)
+    monkeypatch.delenv("MIGRATOR_LAB", raising=False)
     monkeypatch.setattr(connection, "DEFAULT_API_SOCKET", tmp_path / "none.sock")
     monkeypatch.setattr(connection, "LAB_RUN_DIR", tmp_path / "labs")
     return tmp_path / "labs"
@@ -167,11 +168,13 @@ def test_the_lab_called_lab_comes_first(elsewhere: Path, api: ServedApi) -> None
     assert "alpha" in run_migrator("hosts", "list").out
 
 
-def test_several_labs(elsewhere: Path, api: ServedApi) -> None:
+def test_several_labs(elsewhere: Path, api: ServedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     lab_socket(elsewhere, "mine", api)
     lab_socket(elsewhere, "yours")
     refused(run_migrator("hosts", "list"), 2, "several labs run (mine, yours)", "--api unix://")
     assert "alpha" in run_migrator("hosts", "list", "--api", api.address).out
+    monkeypatch.setenv("MIGRATOR_LAB", "mine")
+    assert "alpha" in run_migrator("hosts", "list").out
 
 
 @pytest.mark.parametrize("address", ["unix:///no/such/api.sock", "127.0.0.1:1", "nonsense:", "no.such.host.invalid:1"])

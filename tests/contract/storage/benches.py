@@ -13,6 +13,10 @@ from botocore.config import Config
 from migrator.models.descriptors import digest_bytes
 from migrator.storage import open_store
 from migrator.storage.directory import DirectoryStore
+from migrator.storage.encryption.ring import new_ring, write_ring
+from migrator.storage.encryption.source import RingText
+from migrator.storage.encryption.store import EncryptedStore
+from migrator.storage.layout import ENCRYPTED
 from migrator.storage.memory import MemoryStore
 from migrator.storage.store import ObjectStore
 from tests.servers.s3 import BUCKET, S3Server
@@ -25,6 +29,8 @@ class Bench:
     """A store under test."""
 
     store: ObjectStore
+    leaves_uploads = True
+    """Whether something is left of an upload whose process is killed."""
 
     def overwrite(self, key: str, data: bytes) -> None:
         """Change an object behind the store's back."""
@@ -42,6 +48,7 @@ class Bench:
 @dataclass
 class MemoryBench(Bench):
     store: MemoryStore
+    leaves_uploads = False
 
     def overwrite(self, key: str, data: bytes) -> None:
         self.store.put(key, data)
@@ -100,6 +107,31 @@ class S3Bench(Bench):
     def unfinished(self) -> list[str]:
         found = self.client.list_multipart_uploads(Bucket=BUCKET, Prefix=self.prefix).get("Uploads", [])
         return sorted(upload["Key"] for upload in found)
+
+
+class EncryptedBench(Bench):
+    """Another store with encryption around it."""
+
+    def __init__(self, inner: Bench):
+        self.inner = inner
+        self.leaves_uploads = inner.leaves_uploads
+        self._source = RingText(write_ring(new_ring()))
+        self.store: EncryptedStore = self._open()
+
+    def overwrite(self, key: str, data: bytes) -> None:
+        self._open().put(key, data)
+
+    def leave_upload(self, key: str) -> None:
+        self.store.put(key, b"")  # so that there is something to see the stored name by
+        (info,) = self.inner.store.scan(ENCRYPTED)
+        self.store.delete(key)
+        self.inner.leave_upload(info.key)
+
+    def unfinished(self) -> list[str]:
+        return self.inner.unfinished()
+
+    def _open(self) -> EncryptedStore:
+        return EncryptedStore(self.inner.store, self._source)
 
 
 def open_s3_bench(server: S3Server, prefix: str) -> S3Bench:

@@ -1,4 +1,4 @@
-"""One suite, three stores: a dictionary, a directory, and a real S3 server."""
+"""One suite, three stores, each as it is and encrypted: a dictionary, a directory, and a real S3 server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from migrator.storage.directory import DirectoryStore
 from migrator.storage.memory import MemoryStore
 from migrator.storage.store import ObjectStore
-from tests.contract.storage.benches import Bench, DirectoryBench, MemoryBench, open_s3_bench
+from tests.contract.storage.benches import Bench, DirectoryBench, EncryptedBench, MemoryBench, open_s3_bench
 from tests.servers.s3 import S3Server, running_s3
 
 
@@ -21,11 +21,21 @@ def s3_server() -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=["memory", "directory", pytest.param("s3", marks=pytest.mark.servers)])
+S3 = pytest.param("s3", marks=pytest.mark.servers)
+ENCRYPTED_S3 = pytest.param("encrypted s3", marks=[pytest.mark.servers, pytest.mark.wide])
+
+
+@pytest.fixture(params=["memory", "directory", S3, "encrypted memory", "encrypted directory", ENCRYPTED_S3])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    if request.param == "memory":
+    encrypted, name = request.param.startswith("encrypted "), request.param.removeprefix("encrypted ")
+    plain = open_bench(name, request, tmp_path)
+    return EncryptedBench(plain) if encrypted else plain
+
+
+def open_bench(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    if name == "memory":
         return MemoryBench(MemoryStore())
-    if request.param == "directory":
+    if name == "directory":
         return DirectoryBench(DirectoryStore(tmp_path / "store"), tmp_path / "store")
     return open_s3_bench(request.getfixturevalue("s3_server"), f"t-{secrets.token_hex(6)}")
 

@@ -71,6 +71,7 @@ def test_an_empty_layer_changes_nothing() -> None:
         (gzip.compress(EXAMPLE)[:100], GZIP, "cut off"),
         (EXAMPLE, "application/vnd.oci.image.layer.v1.tar+zstd", "not known"),
     ],
+    ids=["no tar", "no gzip", "cut", "zstd"],
 )
 def test_what_is_no_layer_is_refused(data: bytes, media_type: str, why: str) -> None:
     with pytest.raises(IntegrityError, match=why) as caught:

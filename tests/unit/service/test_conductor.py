@@ -156,14 +156,14 @@ def test_a_host_freezes_no_more_than_it_may_at_once(bench: Bench) -> None:
         while (command := bench.sent[-1]).step != "prepare":
             bench.answer(command)
         bench.answer(command)
-    frozen = [command.job_id for command in bench.sent if command.step == "freeze"]
+    frozen = [command.job_id for command in bench.sent if command.step == "before-hook"]
     assert frozen == ["a", "b"]
     assert bench.job("c").phase is Phase.PREPARING
-    freeze = next(command for command in bench.sent if command.step == "freeze")
-    bench.answer(freeze, WorkloadFailed("no"))
+    hook = next(command for command in bench.sent if command.step == "before-hook")
+    bench.answer(hook, WorkloadFailed("no"))
     bench.conductor.tick()
     assert bench.sent[-1].job_id == "c"
-    assert bench.sent[-1].step == "freeze"
+    assert bench.sent[-1].step == "before-hook"
 
 
 def test_of_two_jobs_for_one_container_the_later_is_refused(bench: Bench) -> None:

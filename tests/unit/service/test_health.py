@@ -54,7 +54,7 @@ class Bench:
         host: Any = SimpleNamespace(
             settings=self.settings,
             containerd=SimpleNamespace(version=lambda: SimpleNamespace(version=self.containerd)),
-            objects=SimpleNamespace(probe=probe, location="memory://"),
+            objects=SimpleNamespace(probe=probe, head=lambda key: None, location="memory://"),
         )
         return {check.name: check for check in check_health(cast(Host, host))}
 

@@ -63,6 +63,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     JOB_KIND_RESTORE: _JobKind.ValueType  # 3
     JOB_KIND_PREFLIGHT: _JobKind.ValueType  # 4
     """Asks whether a migration would go well; looks and touches nothing."""
+    JOB_KIND_DRILL: _JobKind.ValueType  # 12
+    """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
     JOB_KIND_BACKUP: _JobKind.ValueType  # 5
     """A checkpoint of which only what the store lacks is kept."""
     JOB_KIND_PRUNE: _JobKind.ValueType  # 10
@@ -84,6 +86,8 @@ JOB_KIND_CHECKPOINT: JobKind.ValueType  # 2
 JOB_KIND_RESTORE: JobKind.ValueType  # 3
 JOB_KIND_PREFLIGHT: JobKind.ValueType  # 4
 """Asks whether a migration would go well; looks and touches nothing."""
+JOB_KIND_DRILL: JobKind.ValueType  # 12
+"""Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
 JOB_KIND_BACKUP: JobKind.ValueType  # 5
 """A checkpoint of which only what the store lacks is kept."""
 JOB_KIND_PRUNE: JobKind.ValueType  # 10
@@ -433,6 +437,41 @@ class Forecast(_message.Message):
 Global___Forecast: _TypeAlias = Forecast  # noqa: Y015
 
 @_typing.final
+class Hooks(_message.Message):
+    """Commands that run in the container, as its own user, before its freeze and when it runs again. A line is for
+    /bin/sh; a JSON array of words is run as it is. What is not said here, the container's labels say
+    (io.migrator.hook/before, after, timeout, on-failure).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
+    before: _builtins.str
+    after: _builtins.str
+    timeout_s: _builtins.float
+    """For each of them; 30 if neither job nor label says so."""
+    on_failure: _builtins.str
+    """What a failure means for the job: fail (the default) or ignore; for one of them before=ignore, after=ignore."""
+    def __init__(
+        self,
+        *,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        timeout_s: _builtins.float = ...,
+        on_failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "on_failure", b"on_failure", "timeout_s", b"timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hooks: _TypeAlias = Hooks  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -456,6 +495,7 @@ class Job(_message.Message):
     RESOLUTIONS_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     FORECAST_FIELD_NUMBER: _builtins.int
+    HOOKS_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
@@ -499,6 +539,8 @@ class Job(_message.Message):
         """In a preflight that is done."""
 
     @_builtins.property
+    def hooks(self) -> Global___Hooks: ...
+    @_builtins.property
     def forget(self) -> _retention_pb2.ForgetReport:
         """In a job that forgets, once it has chosen."""
 
@@ -537,15 +579,16 @@ class Job(_message.Message):
         resolutions: _abc.Iterable[Global___Resolution] | None = ...,
         findings: _abc.Iterable[Global___PreflightFinding] | None = ...,
         forecast: Global___Forecast | None = ...,
+        hooks: Global___Hooks | None = ...,
         forget: _retention_pb2.ForgetReport | None = ...,
         prune: _retention_pb2.PruneReport | None = ...,
         verify: _retention_pb2.VerifyReport | None = ...,
         schedule: _builtins.str = ...,
         drain: _drains_pb2.Drain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -587,6 +630,12 @@ class CreateJobRequest(_message.Message):
     TCP_FIELD_NUMBER: _builtins.int
     VOLUMES_FIELD_NUMBER: _builtins.int
     EXTERNAL_UNIX_SOCKETS_FIELD_NUMBER: _builtins.int
+    HOOKS_FIELD_NUMBER: _builtins.int
+    WORKLOAD_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    VOLUMES_AT_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
@@ -605,10 +654,22 @@ class CreateJobRequest(_message.Message):
     """What becomes of open TCP connections; unspecified is keep."""
     external_unix_sockets: _builtins.bool
     """Let unix sockets through whose other end is outside of the container."""
+    workload: _builtins.str
+    """Instead of checkpoint_id: HOST/CONTAINER or a workload's id, its newest checkpoint, or that of `at` or before."""
+    volumes_at: _builtins.str
+    """Below this directory and the container's name a restore makes volumes."""
+    network: _builtins.str
+    """How a restore is connected: keep (the default) or none."""
     @_builtins.property
     def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What becomes of bind mounts, by their destination in the container: shared, copy or empty."""
 
+    @_builtins.property
+    def hooks(self) -> Global___Hooks: ...
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def probe(self) -> Global___Probe: ...
     @_builtins.property
     def forget(self) -> _retention_pb2.ForgetRequest:
         """What a job that forgets is to forget."""
@@ -640,18 +701,49 @@ class CreateJobRequest(_message.Message):
         tcp: Global___TcpPolicy.ValueType = ...,
         volumes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         external_unix_sockets: _builtins.bool = ...,
+        hooks: Global___Hooks | None = ...,
+        workload: _builtins.str = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        volumes_at: _builtins.str = ...,
+        network: _builtins.str = ...,
+        probe: Global___Probe | None = ...,
         forget: _retention_pb2.ForgetRequest | None = ...,
         prune: _retention_pb2.PruneRequest | None = ...,
         verify: _retention_pb2.VerifyRequest | None = ...,
         drain: _drains_pb2.DrainOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "forget", b"forget", "prune", b"prune", "verify", b"verify"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "drain", b"drain", "forget", b"forget", "hooks", b"hooks", "probe", b"probe", "prune", b"prune", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "forget", b"forget", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "new_name", b"new_name", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateJobRequest: _TypeAlias = CreateJobRequest  # noqa: Y015
+
+@_typing.final
+class Probe(_message.Message):
+    """What decides whether a drill has gone well."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    command: _builtins.str
+    """Run in the restored container until it succeeds; empty: its label io.migrator.drill/probe, or that it runs for a time."""
+    timeout_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        command: _builtins.str = ...,
+        timeout_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "timeout_s", b"timeout_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Probe: _TypeAlias = Probe  # noqa: Y015
 
 @_typing.final
 class CreateJobResponse(_message.Message):
@@ -1383,12 +1475,17 @@ class Checkpoint(_message.Message):
     INDEX_DIGEST_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    DRILLED_AT_FIELD_NUMBER: _builtins.int
+    DRILL_FAILURE_FIELD_NUMBER: _builtins.int
+    PROVEN_AT_FIELD_NUMBER: _builtins.int
+    RESTORE_S_FIELD_NUMBER: _builtins.int
     BACKUP_FIELD_NUMBER: _builtins.int
     STORED_BYTES_FIELD_NUMBER: _builtins.int
     PINNED_AT_FIELD_NUMBER: _builtins.int
     PIN_REASON_FIELD_NUMBER: _builtins.int
     VERIFIED_AT_FIELD_NUMBER: _builtins.int
     DAMAGE_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     workload_id: _builtins.str
     job_id: _builtins.str
@@ -1398,14 +1495,26 @@ class Checkpoint(_message.Message):
     image: _builtins.str
     index_digest: _builtins.str
     size_bytes: _builtins.int
+    drill_failure: _builtins.str
+    restore_s: _builtins.float
     backup: _builtins.bool
     """It is a backup: its parts are chunks, each stored once."""
     stored_bytes: _builtins.int
     """What it added to the object store, its base image aside."""
     pin_reason: _builtins.str
     damage: _builtins.str
+    schedule: _builtins.str
+    """The name of the schedule that made it."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def drilled_at(self) -> _timestamp_pb2.Timestamp:
+        """When a restore drill last came to a verdict, and why it was a bad one; empty if it proved the checkpoint."""
+
+    @_builtins.property
+    def proven_at(self) -> _timestamp_pb2.Timestamp:
+        """When a drill proved it last, and what that restore took."""
+
     @_builtins.property
     def pinned_at(self) -> _timestamp_pb2.Timestamp:
         """Since when it stays whatever a policy says; absent: it is not pinned."""
@@ -1427,18 +1536,25 @@ class Checkpoint(_message.Message):
         index_digest: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        drilled_at: _timestamp_pb2.Timestamp | None = ...,
+        drill_failure: _builtins.str = ...,
+        proven_at: _timestamp_pb2.Timestamp | None = ...,
+        restore_s: _builtins.float | None = ...,
         backup: _builtins.bool = ...,
         stored_bytes: _builtins.int = ...,
         pinned_at: _timestamp_pb2.Timestamp | None = ...,
         pin_reason: _builtins.str = ...,
         verified_at: _timestamp_pb2.Timestamp | None = ...,
         damage: _builtins.str = ...,
+        schedule: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "pinned_at", b"pinned_at", "verified_at", b"verified_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "created_at", b"created_at", "drilled_at", b"drilled_at", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "verified_at", b"verified_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "container", b"container", "created_at", b"created_at", "damage", b"damage", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s", "backup", b"backup", "container", b"container", "created_at", b"created_at", "damage", b"damage", "drill_failure", b"drill_failure", "drilled_at", b"drilled_at", "host", b"host", "id", b"id", "image", b"image", "index_digest", b"index_digest", "job_id", b"job_id", "namespace", b"namespace", "pin_reason", b"pin_reason", "pinned_at", b"pinned_at", "proven_at", b"proven_at", "restore_s", b"restore_s", "schedule", b"schedule", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes", "verified_at", b"verified_at", "workload_id", b"workload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__restore_s: _TypeAlias = _typing.Literal["restore_s"]  # noqa: Y015
+    _WhichOneofArgType__restore_s: _TypeAlias = _typing.Literal["_restore_s", b"_restore_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restore_s) -> _WhichOneofReturnType__restore_s | None: ...
 
 Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
 

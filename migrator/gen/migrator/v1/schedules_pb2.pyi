@@ -13,6 +13,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from migrator.gen.migrator.v1 import migrator_pb2 as _migrator_pb2
+from migrator.gen.migrator.v1 import retention_pb2 as _retention_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -145,6 +146,7 @@ class ScheduleSpec(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     ALLOW_EMPTY_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     cron: _builtins.str
     """Exactly one of cron, every_s and at: five fields or a name such as @daily; seconds; a date and time."""
     every_s: _builtins.int
@@ -177,6 +179,10 @@ class ScheduleSpec(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """All running containers that have these labels, on `source` or on every host."""
 
+    @_builtins.property
+    def keep(self) -> _retention_pb2.RetentionPolicy:
+        """After each backup, forget those of the same container that no rule keeps."""
+
     def __init__(
         self,
         *,
@@ -194,10 +200,11 @@ class ScheduleSpec(_message.Message):
         job: _migrator_pb2.CreateJobRequest | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         allow_empty: _builtins.bool = ...,
+        keep: _retention_pb2.RetentionPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_catchup_s", b"_catchup_s", "catchup_s", b"catchup_s", "job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catchup_s", b"_catchup_s", "catchup_s", b"catchup_s", "job", b"job", "keep", b"keep"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catchup_s", b"_catchup_s", "allow_empty", b"allow_empty", "at", b"at", "blackouts", b"blackouts", "catchup_s", b"catchup_s", "cron", b"cron", "end", b"end", "every_s", b"every_s", "jitter_s", b"jitter_s", "job", b"job", "labels", b"labels", "overlap", b"overlap", "pause_after_failures", b"pause_after_failures", "start", b"start", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catchup_s", b"_catchup_s", "allow_empty", b"allow_empty", "at", b"at", "blackouts", b"blackouts", "catchup_s", b"catchup_s", "cron", b"cron", "end", b"end", "every_s", b"every_s", "jitter_s", b"jitter_s", "job", b"job", "keep", b"keep", "labels", b"labels", "overlap", b"overlap", "pause_after_failures", b"pause_after_failures", "start", b"start", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__catchup_s: _TypeAlias = _typing.Literal["catchup_s"]  # noqa: Y015
     _WhichOneofArgType__catchup_s: _TypeAlias = _typing.Literal["_catchup_s", b"_catchup_s"]  # noqa: Y015

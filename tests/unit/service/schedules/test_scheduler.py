@@ -11,8 +11,9 @@ from migrator.errors import AlreadyExists, InvalidRequest, NotFound, Preconditio
 from migrator.models.memory import MemoryJobs, Rows
 from migrator.models.memory_schedules import MemorySchedules
 from migrator.models.phase import JobKind, Phase
+from migrator.models.retention import ForgetRequest, RetentionPolicy
 from migrator.models.schedule_values import Cause, Overlap, RunState, Target, Trigger
-from migrator.models.values import JobRequest, Workload
+from migrator.models.values import Checkpoint, JobRequest, Workload
 from tests.unit.service.schedules.bench import CHECKPOINT, WEB, Bench
 from tests.unit.service.schedules.walk import utc
 
@@ -518,3 +519,52 @@ def dies_after(patch: pytest.MonkeyPatch, lines: int) -> None:
         mortal(MemorySchedules, name)
     mortal(MemoryJobs, "add")
     mortal(Rows, "commit")
+
+
+# ---- the store
+
+
+def test_after_a_backup_that_went_well_the_policy_thins_out(bench: Bench) -> None:
+    bench.create(keep=RetentionPolicy(daily=7), target=Target(host="alpha"))
+    bench.pass_time(60)
+    good, bad = bench.runs()[0].jobs
+    with bench.database.transaction() as tx:
+        job = tx.jobs.get(good)
+        tx.checkpoints.add(Checkpoint("ck", "w-1", good, "alpha", "default", "web", "i", "d", 1, bench.now))
+        tx.jobs.save(job, replace(job, workload_id="w-1", phase=Phase.PREPARING))
+    bench.end([good])
+    bench.end([bad], Phase.FAILED)
+    bench.pass_time(5)
+    (forget,) = [job for job in bench.jobs() if job.request.kind is JobKind.FORGET]
+    assert forget.request.forget is not None
+    assert (forget.request.forget.workload_id, forget.request.forget.policy) == ("w-1", RetentionPolicy(daily=7))
+    assert forget.request.schedule == "s"
+    assert forget.id in bench.advanced
+    with bench.database.transaction() as tx:
+        tx.checkpoints.remove("ck")
+    bench.pass_time(60)
+    with bench.database.transaction() as tx:
+        job = tx.jobs.get(bench.runs()[1].jobs[0])
+        tx.jobs.save(job, replace(job, workload_id="w-2", phase=Phase.PREPARING))
+    bench.end()
+    bench.pass_time(5)
+    assert bench.runs()[1].finished_at, "there is nothing to forget, and that holds nobody up"
+
+
+def test_kinds_that_are_about_the_store_and_hosts(bench: Bench) -> None:
+    forget = ForgetRequest(everything=True, policy=RetentionPolicy(daily=7))
+    bench.create("prune", job=JobRequest(JobKind.PRUNE), target=Target())
+    bench.create("verify", job=JobRequest(JobKind.VERIFICATION), target=Target())
+    bench.create("forget", job=JobRequest(JobKind.FORGET, forget=forget), target=Target())
+    bench.create("drain", job=JobRequest(JobKind.DRAIN), target=Target("alpha"))
+    bench.create("return", job=JobRequest(JobKind.RETURN, target_host="alpha"), target=Target())
+    bench.pass_time(60)
+    kinds = {job.request.schedule: job.request.kind.value for job in bench.jobs()}
+    assert kinds.pop("verify") == "verification"
+    assert kinds == {name: name for name in ("prune", "forget", "drain")}
+    assert bench.runs("return")[0].acts[0].failure, "nothing was moved away"
+    with pytest.raises(PreconditionFailed) as caught:
+        bench.create("all", keep=RetentionPolicy())
+    assert caught.value.code == "removes_everything"
+    with pytest.raises(InvalidRequest):
+        bench.create("thin", job=MOVE, keep=RetentionPolicy(daily=1))

@@ -1,0 +1,137 @@
+"""Clones, restores by time, drills, and what the report makes of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.acceptance.cluster import Cluster
+from tests.workloads import Running
+from tests.workloads.workload import State
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.usefixtures("keeps_checkpoints")]
+
+COUNT = """
+import json, os, time
+nonce, number = os.urandom(8).hex(), 0
+os.makedirs("/state", exist_ok=True)
+while True:
+    number += 1
+    open("/data/count", "w").write(str(number))
+    open("/state/new", "w").write(json.dumps({"counter": number, "nonce": nonce}))
+    os.rename("/state/new", "/state/state.json")
+    time.sleep(0.02)
+"""
+DATA = "/srv/origin"
+CLONES = "/srv/clones"
+IMAGE = "migrator.local/ticker:1"
+NAMES = ("origin", "clone-1", "clone-2", "earlier")
+
+
+@pytest.fixture
+def origin(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
+    """A program on alpha that writes into a copied volume."""
+    clear(cluster)
+    alpha = cluster["alpha"]
+    alpha.run("mkdir", "-p", DATA)
+    volume = ("--mount", f"type=bind,src={DATA},dst=/data,options=bind:rw", "--label", "io.migrator.volume/data=copy")
+    alpha.ctr("run", "--detach", "--null-io", *volume, IMAGE, "origin", "/usr/bin/python3", "-B", "-c", COUNT)
+    container = Running(alpha, "origin")
+    container.wait_until(lambda state: state["counter"] > 20)
+    yield container
+    clear(cluster)
+
+
+def clear(cluster: Cluster) -> None:
+    for name in NAMES:
+        cluster.remove(name)
+    for machine in cluster.machines.values():
+        machine.run("rm", "-rf", DATA, CLONES)
+
+
+def check(before: State, container: Running) -> State:
+    """The same program goes on."""
+    after = container.wait_until(lambda state: state["counter"] > before["counter"] + 5)
+    assert after["nonce"] == before["nonce"]
+    return after
+
+
+def take(cluster: Cluster, container: Running) -> dict[str, Any]:
+    job = cluster.finish("checkpoints", "create", str(container))
+    assert job["state"] == "succeeded", job
+    shown: dict[str, Any] = cluster.done("checkpoints", "show", job["checkpoint_id"])
+    return shown
+
+
+def test_clones_and_choices_by_time(cluster: Cluster, origin: Running) -> None:
+    first, seen = take(cluster, origin), origin.state()
+    between = datetime.now(UTC)
+    later = origin.wait_until(lambda state: state["counter"] > seen["counter"] + 20)
+    second = take(cluster, origin)
+    assert second["created_at"] > first["created_at"]
+
+    # The original runs: nothing of its name, and not into its volume.
+    failure = cluster.failure("restore", "alpha/origin", "beta")
+    assert (failure["code"], failure["host"]) == ("original_runs", "alpha")
+    assert cluster.failure("restore", first["id"], "alpha", "--name", "clone-1")["code"] == "volume_exists"
+
+    words = ("--name", "clone-{n}", "--count", "2", "--volumes-at", CLONES, "--network", "none", "--wait")
+    jobs = cluster.done("restore", "alpha/origin", "alpha", "beta", *words)
+    assert [(job["state"], job["new_name"], job["target"]) for job in jobs] == [
+        ("succeeded", "clone-1", "alpha"),
+        ("succeeded", "clone-2", "beta"),
+    ]
+    assert {job["checkpoint_id"] for job in jobs} == {second["id"]}
+    for name, host in (("clone-1", "alpha"), ("clone-2", "beta")):
+        assert check(later, Running(cluster[host], name))["counter"] > later["counter"]
+        content = cluster[host].run("cat", f"{CLONES}/{name}{DATA}/count")
+        assert int(content) > later["counter"]
+    check(later, origin)
+
+    # The choice by time: the first was the newest then.
+    at = ("--at", between.isoformat(), "--name", "earlier", "--volumes-at", CLONES)
+    job = cluster.finish("restore", "alpha/origin", "beta", *at)
+    assert (job["state"], job["checkpoint_id"]) == ("succeeded", first["id"]), job
+    too_early = (between - timedelta(days=400)).strftime("%Y-%m-%d %H:%M")
+    failure = cluster.failure("restore", "alpha/origin", "beta", "--at", too_early, "--zone", "Europe/Berlin")
+    assert failure["code"] == "no_checkpoint_then"
+    assert first["id"] in failure["remedy"] or "the oldest is" in failure["remedy"]
+    tomorrow = (between + timedelta(days=1)).isoformat()
+    assert cluster.failure("restore", "alpha/origin", "beta", "--at", tomorrow)["code"] == "time_in_future"
+
+
+def test_a_drill_proves_a_checkpoint_and_leaves_nothing(cluster: Cluster, origin: Running) -> None:
+    taken = take(cluster, origin)
+    probe = json.dumps(["/usr/bin/python3", "-c", "import os; raise SystemExit(not os.path.exists('/data/count'))"])
+    job = cluster.finish("drill", "alpha/origin", "beta", "--probe", probe)
+    assert job["state"] == "succeeded", job
+    shown = cluster.done("checkpoints", "show", taken["id"])
+    assert shown["proven_at"]
+    assert 0 < shown["restore_s"] < 60
+    assert shown["drill_failure"] is None
+    (row,) = cluster.done("report", "alpha/origin", "--max-age", "1h", "--max-drill-age", "1h")
+    assert (row["proven_checkpoint_id"], row["faults"]) == (taken["id"], [])
+    assert row["recovery_time_s"] == shown["restore_s"]
+
+    # A probe that says no: what is known of it stays, and the report ends with 1.
+    refusing = json.dumps(["/usr/bin/python3", "-c", "raise SystemExit('the table is empty')"])
+    began = time.monotonic()
+    failed = cluster.finish("drill", taken["id"], "alpha", "--probe", refusing, "--probe-timeout", "2")
+    assert time.monotonic() - began < 60
+    assert (failed["state"], failed["failure"]["code"]) == ("failed", "probe_failed")
+    assert "the table is empty" in failed["failure"]["message"]
+    answer = cluster.cli("report", "alpha/origin")
+    assert answer.code == 1
+    (row,) = answer.data
+    assert row["faults"] == ["drill_failed"]
+    assert "the table is empty" in row["drill_failure"]
+    assert row["proven_at"]
+    for machine in cluster.machines.values():
+        assert not [name for name in machine.containers() if name.startswith("drill-")]
+        assert machine.run("sh", "-c", "ls -A /var/lib/migrator/drills 2>/dev/null || true").split() == []
+    assert origin.state()["counter"] > 0

@@ -1,0 +1,1 @@
+"""How long a program stands still, and what a move costs: this service beside podman, ctr and bare containerd."""

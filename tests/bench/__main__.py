@@ -1,0 +1,123 @@
+"""`python -m tests.bench`: move the same program by each system in turn, and write docs/benchmarks.*.
+
+`--smoke` measures few moves of a small load and compares the ratios with the recorded ones; exit status 1 when one is
+worse by more than 30 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+
+from migrator.errors import MigratorError
+from migrator.lab.lab import Shape
+from migrator.lab.rootfs import ensure_root
+from tests.acceptance.cluster import Cluster
+from tests.bench.load import Load
+from tests.bench.page import write_page
+from tests.bench.records import Record, ratio, read_records, write_records
+from tests.bench.systems import Bare, ByCtr, ByPodman, Sample, Service, System
+from tests.bench.systems.by_podman import podman_lab
+from tests.conftest import lab_name, running_lab
+
+SYSTEMS = ("floor", "migrator", "podman", "ctr")
+WORSE = 1.3
+SMOKE = ([Load(64)], 3, ("floor", "migrator"))
+
+
+def main() -> int:
+    """Measure, print, write."""
+    asked = _arguments()
+    loads = [Load(mib, rate) for mib in asked.memory for rate in asked.rewrite]
+    runs, names = asked.runs, tuple(asked.systems)
+    if asked.smoke:
+        loads, runs, names = SMOKE
+    with _systems(names) as systems:
+        records = [record for load in loads for record in measure(systems, load, runs)]
+    if asked.smoke:
+        return compare(records, read_records())
+    if not asked.dry:
+        write_records(records)
+        write_page(records, describe_machine())
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--memory", type=int, nargs="+", default=[64, 512, 2048], metavar="MIB")
+    parser.add_argument("--rewrite", type=int, nargs="+", default=[0, 10, 100], metavar="MIB_S")
+    parser.add_argument("--runs", type=int, default=5, help="moves of each system and load")
+    parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS)
+    parser.add_argument("--smoke", action="store_true", help="compare ratios with the recorded ones")
+    parser.add_argument("--dry", action="store_true", help="print, and write nothing")
+    return parser.parse_args()
+
+
+@contextlib.contextmanager
+def _systems(names: Sequence[str]) -> Iterator[list[System]]:
+    with contextlib.ExitStack() as ending:
+        lab = ending.enter_context(running_lab("bench", Shape(hosts=2)))
+        cluster = Cluster(lab, ensure_root(print))
+        found: dict[str, System] = {"floor": Bare(cluster), "migrator": Service(cluster), "ctr": ByCtr(cluster)}
+        if "podman" in names:
+            found["podman"] = ByPodman(ending.enter_context(podman_lab(ending.enter_context(lab_name("bench-podman")))))
+        yield [found[name] for name in names]
+
+
+def measure(systems: Sequence[System], load: Load, runs: int) -> list[Record]:
+    """Move a load so many times with each system, in turns of one move; a first move of each is not counted.
+
+    The memory is warm then, and what else the machine does hits all alike.
+    """
+    samples: dict[str, list[Sample]] = {system.name: [] for system in systems}
+    for turn in range(runs + 1):
+        for system in systems:
+            sample = _one_move(system, load)
+            if sample is None:
+                continue
+            print(f"{load}, {system.name}{' (warming up)' if not turn else ''}: {sample}", flush=True)
+            if turn:
+                samples[system.name].append(sample)
+    return [Record.of(system, load, samples[system.name]) for system in systems if samples[system.name]]
+
+
+def _one_move(system: System, load: Load) -> Sample | None:
+    """Start the program, move it once, remove it; a system that fails has no sample and says why."""
+    try:
+        return system.measure(load, system.start(load))[1]
+    except (AssertionError, MigratorError, OSError) as error:
+        print(f"{load}, {system.name} FAILED: {error}", file=sys.stderr, flush=True)
+        return None
+    finally:
+        system.remove()
+
+
+def compare(measured: Sequence[Record], recorded: Sequence[Record]) -> int:
+    """Hold ratios to the floor against the recorded ones."""
+    worse = 0
+    for record in (record for record in measured if record.system == "migrator"):
+        [known] = [
+            other for other in recorded
+            if (other.system, other.mode) == (record.system, record.mode)
+            and (other.memory_mib, other.rewrite_mib_s) == (record.memory_mib, record.rewrite_mib_s)
+        ]  # fmt: skip
+        now, then = ratio(record, measured, "floor"), ratio(known, recorded, "floor")
+        assert now is not None
+        assert then is not None
+        print(f"{record.memory_mib} MiB, {record.mode}: {now:.2f} times the floor, recorded {then:.2f}")
+        worse += now > WORSE * then
+    return 1 if worse else 0
+
+
+def describe_machine() -> str:
+    """Say on what this was measured."""
+    kernel = f"kernel {platform.release()}, {platform.machine()}"
+    return f"Measured on {os.cpu_count()} processors, {kernel}; the hosts are those of a lab, on one machine."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+#!/usr/bin/python3
+"""Memory of a given size, rewritten at a given rate, that knows the checksum of each of its blocks.
+
+    busy.py MIB REWRITE_MIB_S
+
+No block can be compressed and no two are alike. The longest time between two ticks of the wall clock is the freeze as
+the program saw it. SIGUSR1 sets a mark: from there gaps are measured anew. After a gap all blocks are checked once. A
+line sent to TCP port 7000 comes back.
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+
+BLOCK_BYTES = 64 << 10
+TICK_S = 0.002
+GAP_S = 0.02
+TELL_S = 0.05
+CHECKS = 64
+"""Blocks checked a tick after a gap: 4 MiB."""
+CATCH_UP_S = 0.05
+"""What was not rewritten during a freeze is not made up for."""
+STATE = Path("/state/state.json")
+
+
+class Busy:
+    """The memory, and what is known of it."""
+
+    def __init__(self, mib: int, rewrite_mib_s: float):
+        self.rate_blocks_s = rewrite_mib_s * (1 << 20) / BLOCK_BYTES
+        self.nonce = os.urandom(16).hex()
+        self.random = random.Random(self.nonce)
+        self.count = mib * (1 << 20) // BLOCK_BYTES
+        self.memory = bytearray(mib << 20)
+        self.sums = [0] * self.count
+        for block in range(self.count):
+            self.write(block)
+        self.marks = self.rewritten = self.next = 0
+        self.due = 0.0
+        self.longest_gap_s = 0.0
+        self.unchecked = 0
+        self.bad = []
+        self.ticked = time.time()
+        self.told = 0.0
+
+    def write(self, block: int) -> None:
+        """Give a block a new content."""
+        data = self.random.randbytes(BLOCK_BYTES)
+        self.sums[block] = zlib.crc32(data)
+        self.memory[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES] = data
+
+    def tick(self) -> None:
+        """Look at the clock, rewrite what is due, check what is left to check, tell."""
+        now = time.time()
+        gap_s, self.ticked = now - self.ticked, now
+        if gap_s >= GAP_S:
+            self.longest_gap_s = max(self.longest_gap_s, gap_s)
+        if gap_s >= 10 * GAP_S:
+            self.unchecked = self.count
+        self.due += min(gap_s, CATCH_UP_S) * self.rate_blocks_s
+        for _ in range(int(self.due)):
+            self.write(self.next)
+            self.next = (self.next + 1) % self.count
+            self.rewritten += 1
+        self.due -= int(self.due)
+        for _ in range(min(CHECKS, self.unchecked)):
+            self.unchecked -= 1
+            self.check(self.unchecked)
+        if not 0 <= now - self.told < TELL_S:
+            self.tell(now)
+
+    def check(self, block: int) -> None:
+        """Compare a block with its checksum."""
+        view = memoryview(self.memory)[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
+        if zlib.crc32(view) != self.sums[block]:
+            self.bad.append(block)
+
+    def mark(self, *_: object) -> None:
+        """Measure gaps from here on."""
+        self.longest_gap_s = 0.0
+        self.marks += 1
+
+    def tell(self, now: float) -> None:
+        """Replace the state file as a whole."""
+        self.told = now
+        known = {
+            "nonce": self.nonce,
+            "marks": self.marks,
+            "rewritten": self.rewritten,
+            "longest_gap_s": self.longest_gap_s,
+            "unchecked": self.unchecked,
+            "bad": self.bad[:10],
+            "at": now,
+        }
+        new = STATE.with_suffix(".new")
+        new.write_text(json.dumps(known))
+        new.rename(STATE)
+
+
+def answer() -> None:
+    """Send every line back to whoever sent it."""
+    listener = socket.create_server(("", 7000))
+    while True:
+        line, _ = listener.accept()
+        threading.Thread(target=echo, args=(line,), daemon=True).start()
+
+
+def echo(line: socket.socket) -> None:
+    """Send back what comes until the other end closes."""
+    with line:
+        while data := line.recv(4096):
+            line.sendall(data)
+
+
+def main() -> None:
+    """Go on until killed."""
+    STATE.parent.mkdir(parents=True, exist_ok=True)
+    busy = Busy(int(sys.argv[1]), float(sys.argv[2]))
+    signal.signal(signal.SIGUSR1, busy.mark)
+    threading.Thread(target=answer, daemon=True).start()
+    while True:
+        busy.tick()
+        time.sleep(TICK_S)
+
+
+main()
