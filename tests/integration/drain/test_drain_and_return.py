@@ -13,7 +13,7 @@ from tests.acceptance.cluster import Cluster
 from tests.workloads import WORKLOADS, Running
 from tests.workloads.odd import COMMAND
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.real, pytest.mark.wide, pytest.mark.timeout(600)]
 
 COUNTER = WORKLOADS["counter"]
 SIX = [f"count-{number}" for number in range(6)]
@@ -43,7 +43,7 @@ def running(cluster: Cluster, host: str) -> set[str]:
 def test_a_host_is_drained_and_filled_again(trio: Cluster) -> None:
     before = {name: COUNTER.look(Running(trio["alpha"], name)) for name in SIX}
 
-    plan = trio.cli("drain", "alpha", "--dry-run")
+    plan = trio.cli("drain", "alpha", "--dry-run", timeout_s=240)
     assert plan.code == 1, "one would stay"
     planned = {row["container"]: row["target"] for row in plan.data["drain"]["containers"] if row["status"] == "placed"}
     assert planned.keys() == {*SIX}
@@ -84,7 +84,7 @@ def test_what_makes_no_sense_changes_nothing(trio: Cluster) -> None:
         (("alpha", "-l", "kind=(("), "bad_selector"),
         (("beta", "--return"), "nothing_to_return"),
     ):
-        answer = trio.cli("drain", *words, "--yes", "--wait")
+        answer = trio.cli("drain", *words, "--yes", "--wait", timeout_s=120)
         assert answer.code != 0
         assert answer.error["code"] == code, answer.said
     assert [host["cordon"] for host in trio.done("hosts", "list")] == [None] * 3

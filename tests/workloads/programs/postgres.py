@@ -61,12 +61,12 @@ def serve() -> subprocess.Popen[bytes]:
     for directory in (DATA, PLACE):
         directory.mkdir(parents=True, exist_ok=True)
         shutil.chown(directory, USER, USER)
-    run("initdb", "--pgdata", str(DATA), "--no-sync", "--auth", "trust")
+    run("initdb", "--pgdata", str(DATA), "--no-sync", "--auth", "trust", "--wal-segsize", "1")
     with (DATA / "pg_hba.conf").open("a") as rules:
         rules.write("host all all all trust\n")
     listen = "0.0.0.0" if line.TCP else ""
     settings = [f"unix_socket_directories={PLACE}", f"listen_addresses={listen}", "wal_level=minimal"]
-    settings += ["max_wal_senders=0", "min_wal_size=32MB", "wal_init_zero=off"]
+    settings += ["max_wal_senders=0", "min_wal_size=2MB", "max_wal_size=16MB", "shared_buffers=16MB"]
     command = [str(PROGRAMS / "postgres"), "-D", str(DATA), *(f"--{setting}" for setting in settings)]
     if AS_ROOT:
         for path in (DATA, *DATA.rglob("*")):
