@@ -33,7 +33,7 @@ def scheduled(cluster: Cluster, name: str, *words: str) -> Iterator[None]:
 
 def shown_once(cluster: Cluster, name: str, enough: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
     """The runs of a schedule, oldest first, as soon as they are as wanted."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         runs: list[dict[str, Any]] = cluster.done("schedules", "show", name, "-n", "100")["runs"][::-1]
         if enough(runs):
