@@ -354,6 +354,7 @@ class ControlPlane:
 
     def _look_at_original(self, checkpoint_id: str) -> None:
         """Let the host of the program that a checkpoint was taken of look now, if it answers."""
+        host = None
         with self._database.transaction(write=False) as tx, suppress(NotFound):
             original = find_original(tx, tx.checkpoints.get(checkpoint_id))
             host = tx.hosts.get(original.host) if original else None

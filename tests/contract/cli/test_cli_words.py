@@ -352,6 +352,7 @@ def test_a_very_long_fact_is_cut_short_for_people_alone(capsys: pytest.CaptureFi
     names = ("id", "namespace", "container", "host", "image")
     flags = "flag " * 200
     shown = dict.fromkeys(names, "x") | {"size_bytes": 1, "parts": [], "facts": {"io.migrator.cpu-flags": flags}}
+    shown |= {"proven_at": None, "drill_failure": "", "pinned_at": None, "verified_at": None}
     render.checkpoint(shown)
     (line,) = capsys.readouterr().out.splitlines()[2:]
     assert line.endswith("… (see --json)")

@@ -377,7 +377,7 @@ def test_a_removed_target_keeps_no_source_frozen(bench: Bench) -> None:
     bench.wait(1, beating=("alpha",))
     assert (bench.sent[-1].step, bench.sent[-1].action) == ("freeze", StepAction.UNDO)
     bench.answer(bench.sent[-1])
-    for step in ("upload", "dump"):
+    for step in ("before-hook", "upload", "dump"):
         bench.wait(1, beating=("alpha",))
         assert bench.sent[-1].step == step
         bench.answer(bench.sent[-1])
