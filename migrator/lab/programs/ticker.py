@@ -32,6 +32,8 @@ HURRIED_CHECKS = 120
 STATE_S = 0.05
 GAP_S = 0.05
 """A gap this long is worth remembering."""
+MOVE_S = 0.25
+"""A gap this long may have been a move: all of the memory is checked anew. A busy machine makes shorter ones."""
 REMEMBERED_GAPS = 20
 
 
@@ -120,6 +122,7 @@ class Ticker:
         if max(abs(gap_s), abs(gap_realtime_s)) >= GAP_S:
             self.gaps = [*self.gaps, {"gap_s": gap_s, "realtime_s": gap_realtime_s, "ended_at": now_realtime}]
             self.gaps = self.gaps[-REMEMBERED_GAPS:]
+        if max(abs(gap_s), abs(gap_realtime_s)) >= MOVE_S:
             self.cursor, self.sweeps_since_gap, self.hurried = 0, 0, True
 
     def _check(self, pages: int) -> None:
