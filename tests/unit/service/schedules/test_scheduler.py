@@ -557,12 +557,11 @@ def test_kinds_that_are_about_the_store_and_hosts(bench: Bench) -> None:
     bench.create("verify", job=JobRequest(JobKind.VERIFICATION), target=Target())
     bench.create("forget", job=JobRequest(JobKind.FORGET, forget=forget), target=Target())
     bench.create("drain", job=JobRequest(JobKind.DRAIN), target=Target("alpha"))
-    bench.create("return", job=JobRequest(JobKind.RETURN, target_host="alpha"), target=Target())
+    bench.create("return", job=JobRequest(JobKind.RETURN, target_host="beta"), target=Target())
     bench.pass_time(60)
     kinds = {job.request.schedule: job.request.kind.value for job in bench.jobs()}
     assert kinds.pop("verify") == "verification"
-    assert kinds == {name: name for name in ("prune", "forget", "drain")}
-    assert bench.runs("return")[0].acts[0].failure, "nothing was moved away"
+    assert kinds == {name: name for name in ("prune", "forget", "drain", "return")}
     with pytest.raises(PreconditionFailed) as caught:
         bench.create("all", keep=RetentionPolicy())
     assert caught.value.code == "removes_everything"
