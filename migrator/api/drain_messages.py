@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
+from migrator.api.moments import stamp
 from migrator.gen.migrator.v1 import drains_pb2 as pb
 from migrator.models.drains import PARALLEL, Cordon, DrainOptions, Passage
 from migrator.models.values import Job
@@ -40,11 +37,11 @@ def cordon_message(cordon: Cordon | None) -> pb.Cordon | None:
     if cordon is None:
         return None
     return pb.Cordon(
-        since=_stamp(cordon.since),
+        since=stamp(cordon.since),
         actor=cordon.actor,
         reason=cordon.reason,
         drain_id=cordon.drain_id or "",
-        return_at=_stamp(cordon.return_at),
+        return_at=stamp(cordon.return_at),
     )
 
 
@@ -81,11 +78,3 @@ def _passage_message(passage: Passage) -> pb.Passage:
             for host, failure in sorted(passage.refusals.items())
         ],
     )
-
-
-def _stamp(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

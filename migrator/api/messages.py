@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
+from datetime import UTC
 
 from migrator.api.drain_messages import cordon_message, drain_from, drain_message
+from migrator.api.moments import stamp
 from migrator.api.retention_messages import (
     forget_from_message,
     forget_report,
@@ -355,12 +354,3 @@ def _resolution_message(resolution: Resolution) -> pb.Resolution:
 
 def _measures_message(measures: Measures) -> pb.Measures:
     return pb.Measures(**{name: getattr(measures, name) for name in measures.__slots__})
-
-
-def stamp(moment: datetime | None) -> Timestamp | None:
-    """Write a moment, if there is one."""
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

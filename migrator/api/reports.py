@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from migrator.api.faults import told_to
-from migrator.api.messages import stamp
+from migrator.api.moments import stamp
 from migrator.gen.migrator.v1 import reports_pb2 as pb
 from migrator.gen.migrator.v1 import reports_pb2_grpc as services
 from migrator.service.control_plane import ControlPlane

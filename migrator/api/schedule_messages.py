@@ -7,9 +7,9 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from google.protobuf import json_format
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from migrator.api.messages import failure_message, request_from
+from migrator.api.moments import stamp
 from migrator.api.retention_messages import forget_from_message
 from migrator.errors import InvalidRequest
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
@@ -97,10 +97,10 @@ def schedule_message(schedule: Schedule, last_run: Run | None, host: str | None)
         name=schedule.name,
         spec=_spec_message(schedule.spec),
         host=host or "",
-        created_at=_stamp(schedule.created_at),
-        updated_at=_stamp(schedule.updated_at),
-        next_at=_stamp(schedule.look_at if pause is None else None),
-        pause=spb.Pause(at=_stamp(pause.at), actor=pause.actor, reason=pause.reason) if pause else None,
+        created_at=stamp(schedule.created_at),
+        updated_at=stamp(schedule.updated_at),
+        next_at=stamp(schedule.look_at if pause is None else None),
+        pause=spb.Pause(at=stamp(pause.at), actor=pause.actor, reason=pause.reason) if pause else None,
         failures=schedule.failures,
         last_run=run_message(last_run) if last_run else None,
     )
@@ -110,15 +110,15 @@ def run_message(run: Run) -> spb.Run:
     """Write a run."""
     return spb.Run(
         id=run.id,
-        fire_time=_stamp(run.fire_time),
-        due_at=_stamp(run.due_at),
+        fire_time=stamp(run.fire_time),
+        due_at=stamp(run.due_at),
         state=STATES[run.state],
         cause=CAUSES[run.cause],
         reason=run.reason,
         count=run.count,
-        until=_stamp(run.until),
-        started_at=_stamp(run.started_at),
-        finished_at=_stamp(run.finished_at),
+        until=stamp(run.until),
+        started_at=stamp(run.started_at),
+        finished_at=stamp(run.finished_at),
         acts=[_act_message(act) for act in run.acts],
     )
 
@@ -127,8 +127,8 @@ def preview_message(preview: Preview, zone: str) -> spb.PlannedRun:
     """Write a fire time to come."""
     local = preview.fire.time.astimezone(ZoneInfo(zone))
     return spb.PlannedRun(
-        fire_time=_stamp(preview.fire.time),
-        due_at=_stamp(preview.fire.due),
+        fire_time=stamp(preview.fire.time),
+        due_at=stamp(preview.fire.due),
         local=local.isoformat(timespec="seconds"),
         blackout=preview.blackout or "",
     )
@@ -180,14 +180,6 @@ def _act_message(act: Act) -> spb.RunAct:
         note=act.note,
         failure=failure_message(act.failure),
     )
-
-
-def _stamp(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    found = Timestamp()
-    found.FromDatetime(moment)
-    return found
 
 
 def _moment(text: str, zone: ZoneInfo) -> datetime | None:
