@@ -11,6 +11,7 @@ import grpc
 
 from migrator.api.faults import told_to
 from migrator.api.messages import (
+    KINDS,
     checkpoint_message,
     choice_from,
     container_message,
@@ -76,7 +77,7 @@ class JobServicer(services.JobServiceServicer):
                 raise InvalidRequest(
                     "a job needs a kind",
                     code="incomplete_request",
-                    remedy="say migration, checkpoint, restore, preflight, drill, drain or return",
+                    remedy=f"say one of {', '.join(kind.value for kind in KINDS)}",
                 )
             job = self._plane.create_job(wanted, request.idempotency_key or None, choice_from(request))
             return pb.CreateJobResponse(job=self._write(job))
