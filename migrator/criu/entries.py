@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -83,6 +83,14 @@ def entry_texts(name: str, data: bytes, mark: int) -> Iterator[bytes]:
             raise damaged(name, f"entry {number} claims {size_bytes} bytes and {len(data) - place} are left")
         yield bytes(view[place : place + size_bytes])
         place += size_bytes
+
+
+def write_entries(mark: int, entries: Iterable[Message]) -> bytes:
+    """Return the bytes of an image, as CRIU writes them since version 1.1."""
+    pieces = [_WORD.pack(COMMON_MARK), _WORD.pack(mark)]
+    for text in (entry.SerializeToString() for entry in entries):
+        pieces += _WORD.pack(len(text)), text
+    return b"".join(pieces)
 
 
 def parse_entry(name: str, text: bytes, kind: type[Entry]) -> Entry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,20 @@ PAGE_BYTES = 4 << 10
 PRESENT = 4
 _MAGIC_BYTES = 8
 _SIZE = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Pages that lie side by side in memory."""
+
+    address: int
+    size_bytes: int
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.address + self.size_bytes
+
 
 Cutter = Callable[[Iterable[bytes]], Iterator[bytes]]
 """Cuts a stream of bytes by its content."""
@@ -43,44 +58,69 @@ def cut_images(directory: Path, cut_by_content: Cutter) -> Iterator[bytes]:
     yield END
 
 
-def _cut_pages(file: Path, runs: list[tuple[int, int]]) -> Iterator[bytes]:
+def join(runs: Iterable[Run]) -> Iterator[Run]:
+    """Join runs that touch, so that their extents do not depend on where one of them happened to end."""
+    before: Run | None = None
+    for run in runs:
+        if before is not None and before.end == run.address:
+            before = Run(before.address, before.size_bytes + run.size_bytes)
+            continue
+        if before is not None:
+            yield before
+        before = run
+    if before is not None:
+        yield before
+
+
+def extents_of(runs: Iterable[Run]) -> Iterator[Run]:
+    """Cut runs where a multiple of EXTENT_BYTES begins."""
+    for run in runs:
+        address = run.address
+        while address < run.end:
+            stop = min(run.end, address - address % EXTENT_BYTES + EXTENT_BYTES)
+            yield Run(address, stop - address)
+            address = stop
+
+
+def _cut_pages(file: Path, runs: list[Run]) -> Iterator[bytes]:
     """Read a file of pages by extents. Runs that do not fit it only cost: what is left is cut at fixed places."""
     with file.open("rb") as source:
-        for address, size_bytes in runs:
-            end = address + size_bytes
-            while address < end:
-                stop = min(end, address - address % EXTENT_BYTES + EXTENT_BYTES)
-                yield source.read(stop - address)
-                address = stop
+        for extent in extents_of(runs):
+            yield source.read(extent.size_bytes)
         while piece := source.read(EXTENT_BYTES):
             yield piece
 
 
-def _runs_by_file(directory: Path) -> dict[str, list[tuple[int, int]]]:
-    """Read the runs of pages, address and length, in each file of pages; a malformed pagemap tells nothing."""
-    found: dict[str, list[tuple[int, int]]] = {}
+def _runs_by_file(directory: Path) -> dict[str, list[Run]]:
+    """Read the runs of pages in each file of pages; a malformed pagemap tells nothing."""
+    found: dict[str, list[Run]] = {}
     for file in sorted(directory.glob("pagemap-*.img")):
         try:
             name, runs = _read_pagemap(file.read_bytes())
         except (DecodeError, struct.error, StopIteration):
             continue
         pages = directory / name
-        if pages.is_file() and sum(size_bytes for _, size_bytes in runs) <= pages.stat().st_size:
+        if pages.is_file() and sum(run.size_bytes for run in runs) <= pages.stat().st_size:
             found[name] = runs
     return found
 
 
-def _read_pagemap(data: bytes) -> tuple[str, list[tuple[int, int]]]:
+def _read_pagemap(data: bytes) -> tuple[str, list[Run]]:
     entries = _entries(data)
     head = PagemapHead.FromString(next(entries))
-    runs = [PagemapEntry.FromString(text) for text in entries]
-    return f"pages-{head.pages_id}.img", [
-        (run.vaddr, (run.nr_pages or run.compat_nr_pages) * PAGE_BYTES) for run in runs if _is_in_file(run)
-    ]
+    found = [PagemapEntry.FromString(text) for text in entries]
+    runs = [Run(entry.vaddr, length_of(entry)) for entry in found if is_in_file(entry)]
+    return f"pages-{head.pages_id}.img", list(join(runs))
 
 
-def _is_in_file(run: PagemapEntry) -> bool:
-    return bool(run.flags & PRESENT) if run.HasField("flags") else not run.in_parent
+def length_of(entry: PagemapEntry) -> int:
+    """How many bytes of memory a stretch of pages covers."""
+    return (entry.nr_pages or entry.compat_nr_pages) * PAGE_BYTES
+
+
+def is_in_file(entry: PagemapEntry) -> bool:
+    """Whether a stretch of pages is in the file of pages beside it."""
+    return bool(entry.flags & PRESENT) if entry.HasField("flags") else not entry.in_parent
 
 
 def _entries(data: bytes) -> Iterator[bytes]:

@@ -39,12 +39,17 @@ def pack_image(file: Path, cut: Callable[[Path], Iterator[bytes]] | None = None)
         file: The image.
         cut: Gives its content; in pieces of some size if left out.
     """
-    header = tarfile.TarInfo(file.name)
-    header.size = file.stat().st_size
+    yield from frame_image(file.name, file.stat().st_size, (cut or _pieces)(file))
+
+
+def frame_image(name: str, size_bytes: int, content: Iterable[bytes]) -> Iterator[bytes]:
+    """Give an image as it stands in the tar: its header, its content, and what fills its last block."""
+    header = tarfile.TarInfo(name)
+    header.size = size_bytes
     header.mode = 0o600
     yield header.tobuf(tarfile.PAX_FORMAT)
-    yield from (cut or _pieces)(file)
-    yield bytes(-header.size % _BLOCK)
+    yield from content
+    yield bytes(-size_bytes % _BLOCK)
 
 
 def size_packed(directory: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -48,7 +49,9 @@ def enter_checkpoint(tx: Transaction, job: Job) -> None:
         tx.checkpoints.add(checkpoint)
 
 
-def last_copy(checkpoints: CheckpointStore, workload_id: str, checkpoint_id: str, image_bytes: int) -> Facts | None:
+def last_copy(
+    checkpoints: CheckpointStore, workload_id: str, checkpoint_id: str, image_bytes: int, own: Collection[str] = ()
+) -> Facts | None:
     """What the catalogue must know of a checkpoint that was sealed and is still whole; None if there is none.
 
     Args:
@@ -56,15 +59,16 @@ def last_copy(checkpoints: CheckpointStore, workload_id: str, checkpoint_id: str
         workload_id: Its workload.
         checkpoint_id: Its id.
         image_bytes: The size of the base image, which counts with it.
+        own: The pack indexes that its job wrote.
     """
     try:
         index = checkpoints.read_index_bytes(workload_id, checkpoint_id)
-        digest = checkpoints.seal(workload_id, checkpoint_id, index)  # looks at every blob once more
+        digest = checkpoints.seal(workload_id, checkpoint_id, index, own=own)  # looks at every blob once more
     except (NotFound, ResourceBusy):
         return None
     parts = map(part_of, parse_index(index).parts)
-    own = [part for part in parts if part.annotations.get(ROLE_ANNOTATION) != Role.IMAGE]
-    size_bytes = sum(part.size_bytes for part in own) + image_bytes
+    rest = [part for part in parts if part.annotations.get(ROLE_ANNOTATION) != Role.IMAGE]
+    size_bytes = sum(part.size_bytes for part in rest) + image_bytes
     return {LAST_COPY: True, "index_digest": digest, "checkpoint_bytes": size_bytes}
 
 

@@ -118,6 +118,7 @@ class Settle(ControlStep):
     def _discard(self, job: Job) -> Facts:
         parts = [Descriptor.from_oci(part) for part in job.facts["parts"]]
         self._checkpoints.remove(str(job.workload_id), str(job.checkpoint_id), candidates=parts)
+        self._checkpoints.chunks.discard_own(job.id)
         return {"discarded": True}
 
 

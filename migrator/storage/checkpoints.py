@@ -6,7 +6,7 @@ An index is visible only when every blob it names is there and whole. That is th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
@@ -80,13 +80,28 @@ class CheckpointStore(PartStore):
         other.chunks = self.chunks.over(other.objects)
         return other
 
-    def seal(self, workload_id: str, checkpoint_id: str, index: bytes) -> str:
+    def seal(
+        self,
+        workload_id: str,
+        checkpoint_id: str,
+        index: bytes,
+        *,
+        packs: Collection[str] | None = None,
+        own: Collection[str] = (),
+    ) -> str:
         """Make a checkpoint visible. Sealing the same index again changes nothing.
 
         Every blob is looked at before the index is written and once more after: a concurrent `remove` may have taken
         one that both checkpoints share. If it did, the index goes again. So with the packs of chunked parts: a prune
         marks a pack before it reads the indexes for the last time, so a pack without a mark after the index is written
         stays.
+
+        Args:
+            workload_id: Its workload.
+            checkpoint_id: Its id.
+            index: The bytes of its index.
+            packs: The packs that hold its chunks, as whoever wrote them knows; found from its recipes if left out.
+            own: Pack indexes of the job that seals; see `ChunkStore.own_packs`.
 
         Returns:
             The digest of the index.
@@ -100,8 +115,8 @@ class CheckpointStore(PartStore):
         parsed = parse_index(index)
         blobs = self._reachable_or_missing(parsed)
         self._check_blobs(blobs)
-        packs = self._packs_or_missing(parsed)
-        self._check_packs(packs)
+        needed = self._packs_or_missing(parsed, own) if packs is None else set(packs)
+        self._check_packs(needed, own)
         self._ensure_layout()
         self._sign(workload_id, checkpoint_id, parsed.digest)
         ours = self._write_index(key, checkpoint_id, index)
@@ -111,7 +126,7 @@ class CheckpointStore(PartStore):
             )
         try:
             self._check_blobs(blobs)
-            self._check_packs(packs)
+            self._check_packs(needed, own)
         except ResourceBusy:
             if ours:
                 self.objects.delete(key)
@@ -342,20 +357,20 @@ class CheckpointStore(PartStore):
         if missing:
             raise _missing(", ".join(missing[:3]))
 
-    def _packs_or_missing(self, index: CheckpointIndex) -> set[str]:
+    def _packs_or_missing(self, index: CheckpointIndex, own: Collection[str]) -> set[str]:
         recipes = self.recipes(index)
         if not recipes:
             return set()
         try:
-            return self.chunks.packs_of(recipes, without=self.chunks.marked_packs())
+            return self.chunks.packs_of(recipes, without=self.chunks.foreign_marks(own))
         except IntegrityError as error:
             if error.code != "chunk_missing":
                 raise
             raise _missing(str(error)) from error
 
-    def _check_packs(self, packs: set[str]) -> None:
+    def _check_packs(self, packs: set[str], own: Collection[str]) -> None:
         """See that nobody removes a pack that the checkpoint needs, nor is about to."""
-        if packs and (lost := self.chunks.lost_packs(packs)):
+        if packs and (lost := self.chunks.lost_packs(packs, own)):
             raise _missing(f"pack {min(lost)}")
 
     def _missing_among(self, blobs: list[Descriptor], each: Callable[..., Iterable[bool]]) -> list[str]:

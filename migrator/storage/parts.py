@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -138,6 +138,32 @@ class PartStore:
         part = part_of(descriptor)
         pieces = counted(self.chunks.read(self.read_recipe(descriptor)), on_progress)
         return checked(pieces, size_bytes=part.size_bytes, digest=part.digest, what=f"part {part.digest}")
+
+    def read_part_unless_known(
+        self, descriptor: Descriptor, known: Container[bytes], on_progress: Progress | None = None
+    ) -> Iterator[tuple[bytes, int, bytes | None]]:
+        """Give the name, the length and the bytes of each chunk of a part; no bytes of those that the caller knows.
+
+        Each chunk is what its name says, and recipe and lists vouch for the names: the part as a whole is not hashed.
+
+        Args:
+            descriptor: Of a chunked part, as it stands in the index.
+            known: The names of chunks that the caller has.
+            on_progress: Called with the bytes of the part that were dealt with.
+
+        Raises:
+            IntegrityError: `chunk_missing`, `chunk_damaged` or `bad_recipe`.
+        """
+        yield from self.read_recipe_unless_known(self.read_recipe(descriptor), known, on_progress)
+
+    def read_recipe_unless_known(
+        self, recipe: Recipe, known: Container[bytes], on_progress: Progress | None = None
+    ) -> Iterator[tuple[bytes, int, bytes | None]]:
+        """The same for a part whose recipe is at hand."""
+        for chunk, content in self.chunks.read_unless_known(recipe, known):
+            if on_progress:
+                on_progress(chunk.size_bytes)
+            yield chunk.name, chunk.size_bytes, content
 
     def open_part(self, descriptor: Descriptor) -> BinaryIO:
         """Open a part as a file that can be read from anywhere, for who wants little of it.

@@ -21,7 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class PstreeEntry(_message.Message):
     """CRIU's images as far as they are shown. Numbers are CRIU's; whatever else an entry holds is passed over. Texts are bytes
-    here: file names need not be UTF-8. Nothing of this is ever written.
+    here: file names need not be UTF-8. Of these only
+    pagemaps are ever written, and CRIU wants all of their numbers there, zeros too.
 
     pstree.img, one entry a process.
     """
@@ -316,13 +317,15 @@ class PagemapHead(_message.Message):
     def __init__(
         self,
         *,
-        pages_id: _builtins.int = ...,
+        pages_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pages_id", b"_pages_id", "pages_id", b"pages_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pages_id", b"pages_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pages_id", b"_pages_id", "pages_id", b"pages_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__pages_id: _TypeAlias = _typing.Literal["pages_id"]  # noqa: Y015
+    _WhichOneofArgType__pages_id: _TypeAlias = _typing.Literal["_pages_id", b"_pages_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pages_id) -> _WhichOneofReturnType__pages_id | None: ...
 
 Global___PagemapHead: _TypeAlias = PagemapHead  # noqa: Y015
 
@@ -345,28 +348,36 @@ class PagemapEntry(_message.Message):
     def __init__(
         self,
         *,
-        vaddr: _builtins.int = ...,
-        compat_nr_pages: _builtins.int = ...,
+        vaddr: _builtins.int | None = ...,
+        compat_nr_pages: _builtins.int | None = ...,
         in_parent: _builtins.bool | None = ...,
         flags: _builtins.int | None = ...,
         nr_pages: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_flags", b"_flags", "_in_parent", b"_in_parent", "_nr_pages", b"_nr_pages", "flags", b"flags", "in_parent", b"in_parent", "nr_pages", b"nr_pages"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_compat_nr_pages", b"_compat_nr_pages", "_flags", b"_flags", "_in_parent", b"_in_parent", "_nr_pages", b"_nr_pages", "_vaddr", b"_vaddr", "compat_nr_pages", b"compat_nr_pages", "flags", b"flags", "in_parent", b"in_parent", "nr_pages", b"nr_pages", "vaddr", b"vaddr"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_flags", b"_flags", "_in_parent", b"_in_parent", "_nr_pages", b"_nr_pages", "compat_nr_pages", b"compat_nr_pages", "flags", b"flags", "in_parent", b"in_parent", "nr_pages", b"nr_pages", "vaddr", b"vaddr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_compat_nr_pages", b"_compat_nr_pages", "_flags", b"_flags", "_in_parent", b"_in_parent", "_nr_pages", b"_nr_pages", "_vaddr", b"_vaddr", "compat_nr_pages", b"compat_nr_pages", "flags", b"flags", "in_parent", b"in_parent", "nr_pages", b"nr_pages", "vaddr", b"vaddr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__compat_nr_pages: _TypeAlias = _typing.Literal["compat_nr_pages"]  # noqa: Y015
+    _WhichOneofArgType__compat_nr_pages: _TypeAlias = _typing.Literal["_compat_nr_pages", b"_compat_nr_pages"]  # noqa: Y015
     _WhichOneofReturnType__flags: _TypeAlias = _typing.Literal["flags"]  # noqa: Y015
     _WhichOneofArgType__flags: _TypeAlias = _typing.Literal["_flags", b"_flags"]  # noqa: Y015
     _WhichOneofReturnType__in_parent: _TypeAlias = _typing.Literal["in_parent"]  # noqa: Y015
     _WhichOneofArgType__in_parent: _TypeAlias = _typing.Literal["_in_parent", b"_in_parent"]  # noqa: Y015
     _WhichOneofReturnType__nr_pages: _TypeAlias = _typing.Literal["nr_pages"]  # noqa: Y015
     _WhichOneofArgType__nr_pages: _TypeAlias = _typing.Literal["_nr_pages", b"_nr_pages"]  # noqa: Y015
+    _WhichOneofReturnType__vaddr: _TypeAlias = _typing.Literal["vaddr"]  # noqa: Y015
+    _WhichOneofArgType__vaddr: _TypeAlias = _typing.Literal["_vaddr", b"_vaddr"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__compat_nr_pages) -> _WhichOneofReturnType__compat_nr_pages | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__flags) -> _WhichOneofReturnType__flags | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__in_parent) -> _WhichOneofReturnType__in_parent | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__nr_pages) -> _WhichOneofReturnType__nr_pages | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vaddr) -> _WhichOneofReturnType__vaddr | None: ...
 
 Global___PagemapEntry: _TypeAlias = PagemapEntry  # noqa: Y015
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migrator.service.host import HostStep
+from migrator.service.steps.ahead import Again, Precopy, Prefetch
 from migrator.service.steps.drill import Discard, TryProbe
 from migrator.service.steps.dump import Dump
 from migrator.service.steps.fetch import Fetch
@@ -22,6 +23,10 @@ HOST_STEPS: dict[str, HostStep] = {
         InspectTarget(),
         PublishImage(),
         Prepare(),
+        Precopy(),
+        Prefetch(),
+        Again("precopy-again", Precopy()),
+        Again("prefetch-again", Prefetch()),
         BeforeHook(),
         Freeze(),
         Dump(),

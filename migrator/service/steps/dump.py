@@ -27,6 +27,7 @@ from migrator.models.phase import JobKind
 from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.programs import refuse_executed
+from migrator.service.steps.chunked import travels_chunked
 from migrator.service.steps.criu_options import CriuOptions, options_to_replay, usual_file_counts
 from migrator.service.steps.freeze import check_still_frozen, resume
 from migrator.service.steps.image import drop_lease, ensure_lease
@@ -67,32 +68,32 @@ class Dump(HostStep):
             external_unix=act.request.external_unix_sockets,
         )
         images.mkdir(mode=0o700)
-        chunked = act.request.kind is JobKind.BACKUP  # then the upload reads the images, when nobody waits for it
+        runs_on = act.request.kind is JobKind.BACKUP
         with ThreadPoolExecutor(1) as beside, packing_volumes(host, act) as volumes:
             diff = beside.submit(diff_snapshot, leased, container.snapshotter, container.snapshot_key)
             with usual_file_counts(task.pid, container.spec_json(), host.settings.run_dir / "criu"):
                 _dump_memory(host, act, task, images, options)
             changed = [diff.result(), *volumes.result()]
-            if chunked:
+            if runs_on:
                 check_still_frozen(host, act, task)
                 resume(host, act)  # `thaw` would, one message later; what follows needs no frozen task
             thawed_after_s = time.monotonic() - began
             wake_timers(images)
             parts = [
-                None if chunked else describe_images(images),
+                None if travels_chunked(act) else describe_images(images),  # else the upload reads them
                 write_spec(leased, container),
                 write_container(leased, replace(container, labels=with_restart(container.labels))),
                 write_runtime_options(leased, container),
                 *changed,
             ]
         act.check_aborted()
-        if not chunked:
+        if not runs_on:
             check_still_frozen(host, act, task)
         return {
             "parts": [part.to_oci() for part in parts if part],
             "stdio": asdict(task.stdio()),
             "criu_options": options_to_replay(options, images),
-            **({"thawed_after_s": thawed_after_s} if chunked else {}),
+            **({"thawed_after_s": thawed_after_s} if runs_on else {}),
         }
 
     def undo(self, host: Host, act: Act) -> Facts:

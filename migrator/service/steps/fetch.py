@@ -7,9 +7,11 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 from migrator.containerd import ContainerdClient
 from migrator.criu.images import unpack_images
+from migrator.criu.layers import CannotLayer, unpack_layer
 from migrator.errors import Cancelled, IntegrityError
 from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.phase import JobKind
@@ -19,11 +21,12 @@ from migrator.models.values import Facts
 from migrator.models.volumes import Volume, VolumePolicy, made_on_target
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_snapshot_key
+from migrator.service.steps.ahead import layer_below
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.streams import logs_of
 from migrator.service.steps.volumes import make_volumes, places_of, volumes_of_job
 from migrator.service.steps.work import new_image_directory, remove_work_directory
-from migrator.storage.chunks import part_of
+from migrator.storage.chunks import is_chunked, part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation, parse_index
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
@@ -103,10 +106,24 @@ class _Fetching:
         """Unpack CRIU's images; they are used only if all of their bytes were what the digest says."""
         directory = new_image_directory(self._host, self._act, part_of(part).size_bytes)
         try:
-            unpack_images(self.chunks(part), directory)
+            if not self._over_what_came_ahead(part, directory):
+                unpack_images(self.chunks(part), directory)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
+
+    def _over_what_came_ahead(self, part: Descriptor, directory: Path) -> bool:
+        """Fetch only what the target has not yet, if something came ahead of the freeze; False if nothing was done."""
+        below = layer_below(self._host, self._act)
+        if below is None or not is_chunked(part):
+            return False
+        pieces = self._host.checkpoints.read_part_unless_known(part, below.places, self._count)
+        try:
+            unpack_layer(pieces, directory, below)
+        except CannotLayer:
+            shutil.rmtree(directory)
+            return False
+        return True
 
     def chunks(self, part: Descriptor) -> Iterator[bytes]:
         """A part's bytes; the last of them come only when all were what the digest says."""

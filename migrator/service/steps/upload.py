@@ -12,24 +12,20 @@ from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
 from migrator.errors import ResourceBusy
 from migrator.models.descriptors import Descriptor
 from migrator.models.hooks import HOOKS, RAN_BEFORE
-from migrator.models.phase import JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.values import Facts
 from migrator.service.catalogue import SOURCE_GONE, last_copy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.traits import read_cpu_flags
-from migrator.service.steps.chunked import send_chunked
+from migrator.service.steps.chunked import PACK_INDEXES, PARALLEL_BLOBS, Sent, send_chunked, travels_chunked
 from migrator.service.steps.restarting import allow_restarts
 from migrator.service.steps.sources import Progress, read_source
 from migrator.service.steps.work import store_of
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import FactAnnotation, with_role
 
-PARALLEL_BLOBS = 3
 TRIES = 4
 """Another job, or a prune, may take out of the store what is shared while we rely on it: it is sent again."""
-WORTH_WAITING_BYTES = 1 << 20
-"""Up to here a frozen container may wait for the compression of its changed files: some milliseconds."""
 
 
 class Upload(HostStep):
@@ -46,12 +42,14 @@ class Upload(HostStep):
         """
         workload_id, checkpoint_id, sent_bytes = act.command.workload_id, str(act.command.checkpoint_id), 0
         for tries_left in reversed(range(TRIES)):
-            parts, more_bytes = (send_chunked if act.request.kind is JobKind.BACKUP else _send_whole)(host, act)
-            sent_bytes += more_bytes
-            index = _index(host, act, parts)
+            sent = (send_chunked if travels_chunked(act) else _send_whole)(host, act)
+            sent_bytes += sent.added_bytes
+            index = _index(host, act, sent.parts)
             act.check_aborted()
             try:
-                digest = store_of(host, act).seal(workload_id, checkpoint_id, index)
+                digest = store_of(host, act).seal(
+                    workload_id, checkpoint_id, index, packs=sent.packs, own=sent.pack_indexes
+                )
                 break
             except ResourceBusy as error:
                 if error.code != "blob_missing" or not tries_left:
@@ -60,7 +58,8 @@ class Upload(HostStep):
             "index_digest": digest,
             "uploaded_bytes": sent_bytes,
             "stored_bytes": sent_bytes + len(index),
-            "checkpoint_bytes": sum(part_of(part).size_bytes for part in parts) + int(act.facts["image_bytes"]),
+            "checkpoint_bytes": sum(part_of(part).size_bytes for part in sent.parts) + int(act.facts["image_bytes"]),
+            PACK_INDEXES: list(sent.pack_indexes),
         }
 
     def undo(self, host: Host, act: Act) -> Facts:
@@ -70,7 +69,8 @@ class Upload(HostStep):
         """
         workload_id, checkpoint_id = act.command.workload_id, str(act.command.checkpoint_id)
         if act.facts.get(SOURCE_GONE):
-            kept = last_copy(host.checkpoints, workload_id, checkpoint_id, int(act.facts["image_bytes"]))
+            own = host.checkpoints.chunks.own_pack_indexes(act.command.job_id)
+            kept = last_copy(host.checkpoints, workload_id, checkpoint_id, int(act.facts["image_bytes"]), own)
             if kept is not None:
                 return kept
             allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
@@ -80,24 +80,16 @@ class Upload(HostStep):
         return {}
 
 
-def _portable(runtime: ContainerdClient, part: Descriptor, act: Act) -> Descriptor:
-    """Compress the changed files where nobody waits for it: `ctr container restore --rw` knows them by gzip alone."""
-    waits = act.request.kind is JobKind.MIGRATION and part.size_bytes > WORTH_WAITING_BYTES
-    if part.annotations.get(ROLE_ANNOTATION) != Role.RW_DIFF or waits:
-        return part
-    return compress_layer(runtime, part)
-
-
 def _packed_forms(runtime: ContainerdClient, part: Descriptor) -> list[Descriptor]:
     """The compressed forms of a part that the content store still has."""
     found = runtime.content.list(f'labels."{UNCOMPRESSED}"=={part.digest}')
     return [replace(part, digest=info.digest, size_bytes=info.size_bytes) for info in found]
 
 
-def _send_whole(host: Host, act: Act) -> tuple[list[Descriptor], int]:
-    """Send the parts as they are; return what stands in the index for each, and the bytes that were really sent."""
+def _send_whole(host: Host, act: Act) -> Sent:
+    """Send the parts as they are: every tool can read such a checkpoint."""
     runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
-    parts = [_portable(runtime, Descriptor.from_oci(part), act) for part in act.facts["parts"]]
+    parts = [_packed(runtime, Descriptor.from_oci(part)) for part in act.facts["parts"]]
     store, progress = store_of(host, act), Progress(act, sum(part.size_bytes for part in parts))
 
     def send(part: Descriptor) -> int:
@@ -105,7 +97,13 @@ def _send_whole(host: Host, act: Act) -> tuple[list[Descriptor], int]:
         return store.put_blob(part.digest, part.size_bytes, chunks, on_progress=progress.add)
 
     with ThreadPoolExecutor(PARALLEL_BLOBS) as pool:
-        return parts, sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
+        sent_bytes = sum(pool.map(send, sorted(parts, key=lambda part: -part.size_bytes)))
+    return Sent(parts, sent_bytes, frozenset(), ())
+
+
+def _packed(runtime: ContainerdClient, part: Descriptor) -> Descriptor:
+    """Changed files are compressed where nobody waits for it: `ctr container restore --rw` knows them by gzip alone."""
+    return compress_layer(runtime, part) if part.annotations.get(ROLE_ANNOTATION) == Role.RW_DIFF else part
 
 
 def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:

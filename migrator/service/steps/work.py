@@ -12,6 +12,9 @@ from migrator.service.host import Act, Host
 from migrator.service.room import fits_in_memory
 from migrator.storage.checkpoints import CheckpointStore
 
+AHEAD = "ahead-"
+"""Begins the name of a directory of images that came ahead of the freeze."""
+
 
 def work_directory(host: Host, act: Act) -> Path:
     """Where CRIU leaves its log; the shim would remove it otherwise."""
@@ -32,6 +35,22 @@ def new_image_directory(host: Host, act: Act, size_bytes: int) -> Path:
     return place / "images"
 
 
+def ahead_directory(host: Host, act: Act, number: int, size_bytes: int) -> Path:
+    """Say where images of that size that come ahead of the freeze shall lie; what a former attempt left is removed."""
+    for place in (_in_memory(host, act), _on_disk(host, act)):
+        shutil.rmtree(place / f"{AHEAD}{number}", ignore_errors=True)
+    place = _in_memory(host, act) if fits_in_memory(host, size_bytes) else _on_disk(host, act)
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return place / f"{AHEAD}{number}"
+
+
+def newest_ahead(host: Host, act: Act) -> Path | None:
+    """The images that came last ahead of the freeze, and whole: what is where in them is written down beside them."""
+    found = [file for place in (_in_memory(host, act), _on_disk(host, act)) for file in place.glob(f"{AHEAD}*.layer")]
+    newest = max(found, key=lambda file: int(file.stem.removeprefix(AHEAD)), default=None)
+    return newest.with_suffix("") if newest else None
+
+
 def image_directory(host: Host, act: Act) -> Path:
     """Where this job's images lie."""
     on_disk = _on_disk(host, act) / "images"
@@ -45,9 +64,9 @@ def volume_directory(host: Host, act: Act) -> Path:
 
 def remove_images(host: Host, act: Act) -> None:
     """Remove this job's images and volumes and leave the logs."""
-    for name in ("images", "volumes"):
-        shutil.rmtree(_in_memory(host, act) / name, ignore_errors=True)
-    shutil.rmtree(_on_disk(host, act), ignore_errors=True)
+    for place in (_in_memory(host, act), _on_disk(host, act)):
+        for name in ("images", "volumes"):
+            shutil.rmtree(place / name, ignore_errors=True)
 
 
 def watching_criu(host: Host, act: Act) -> AbstractContextManager[None]:
@@ -63,7 +82,7 @@ def end_job_criu(host: Host, act: Act) -> None:
 def remove_work_directory(host: Host, act: Act) -> None:
     """Remove all that CRIU left for this job, processes too."""
     end_job_criu(host, act)
-    remove_images(host, act)
+    shutil.rmtree(_on_disk(host, act), ignore_errors=True)
     remove_tree(_in_memory(host, act))
 
 

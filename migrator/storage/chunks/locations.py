@@ -113,6 +113,22 @@ class Locations:
         """The names of all packs that any pack index names."""
         return {name for (name,) in self._ask("SELECT DISTINCT name FROM packs")}
 
+    def packs_in(self, indexes: Iterable[str]) -> set[str]:
+        """The names of the packs that some pack indexes name."""
+        asked = list(indexes)
+        marks = ",".join("?" * len(asked))
+        return {name for (name,) in self._ask(f"SELECT name FROM packs WHERE listed_in IN ({marks})", asked)}
+
+    def indexes_of(self, packs: Iterable[str]) -> set[str]:
+        """The names of the pack indexes that name any of some packs."""
+        found: set[str] = set()
+        wanted = list(packs)
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            marks = ",".join("?" * len(some))
+            found |= {name for (name,) in self._ask(f"SELECT listed_in FROM packs WHERE name IN ({marks})", some)}
+        return found
+
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         with self._lock:

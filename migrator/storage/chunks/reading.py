@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -58,11 +58,22 @@ class ChunkReader:
         Raises:
             IntegrityError: `chunk_missing`, `chunk_damaged` or `bad_recipe`.
         """
+        for _, content in self.read_unless_known(recipe, frozenset()):
+            assert content is not None
+            yield content
+
+    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[tuple[ListedChunk, bytes | None]]:
+        """Give the chunks of a part in order, without the bytes of those that the caller has.
+
+        Args:
+            recipe: The part.
+            known: The names of chunks that are not fetched.
+        """
         with ThreadPoolExecutor(PARALLEL) as pool:
             ahead: list[_Window] = []
             try:
-                for chunks in _windows(self._listed(recipe.lists)):
-                    ahead.append(_Window(self, pool, chunks))
+                for chunks in _windows(self._listed(recipe.lists), known):
+                    ahead.append(_Window(self, pool, chunks, known))
                     if len(ahead) > 1:
                         yield from ahead.pop(0).in_order()
                 while ahead:
@@ -167,11 +178,14 @@ class ChunkReader:
 class _Window:
     """Chunks of a part that are fetched together."""
 
-    def __init__(self, reader: ChunkReader, pool: Executor, chunks: list[ListedChunk]):
+    def __init__(
+        self, reader: ChunkReader, pool: Executor, chunks: list[ListedChunk], known: Container[bytes] = frozenset()
+    ):
         self._reader = reader
         self._chunks = chunks
-        found = reader.locate({chunk.name for chunk in chunks})
-        for chunk in chunks:
+        wanted = [chunk for chunk in chunks if chunk.name not in known]
+        found = reader.locate({chunk.name for chunk in wanted})
+        for chunk in wanted:
             if found[chunk.name].chunk.size_bytes != chunk.size_bytes:
                 raise chunk_damaged(chunk.name, "its list tells another length")
         self._fetching: list[tuple[_Stretch, Future[dict[bytes, bytes]]]] = [
@@ -187,11 +201,11 @@ class _Window:
                 found |= self._reader.read_elsewhere(stretch, _explain(stretch, error))
         return found
 
-    def in_order(self) -> Iterator[bytes]:
+    def in_order(self) -> Iterator[tuple[ListedChunk, bytes | None]]:
         found = self.by_name()
         self._fetching.clear()
         for chunk in self._chunks:
-            yield found[chunk.name]
+            yield chunk, found.get(chunk.name)
 
     def cancel(self) -> None:
         for _, fetched in self._fetching:
@@ -227,12 +241,12 @@ class _PartFile(io.RawIOBase):
         return len(data)
 
 
-def _windows(chunks: Iterable[ListedChunk]) -> Iterator[list[ListedChunk]]:
+def _windows(chunks: Iterable[ListedChunk], known: Container[bytes]) -> Iterator[list[ListedChunk]]:
     window: list[ListedChunk] = []
     held_bytes = 0
     for chunk in chunks:
         window.append(chunk)
-        held_bytes += chunk.size_bytes
+        held_bytes += 0 if chunk.name in known else chunk.size_bytes
         if held_bytes >= WINDOW_BYTES:
             yield window
             window, held_bytes = [], 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
@@ -15,7 +15,7 @@ from pathlib import Path
 from migrator.errors import IntegrityError, NotFound
 from migrator.storage import layout
 from migrator.storage.chunks.coding import ChunkCoding, PlainCoding
-from migrator.storage.chunks.format import Pack, read_pack_index
+from migrator.storage.chunks.format import ListedChunk, Pack, read_pack_index
 from migrator.storage.chunks.locations import Locations
 from migrator.storage.chunks.reading import ChunkReader
 from migrator.storage.chunks.recipes import Recipe
@@ -63,10 +63,15 @@ class ChunkStore:
     # ---- writing and reading
 
     @contextmanager
-    def writing(self) -> Iterator[ChunkWriter]:
-        """Write parts: when the block ends well, packs and their index are in the store and every part can be read."""
+    def writing(self, job_id: str = "", own: Collection[str] = ()) -> Iterator[ChunkWriter]:
+        """Write parts: when the block ends well, packs and their index are in the store and every part can be read.
+
+        Args:
+            job_id: Whose packs they are, and nobody else's; see `own_packs`.
+            own: The pack indexes that this job has written before.
+        """
         self.refresh()
-        writer = ChunkWriter(self._objects, self._coding, self._locations, frozenset(self.marked_packs()))
+        writer = ChunkWriter(self._objects, self._coding, self._locations, self.foreign_marks(own), job_id)
         try:
             yield writer
         except BaseException:
@@ -77,6 +82,19 @@ class ChunkStore:
     def read(self, recipe: Recipe) -> Iterator[bytes]:
         """Give the bytes of a part; each chunk is verified, the whole is for the caller to verify."""
         return self._reader.read(recipe)
+
+    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[tuple[ListedChunk, bytes | None]]:
+        """Give the chunks of a part; those that the caller knows by name without their bytes."""
+        return self._reader.read_unless_known(recipe, known)
+
+    def read_note(self, name: bytes) -> bytes:
+        """Read what `ChunkWriter.add_note` wrote.
+
+        Raises:
+            IntegrityError: `chunk_missing` or `chunk_damaged`.
+        """
+        place = self._reader.locate({name})[name]
+        return self._reader.fetch([ListedChunk(name, place.chunk.size_bytes)])[name]
 
     def read_range(self, recipe: Recipe, offset: int, length: int) -> bytes:
         """Read some bytes of a part, fewer at its end."""
@@ -144,12 +162,70 @@ class ChunkStore:
         """Write the index of some packs: instead of others, to be deleted after this, or because it was lost."""
         put_pack_index(self._objects, self._locations, packs)
 
+    def own_packs(self, job_id: str) -> set[str]:
+        """The packs that were written for one job alone: they carry a mark with its name from before they are there.
+
+        Nobody else relies on a marked pack, so the job may delete them when it has no checkpoint any more. A prune
+        takes such a mark away only where a checkpoint needs the pack and its job is over: then it is one as any other.
+        """
+        marks = [info.key for info in self._objects.scan(layout.PACK_MARKS) if info.size_bytes]
+        with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
+            owners = list(pool.map(self._read_mark, marks))
+        return {
+            key.removeprefix(layout.PACK_MARKS)
+            for key, owner in zip(marks, owners, strict=True)
+            if owner == job_id.encode()
+        }
+
+    def own_pack_indexes(self, job_id: str) -> set[str]:
+        """The pack indexes that tell of packs which were written for one job alone."""
+        packs = self.own_packs(job_id)
+        self.refresh()
+        return self._locations.indexes_of(packs)
+
+    def discard_own(self, job_id: str) -> None:
+        """Delete what was written for one job alone: pack indexes first, marks last."""
+        packs = self.own_packs(job_id)
+        if not packs:
+            return
+        self.refresh()
+        for index in self._locations.indexes_of(packs):
+            self._objects.delete(layout.pack_index_key(index))
+        with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
+            for _ in pool.map(self._delete_own, sorted(packs)):
+                pass
+        self.refresh()
+
+    def _delete_own(self, name: str) -> None:
+        self._objects.delete(layout.pack_key(name))
+        self._objects.delete(layout.pack_mark_key(name))
+
+    def _read_mark(self, key: str) -> bytes:
+        try:
+            return self._objects.get(key)
+        except NotFound as error:
+            if error.code != "object_not_found":
+                raise
+            return b""
+
+    def foreign_marks(self, own: Collection[str] = ()) -> frozenset[str]:
+        """The packs that nobody may rely on, but those that the pack indexes of the job that asks tell of."""
+        return frozenset(self.marked_packs() - self._locations.packs_in(own))
+
     def marked_packs(self) -> set[str]:
         """The packs that prune is about to remove."""
         return {info.key.removeprefix(layout.PACK_MARKS) for info in self._objects.scan(layout.PACK_MARKS)}
 
-    def lost_packs(self, packs: set[str]) -> set[str]:
-        """Of some packs, those that nobody may rely on: they are not there, or about to be removed."""
+    def lost_packs(self, packs: set[str], own: Collection[str] = ()) -> set[str]:
+        """Of some packs, those that nobody may rely on: they are not there, or about to be removed.
+
+        Args:
+            packs: Their names.
+            own: Pack indexes of the job that asks. Their packs are there since they were written, and nobody else's.
+        """
+        packs = packs - self._locations.packs_in(own)
+        if not packs:
+            return set()
         marked = self.marked_packs()  # before the looks: a pack goes before its mark does
         with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
             wanted = sorted(packs)

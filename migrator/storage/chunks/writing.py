@@ -40,6 +40,10 @@ class Written:
     stored_bytes: int = 0
     """What it added to the store: packs and their index."""
     packs: list[Pack] = field(default_factory=list)
+    relied_on: set[str] = field(default_factory=set)
+    """Packs that were there before, and that have chunks of what was written."""
+    index: str | None = None
+    """The pack index that tells of the packs; None if nothing was new."""
 
 
 class ChunkWriter:
@@ -52,16 +56,23 @@ class ChunkWriter:
         coding: How chunks are named and stored.
         locations: What the store is known to have.
         avoided: Packs whose chunks are not relied on.
+        job_id: Each pack is marked as this job's before it is written: nobody else relies on it. "": they are for all.
     """
 
     def __init__(
-        self, objects: ObjectStore, coding: ChunkCoding, locations: Locations, avoided: frozenset[str] = frozenset()
+        self,
+        objects: ObjectStore,
+        coding: ChunkCoding,
+        locations: Locations,
+        avoided: frozenset[str] = frozenset(),
+        job_id: str = "",
     ):
         self.written = Written()
         self._objects = objects
         self._coding = coding
         self._locations = locations
         self._avoided = avoided
+        self._job_id = job_id
         self._known: set[bytes] = set()
         self._pool = ThreadPoolExecutor(PARALLEL_PACKS)
         self._sending: list[Future[None]] = []
@@ -95,6 +106,11 @@ class ChunkWriter:
             self._end_list(current, lists)
         return Recipe(part.media_type, f"sha256:{digest.hexdigest()}", size_bytes, tuple(lists))
 
+    def add_note(self, data: bytes) -> bytes:
+        """Write something that is no part and has room in one chunk; return its name, by which it can be read."""
+        (name,) = self._store([data])
+        return name
+
     def finish(self) -> Written:
         """Send what is held, then the index of all packs; after this every part can be read."""
         self._close_pack()
@@ -102,7 +118,8 @@ class ChunkWriter:
             sent.result()
         self._pool.shutdown()
         if self.written.packs:
-            self.written.stored_bytes += put_pack_index(self._objects, self._locations, self.written.packs)
+            self.written.index, size_bytes = put_pack_index(self._objects, self._locations, self.written.packs)
+            self.written.stored_bytes += size_bytes
         return self.written
 
     def abandon(self) -> None:
@@ -126,7 +143,9 @@ class ChunkWriter:
     def _store(self, chunks: list[bytes]) -> list[bytes]:
         """Put into packs what the store lacks of some chunks; return the names of all."""
         names = [self._coding.name(chunk) for chunk in chunks]
-        self._known |= self._locations.find((name for name in names if name not in self._known), self._avoided).keys()
+        found = self._locations.find((name for name in names if name not in self._known), self._avoided)
+        self._known |= found.keys()
+        self.written.relied_on |= {place.pack for place in found.values()}
         for name, chunk in zip(names, chunks, strict=True):
             if name in self._known:
                 self.written.reused_chunks += 1
@@ -157,13 +176,15 @@ class ChunkWriter:
         self._sending.append(self._pool.submit(self._send, name, data))
 
     def _send(self, name: str, data: bytes) -> None:
+        if self._job_id:
+            self._objects.put(layout.pack_mark_key(name), self._job_id.encode())
         self._objects.upload(layout.pack_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
 
 
-def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[Pack]) -> int:
-    """Write the index of some packs and take notice of it; return its length."""
+def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[Pack]) -> tuple[str, int]:
+    """Write the index of some packs and take notice of it; return its name and its length."""
     data = write_pack_index(packs)
     name = hashlib.sha256(data).hexdigest()
     objects.upload(layout.pack_index_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
     locations.add(name, packs)
-    return len(data)
+    return name, len(data)

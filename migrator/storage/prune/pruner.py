@@ -82,7 +82,14 @@ class Pruner:
             kept = {name for name, chunks in use.used.items() if chunks}
             self._judge(packs, kept, marked_packs, cutoff, plan, (plan.packs, plan.mark_packs, plan.unmark_packs))
             self._choose_repacks(packs, use, set(marked_packs), cutoff, plan)
+            plan.unmark_packs -= self._written_for_jobs(cutoff)
         return plan, use
+
+    def _written_for_jobs(self, cutoff: Cutoff) -> set[str]:
+        """The packs that a job under way may have written for itself alone: their mark names it, and is its own."""
+        marks = self._objects.scan(layout.PACK_MARKS)
+        own = {info.key for info in marks if info.size_bytes and info.modified_at > cutoff.written}
+        return {key.removeprefix(layout.PACK_MARKS) for key in own}
 
     def _judge(
         self,

@@ -1,0 +1,206 @@
+"""Read the memory of running processes as a dump would find it: a guess, ahead of the freeze.
+
+What comes out is a stream of CRIU's images, a pagemap and a file of pages for each process and each piece of shared
+memory, cut as `extents` cuts those of a dump. A page that changes while it is read only makes the guess wrong.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrator.criu.entries import write_entries
+from migrator.criu.extents import EXTENT_BYTES, PAGE_BYTES, PRESENT, Cutter, Run, join
+from migrator.criu.images import END, frame_image
+from migrator.criu.memory_map import PAGEMAP_MARK
+from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
+
+READ_BYTES = 1 << 20
+_ENTRY_BYTES = 8
+"""Of /proc/PID/pagemap for each page (the kernel's admin-guide/mm/pagemap.rst)."""
+_HELD = 0b11 << 62
+"""The page is in memory or in swap."""
+_OF_A_FILE = 1 << 61
+"""Or shared without one."""
+_SHARED_WITHOUT_FILE = ("/dev/zero (deleted)", "/memfd:")
+_NEVER_DUMPED = ("[vvar]", "[vdso]", "[vsyscall]", "[vvar_vclock]")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMemory:
+    """Memory that a dump puts into one file of pages: what is a process's own, or one piece that several share.
+
+    Args:
+        pagemap: The name of the image that will tell of it.
+        runs: Its pages in the order of their addresses; in shared memory these begin at 0.
+        file: What it is read from, by those addresses: /proc/PID/mem, or a mapping in /proc/PID/map_files.
+    """
+
+    pagemap: str
+    runs: tuple[Run, ...]
+    file: Path
+
+    @property
+    def size_bytes(self) -> int:
+        """How much memory that is."""
+        return sum(run.size_bytes for run in self.runs)
+
+
+def look_at(processes: Iterable[Path]) -> list[LiveMemory]:
+    """Find the memory of some processes that a dump would take; one that ends meanwhile has none.
+
+    Args:
+        processes: Their directories in /proc.
+    """
+    found: dict[str, LiveMemory] = {}
+    for process in processes:
+        with suppress(OSError, ValueError, LookupError):
+            mappings = list(_mappings(process))
+            runs = tuple(join(run for mapping in mappings if not mapping.inode for run in _own_runs(process, mapping)))
+            name = f"pagemap-{_inner_pid(process)}.img"
+            found[name] = LiveMemory(name, runs, process / "mem")
+            for mapping in mappings:
+                name = f"pagemap-shmem-{mapping.inode}.img"
+                if mapping.inode and name not in found:
+                    found[name] = LiveMemory(name, tuple(_shared_runs(mapping.file)), mapping.file)
+    return [memory for memory in found.values() if memory.runs]
+
+
+def cut_memory(memories: Iterable[LiveMemory], cut_by_content: Cutter) -> Iterator[bytes]:
+    """Give the images of some memory as a stream of tar bytes, in chunks: pages by their addresses.
+
+    Args:
+        memories: As they were looked at.
+        cut_by_content: For everything but pages.
+    """
+    for number, memory in enumerate(memories, start=1):
+        pagemap = _pagemap(number, memory.runs)
+        yield from cut_by_content(frame_image(memory.pagemap, len(pagemap), [pagemap]))
+        yield from filter(None, frame_image(f"pages-{number}.img", memory.size_bytes, _pages(memory)))
+    yield END
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """A line of smaps (proc(5))."""
+
+    start: int
+    end: int
+    file: Path
+    inode: int
+    """Of shared memory, by which CRIU names it; 0: the mapping is the process's own."""
+
+
+def _mappings(process: Path) -> Iterator[_Mapping]:
+    """The mappings that hold pages which belong to no file: most have none, and some are huge."""
+    current: _Mapping | None = None
+    for line in (process / "smaps").read_text(errors="replace").splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            current = _parse_mapping(process, line)
+            if current and current.inode:
+                yield current
+        elif current and not current.inode and words[0] in ("Anonymous:", "Swap:") and words[1] != "0":
+            yield current
+            current = None  # once is enough
+
+
+def _parse_mapping(process: Path, line: str) -> _Mapping | None:
+    """Read the first line of a mapping; None for one whose pages a dump finds in no memory."""
+    span, rights, _, _, inode, *path = line.split(maxsplit=5)
+    start, end = (int(word, 16) for word in span.split("-"))
+    name, shared = path[0] if path else "", rights.endswith("s")
+    if name in _NEVER_DUMPED or (shared and not name.startswith(_SHARED_WITHOUT_FILE)):
+        return None
+    return _Mapping(start, end, process / "map_files" / f"{start:x}-{end:x}", int(inode) if shared else 0)
+
+
+def _shared_runs(path: Path) -> Iterator[Run]:
+    """The pages that a piece of shared memory has, whoever has touched them (lseek(2), SEEK_DATA)."""
+    with path.open("rb", buffering=0) as file:
+        place, size_bytes = 0, os.fstat(file.fileno()).st_size
+        while place < size_bytes:
+            try:
+                start = os.lseek(file.fileno(), place, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            place = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            yield Run(start, -(-(place - start) // PAGE_BYTES) * PAGE_BYTES)
+
+
+def _own_runs(process: Path, mapping: _Mapping) -> Iterator[Run]:
+    flags, start = array("Q"), mapping.start
+    with (process / "pagemap").open("rb", buffering=0) as file:
+        file.seek(start // PAGE_BYTES * _ENTRY_BYTES)
+        flags.frombytes(_read_all(file.fileno(), (mapping.end - start) // PAGE_BYTES * _ENTRY_BYTES))
+    if sys.byteorder == "big":
+        flags.byteswap()
+    begun: int | None = None
+    for number, flag in enumerate(flags):
+        if flag & _HELD and not flag & _OF_A_FILE:
+            begun = number if begun is None else begun
+        elif begun is not None:
+            yield Run(start + begun * PAGE_BYTES, (number - begun) * PAGE_BYTES)
+            begun = None
+    if begun is not None:
+        yield Run(start + begun * PAGE_BYTES, (len(flags) - begun) * PAGE_BYTES)
+
+
+def _read_all(file: int, size_bytes: int) -> bytes:
+    """Read so much, less at the end; one read gives no more than some MiB of a pagemap."""
+    found = bytearray()
+    while len(found) < size_bytes and (piece := os.read(file, min(size_bytes - len(found), 4 * READ_BYTES))):
+        found += piece
+    return bytes(found)
+
+
+def _inner_pid(process: Path) -> int:
+    for line in (process / "status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return int(line.split()[-1])
+    raise LookupError("NSpid")
+
+
+def _pagemap(number: int, runs: Iterable[Run]) -> bytes:
+    head = PagemapHead(pages_id=number)
+    return write_entries(PAGEMAP_MARK, [head, *(_entry(run) for run in runs)])
+
+
+def _entry(run: Run) -> PagemapEntry:
+    pages = run.size_bytes // PAGE_BYTES
+    return PagemapEntry(vaddr=run.address, compat_nr_pages=pages, nr_pages=pages, flags=PRESENT)
+
+
+def _pages(memory: LiveMemory) -> Iterator[bytes]:
+    with memory.file.open("rb", buffering=0) as file:
+        for run in memory.runs:
+            yield from _extents(file.fileno(), run)
+
+
+def _extents(memory: int, run: Run) -> Iterator[bytes]:
+    """Read a run in large pieces and cut it where extents begin."""
+    address = run.address
+    while address < run.end:
+        stop = min(run.end, address - address % READ_BYTES + READ_BYTES)
+        piece = _read_memory(memory, address, stop - address)
+        first = EXTENT_BYTES - address % EXTENT_BYTES
+        yield piece[:first]
+        for place in range(first, len(piece), EXTENT_BYTES):
+            yield piece[place : place + EXTENT_BYTES]
+        address = stop
+
+
+def _read_memory(memory: int, address: int, size_bytes: int) -> bytes:
+    """Read pages; zeros for those that are gone."""
+    with suppress(OSError):
+        piece = os.pread(memory, size_bytes, address)
+        return piece + bytes(size_bytes - len(piece))
+    return bytes(size_bytes)

@@ -1,0 +1,113 @@
+"""Move memory ahead of the freeze: the source reads it while the program runs, the target keeps it for the restore.
+
+It is a guess. What the dump finds is cut and named in the same way, and what was guessed right is not sent again; see
+decision 0030.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from migrator.containerd import with_role
+from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
+from migrator.criu.layers import CannotLayer, Layer, unpack_layer
+from migrator.criu.live_memory import cut_memory, look_at
+from migrator.models.descriptors import Descriptor
+from migrator.models.roles import Role
+from migrator.models.values import Facts
+from migrator.service.catalogue import LAST_COPY
+from migrator.service.host import Act, Host, HostStep
+from migrator.service.steps.chunked import PACK_INDEXES, owner_of, written_before
+from migrator.service.steps.sources import Progress
+from migrator.service.steps.work import ahead_directory, newest_ahead, remove_work_directory, store_of
+from migrator.storage.chunks import cut_by_content
+from migrator.storage.chunks.format import CHUNK_LIMIT_BYTES
+from migrator.storage.chunks.recipes import parse_recipe
+
+AHEAD = "ahead"
+"""Fact: the names under which the recipes of what went ahead can be read, a round each."""
+SENT_AHEAD = "sent_ahead_bytes"
+"""Fact: what all rounds have added to the store."""
+LAYER = ".layer"
+"""Ends the name of the file that says what is where in a directory of images."""
+PROC = Path("/proc")
+
+
+class Precopy(HostStep):
+    """Read the memory of the running program and send what the store lacks of it."""
+
+    name = "precopy"
+
+    def run(self, host: Host, act: Act) -> Facts:
+        """Return where the recipe is, and the bytes really sent.
+
+        Raises:
+            Unavailable: `store_unavailable`, the store does not answer.
+        """
+        task = host.runtime(act.request.namespace).task(str(act.request.container))
+        memories = look_at(PROC / str(process.pid) for process in task.pids())
+        total_bytes = sum(memory.size_bytes for memory in memories)
+        if not total_bytes:
+            return {}
+        store, progress = store_of(host, act), Progress(act, total_bytes)
+        part = with_role(Descriptor(CHECKPOINT_MEMORY, "", 0), Role.MEMORY)
+        with store.chunks.writing(owner_of(act), written_before(act)) as writer:
+            recipe = writer.add_part(part, cut_memory(memories, cut_by_content), progress.add).to_bytes()
+            note = writer.add_note(recipe) if len(recipe) <= CHUNK_LIMIT_BYTES else None
+        indexes = (*written_before(act), *filter(None, [writer.written.index]))
+        rounds = [*act.facts.get(AHEAD, ()), *([note.hex()] if note else [])]
+        sent_bytes = int(act.facts.get(SENT_AHEAD, 0)) + writer.written.stored_bytes
+        return {AHEAD: rounds, PACK_INDEXES: list(indexes), SENT_AHEAD: sent_bytes}
+
+    def undo(self, host: Host, act: Act) -> Facts:
+        """Take what was sent out of the store again, unless the sealed checkpoint is the last copy of the program."""
+        if not act.facts.get(LAST_COPY):
+            host.checkpoints.chunks.discard_own(act.command.job_id)
+        return {}
+
+
+class Prefetch(HostStep):
+    """Bring what went ahead to the target, as images that the dump's own can lie over."""
+
+    name = "prefetch"
+
+    def run(self, host: Host, act: Act) -> Facts:
+        """Return the bytes that went ahead."""
+        rounds = act.facts.get(AHEAD, ())
+        if not rounds:
+            return {}
+        recipe = parse_recipe(host.checkpoints.chunks.read_note(bytes.fromhex(rounds[-1])))
+        below = layer_below(host, act)
+        known = below.places if below else {}
+        directory = ahead_directory(host, act, len(rounds), recipe.size_bytes)
+        progress = Progress(act, recipe.size_bytes)
+        pieces = host.checkpoints.read_recipe_unless_known(recipe, known, progress.add)
+        try:
+            unpack_layer(pieces, directory, below).save(directory.with_suffix(LAYER))
+        except CannotLayer:
+            shutil.rmtree(directory, ignore_errors=True)
+        return {"ahead_bytes": recipe.size_bytes}
+
+    def undo(self, host: Host, act: Act) -> Facts:
+        """Remove it."""
+        remove_work_directory(host, act)
+        return {}
+
+
+class Again(HostStep):
+    """The same once more, for what changed meanwhile."""
+
+    def __init__(self, name: str, first: HostStep):
+        self.name = name
+        self._first = first
+
+    def run(self, host: Host, act: Act) -> Facts:
+        """See the step that it repeats."""
+        return self._first.run(host, act)
+
+
+def layer_below(host: Host, act: Act) -> Layer | None:
+    """What came last ahead of the freeze, if anything did."""
+    directory = newest_ahead(host, act)
+    return Layer.load(directory, directory.with_suffix(LAYER)) if directory else None
