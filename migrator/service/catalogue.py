@@ -14,6 +14,7 @@ from migrator.models.values import Checkpoint, Facts, Job
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import parse_index
+from migrator.storage.own import OwnContent
 
 SOURCE_GONE = "source_gone"
 """Fact of a rollback: the program that was frozen does not live any more."""
@@ -70,6 +71,25 @@ def last_copy(
     rest = [part for part in parts if part.annotations.get(ROLE_ANNOTATION) != Role.IMAGE]
     size_bytes = sum(part.size_bytes for part in rest) + image_bytes
     return {LAST_COPY: True, "index_digest": digest, "checkpoint_bytes": size_bytes}
+
+
+def release_chunks(
+    checkpoints: CheckpointStore, job_id: str, workload_id: str, checkpoint_id: str, facts: Facts
+) -> None:
+    """Take the chunks that a job wrote for itself out of the store, but those of its checkpoint if that stays.
+
+    Args:
+        checkpoints: The store.
+        job_id: The job.
+        workload_id: The workload of its checkpoint.
+        checkpoint_id: Its checkpoint.
+        facts: What its steps and their undos found out.
+    """
+    own = OwnContent(checkpoints, job_id)
+    if facts.get(LAST_COPY):
+        own.keep(workload_id, checkpoint_id)
+    else:
+        own.discard()
 
 
 def keep_last_copy(tx: Transaction, job: Job) -> Job:

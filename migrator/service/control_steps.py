@@ -20,6 +20,7 @@ from migrator.service.preflight.forecast import RECENT_JOBS, predict
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
+from migrator.storage.own import OwnContent
 
 
 class ControlStep:
@@ -113,12 +114,15 @@ class Settle(ControlStep):
             return self._discard(job)
         with self._database.transaction() as tx:
             enter_checkpoint(tx, job)
+        if job.request.kind is JobKind.MIGRATION:
+            OwnContent(self._checkpoints, job.id).keep(str(job.workload_id), str(job.checkpoint_id))
         return {}
 
     def _discard(self, job: Job) -> Facts:
         parts = [Descriptor.from_oci(part) for part in job.facts["parts"]]
-        self._checkpoints.remove(str(job.workload_id), str(job.checkpoint_id), candidates=parts)
-        self._checkpoints.chunks.discard_own(job.id)
+        own = OwnContent(self._checkpoints, job.id)
+        own.withdraw(str(job.workload_id), str(job.checkpoint_id), parts)
+        own.discard()
         return {"discarded": True}
 
 

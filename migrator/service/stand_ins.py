@@ -5,9 +5,10 @@ from __future__ import annotations
 from migrator.errors import WorkloadFailed
 from migrator.models.descriptors import Descriptor
 from migrator.models.values import Facts, Job
-from migrator.service.catalogue import SOURCE_GONE, TARGET_GONE, last_copy
+from migrator.service.catalogue import SOURCE_GONE, TARGET_GONE, last_copy, release_chunks
 from migrator.service.control_steps import ControlStep
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.own import OwnContent
 from migrator.storage.verdicts import Verdicts
 
 
@@ -41,11 +42,24 @@ class LostUpload(ControlStep):
     def undo(self, job: Job) -> Facts:
         """Keep what was sealed; take out what was not."""
         workload_id, checkpoint_id = str(job.workload_id), str(job.checkpoint_id)
-        kept = last_copy(self._checkpoints, workload_id, checkpoint_id, int(job.facts.get("image_bytes", 0)))
+        own, image_bytes = self._checkpoints.chunks.own_pack_indexes(job.id), int(job.facts.get("image_bytes", 0))
+        kept = last_copy(self._checkpoints, workload_id, checkpoint_id, image_bytes, own)
         if kept is None:
             parts = [Descriptor.from_oci(part) for part in job.facts.get("parts", [])]
-            self._checkpoints.withdraw(workload_id, checkpoint_id, parts)
+            OwnContent(self._checkpoints, job.id).withdraw(workload_id, checkpoint_id, parts)
         return {SOURCE_GONE: True, **(kept or {})}
+
+
+class LostPrecopy(ControlStep):
+    """What the host had sent ahead of the freeze."""
+
+    def __init__(self, checkpoints: CheckpointStore):
+        self._checkpoints = checkpoints
+
+    def undo(self, job: Job) -> Facts:
+        """Take it out of the store."""
+        release_chunks(self._checkpoints, job.id, str(job.workload_id), str(job.checkpoint_id), job.facts)
+        return {}
 
 
 class LostTarget(ControlStep):
@@ -77,6 +91,7 @@ def stand_ins(checkpoints: CheckpointStore) -> dict[str, ControlStep]:
     """Those that have something to say, by step name; `NoAct` stands in for all others."""
     return {
         "freeze": LostSource(Verdicts(checkpoints.objects)),
+        "precopy": LostPrecopy(checkpoints),
         "upload": LostUpload(checkpoints),
         "prove": LostTarget(),
         "release-target": LostSuccessor(),

@@ -23,7 +23,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,6 +39,7 @@ from migrator.service.plans import LEFTOVERS, PLANS
 from migrator.simulator.guard import BUDGET_S, LOOK_S
 from migrator.simulator.machine import Machine, Task, TaskState
 from migrator.simulator.programs import IMAGE, MARKER, Memory
+from migrator.simulator.sealed import Sealed
 from migrator.storage import layout
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Rules:
         self.locked: dict[str, str] = {}
         """Programs that a hook has made ready for a freeze, and the job it was for."""
         self._proofs: set[str] = set()
-        self._index_blobs: dict[bytes, dict[str, int]] = {}
+        self._sealed_content = Sealed()
         self._succeeded: set[str] = set()
 
     # ---- told by the world
@@ -128,7 +128,7 @@ class Rules:
         """Rule 5: an object was written or deleted."""
         objects = self._world.store.objects()
         for key, data in objects.items():
-            if layout.parse_index_key(key) and (missing := self._missing(data, objects)):
+            if layout.parse_index_key(key) and (missing := self._sealed_content.missing(data, objects)):
                 self.broken(5, f"{key} is visible without {', '.join(missing)}")
 
     # ---- after every event
@@ -191,12 +191,9 @@ class Rules:
         objects = self._world.store.objects()
         found = set()
         for key, data in objects.items():
-            if layout.parse_index_key(key) and not self._missing(data, objects):
-                found |= {
-                    Memory.from_bytes(objects[blob])
-                    for blob in self._named(data)
-                    if objects[blob].count(b"|") == 2 and objects[blob].startswith(MARKER.encode())
-                }
+            if layout.parse_index_key(key) and not self._sealed_content.missing(data, objects):
+                memory = self._sealed_content.memory(data, objects)
+                found |= {Memory.from_bytes(memory)} if memory.startswith(MARKER.encode()) else set()
         return found
 
     def _on_disk(self, program: str) -> bool:
@@ -205,18 +202,6 @@ class Rules:
             if machine.tasks_lost and record is not None and record.snapshot_key in machine.snapshots:
                 return True
         return False
-
-    def _missing(self, index: bytes, objects: dict[str, bytes]) -> list[str]:
-        named = self._named(index)
-        return [key[-8:] for key, size in named.items() if key not in objects or len(objects[key]) != size]
-
-    def _named(self, index: bytes) -> dict[str, int]:
-        """Keys and sizes of all blobs of an index, the base image's included."""
-        if index not in self._index_blobs:
-            parts = {part["digest"]: part["size"] for part in json.loads(index)["manifests"]}
-            parts |= {digest: blob.size_bytes for digest, (blob, _) in IMAGE.items()}
-            self._index_blobs[index] = {layout.blob_key(digest): size for digest, size in parts.items()}
-        return self._index_blobs[index]
 
     # ---- at the end
 
@@ -296,10 +281,13 @@ class Rules:
             if found and found[1] not in kept:
                 self.broken(6, f"{key} is left in the store")
             if found:
-                named |= {key, *self._named(data)}
-        left = [key[-8:] for key in objects if key not in named]
+                named |= {key, *self._sealed_content.keys(data, objects)}
+        if packs := {key.removeprefix(layout.PACKS) for key in named if key.startswith(layout.PACKS)}:
+            named |= {layout.pack_mark_key(pack) for pack in packs}
+            named |= {key for key in objects if key.startswith(layout.PACK_INDEXES)}
+        left = [key[-50:] for key in objects if key not in named]
         if left:
-            self.broken(6, f"blobs left in the store: {', '.join(left)}")
+            self.broken(6, f"objects left in the store: {', '.join(left)}")
         for checkpoint in kept.values():
             if layout.index_key(checkpoint.workload_id, checkpoint.id) not in objects:
                 self.broken(5, f"checkpoint {checkpoint.id} is in the catalogue and not in the store")

@@ -23,13 +23,17 @@ from migrator.models.descriptors import Descriptor
 from migrator.models.hooks import RAN_BEFORE
 from migrator.models.roles import Role
 from migrator.models.values import Facts
-from migrator.service.catalogue import SOURCE_GONE, last_copy
+from migrator.service.catalogue import SOURCE_GONE, last_copy, release_chunks
 from migrator.service.guards import Guards
 from migrator.service.host import Act
+from migrator.service.steps.ahead import AHEAD
+from migrator.service.steps.chunked import PACK_INDEXES, owner_of, travels_chunked, written_before
 from migrator.simulator import programs
 from migrator.simulator.machine import ContainerRecord, Machine, Snapshot, TaskState
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks.recipes import parse_recipe
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
+from migrator.storage.own import OwnContent
 from migrator.storage.verdicts import Verdicts
 
 Acts = Generator[str | tuple[str, float], None, Facts]
@@ -144,6 +148,69 @@ class Prepare(SimulatedStep):
         return {}
 
 
+class Precopy(SimulatedStep):
+    """See `steps.ahead`; the round counts, so that each sends something new."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Send what a dump may find."""
+        name = str(act.request.container)
+        yield "read the memory"
+        task = here.machine.tasks.get(name)
+        if task is None:
+            return {}
+        rounds = [*act.facts.get(AHEAD, ())]
+        guess = [task.memory.to_bytes(), f"changes soon {act.command.job_id} {len(rounds)}".encode()]
+        yield "send it ahead"
+        with here.checkpoints.chunks.writing(owner_of(act), written_before(act)) as writer:
+            note = writer.add_note(writer.add_part(programs.part(Role.MEMORY, b""), guess).to_bytes())
+        act.check_aborted()
+        indexes = [*written_before(act), *filter(None, [writer.written.index])]
+        return {AHEAD: [*rounds, note.hex()], PACK_INDEXES: indexes}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Take it out of the store again."""
+        yield "discard what went ahead"
+        command = act.command
+        release_chunks(here.checkpoints, command.job_id, command.workload_id, str(command.checkpoint_id), act.facts)
+        return {}
+
+
+class Prefetch(SimulatedStep):
+    """See `steps.ahead`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Bring it to this host."""
+        yield "read the recipe"
+        rounds = act.facts.get(AHEAD, ())
+        if not rounds:
+            return {}
+        recipe = parse_recipe(here.checkpoints.chunks.read_note(bytes.fromhex(rounds[-1])))
+        yield "fetch what went ahead"
+        data = b"".join(here.checkpoints.chunks.read(recipe))
+        here.machine.need_disk()
+        act.check_aborted()
+        here.machine.world.rules.effect(here.machine, act, "memory images")
+        here.machine.memory_images[act.command.job_id] = data
+        return {"ahead_bytes": len(data)}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Remove it."""
+        yield "remove the memory images"
+        here.machine.remove_memory_images(act)
+        return {}
+
+
+class Again(SimulatedStep):
+    """See `steps.ahead`."""
+
+    def __init__(self, first: SimulatedStep):
+        self._first = first
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Once more."""
+        return self._first.run(here, act)
+
+
 class Freeze(SimulatedStep):
     """See `steps.freeze`."""
 
@@ -254,7 +321,7 @@ class Dump(SimulatedStep):
         memory = machine.memory_images.get(job)
         if memory is None:
             raise InternalError("the images are gone")
-        parts = [programs.part(Role.MEMORY, memory)]
+        parts = [] if travels_chunked(act) else [programs.part(Role.MEMORY, memory)]
         texts = {Role.CONTAINER: programs.record_bytes(name), Role.RW_DIFF: _files(machine, record).encode()}
         for role, data in texts.items():
             part = programs.part(role, data)
@@ -286,23 +353,41 @@ class Upload(SimulatedStep):
             data = self._bytes(here, act, part)
             here.checkpoints.put_blob(part.digest, part.size_bytes, [data])
             act.check_aborted()
+        packs: set[str] = set()
+        indexes = written_before(act)
+        if travels_chunked(act):
+            yield "upload the memory"
+            packs, indexes, memory = self._send_memory(here, act)
+            parts.append(memory)
         yield "seal"
         act.check_aborted()
         here.machine.container(str(act.request.container))
-        digest = here.checkpoints.seal(command.workload_id, str(command.checkpoint_id), self._index(here, act, parts))
+        index = self._index(here, act, parts)
+        workload_id, checkpoint_id = command.workload_id, str(command.checkpoint_id)
+        digest = here.checkpoints.seal(workload_id, checkpoint_id, index, packs=packs, own=indexes)
         size_bytes = sum(part.size_bytes for part in parts) + int(act.facts["image_bytes"])
-        return {"index_digest": digest, "checkpoint_bytes": size_bytes}
+        return {"index_digest": digest, "checkpoint_bytes": size_bytes, PACK_INDEXES: list(indexes)}
+
+    def _send_memory(self, here: Here, act: Act) -> tuple[set[str], tuple[str, ...], Descriptor]:
+        memory = programs.part(Role.MEMORY, b"")
+        data = self._bytes(here, act, memory)
+        with here.checkpoints.chunks.writing(owner_of(act), written_before(act)) as writer:
+            part = here.checkpoints.put_chunked(writer, memory, [data])
+        found, _ = here.checkpoints.put_recipe(part, owner_of(act))
+        packs = writer.written.relied_on | {pack.name for pack in writer.written.packs}
+        return packs, (*written_before(act), *filter(None, [writer.written.index])), found
 
     def undo(self, here: Here, act: Act) -> Acts:
         """Take it out again, unless it is the last copy."""
         yield "take the checkpoint out"
         workload_id, checkpoint_id = act.command.workload_id, str(act.command.checkpoint_id)
         if act.facts.get(SOURCE_GONE):
-            kept = last_copy(here.checkpoints, workload_id, checkpoint_id, int(act.facts["image_bytes"]))
+            own = here.checkpoints.chunks.own_pack_indexes(act.command.job_id)
+            kept = last_copy(here.checkpoints, workload_id, checkpoint_id, int(act.facts["image_bytes"]), own)
             if kept is not None:
                 return kept
         parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
-        here.checkpoints.withdraw(workload_id, checkpoint_id, parts)
+        OwnContent(here.checkpoints, act.command.job_id).withdraw(workload_id, checkpoint_id, parts)
         return {}
 
     def _bytes(self, here: Here, act: Act, part: Descriptor) -> bytes:
@@ -352,7 +437,7 @@ class Fetch(SimulatedStep):
         yield "unpack the memory"
         memory = index.part(Role.MEMORY)
         machine.remove_memory_images(act)
-        data = b"".join(here.checkpoints.get_blob(memory.digest, memory.size_bytes))
+        data = b"".join(here.checkpoints.read_part(memory))
         machine.need_disk()
         machine.world.rules.effect(machine, act, "memory images")
         machine.memory_images[job] = data
@@ -597,6 +682,10 @@ STEPS: dict[str, SimulatedStep] = {
     "inspect-target": InspectTarget(),
     "publish-image": PublishImage(),
     "prepare": Prepare(),
+    "precopy": Precopy(),
+    "prefetch": Prefetch(),
+    "precopy-again": Again(Precopy()),
+    "prefetch-again": Again(Prefetch()),
     "before-hook": BeforeHook(),
     "freeze": Freeze(),
     "dump": Dump(),

@@ -68,7 +68,7 @@ class CheckpointStore(PartStore):
         chunk_cache: Path | None = None,
         signatures: Signatures | None = None,
     ):
-        super().__init__(objects, chunk_cache)
+        super().__init__(objects, chunk_cache, one_by_one=parallel_looks == 1)
         self._signatures = signatures
         self._parallel_looks = parallel_looks
         self._layout_known = False
@@ -194,6 +194,14 @@ class CheckpointStore(PartStore):
                 raise
             raise self._not_found(checkpoint_id) from error
 
+    def packs_of(self, index: CheckpointIndex) -> set[str]:
+        """The packs that hold the chunks of a checkpoint.
+
+        Raises:
+            IntegrityError: `chunk_missing`.
+        """
+        return self.chunks.packs_of(self.recipes(index))
+
     def recipes(self, index: CheckpointIndex) -> list[Recipe]:
         """Read the recipes of all chunked parts of a checkpoint."""
         return [self.read_recipe(part) for part in index.parts if is_chunked(part)]
@@ -256,15 +264,31 @@ class CheckpointStore(PartStore):
         image = self._named_below([part for part in parts if part.annotations.get(ROLE_ANNOTATION) == Role.IMAGE], seen)
         wanted = {part.digest for part in (*candidates, *parts)}
         wanted = wanted - image if keep_image else wanted | image
-        # The same name at each try: a note that a crash left is taken up by the next one.
-        note = layout.doomed_key(checkpoint_id)
         if wanted:
             doom(self.objects, checkpoint_id, wanted)
         self.unseal(workload_id, checkpoint_id)
-        freed_bytes = sum(
-            self._delete_blob(digest) for digest in sorted(wanted - self._needed_or_unclear(wanted, seen))
-        )
-        self.objects.delete(note)
+        return self._delete_doomed(checkpoint_id, wanted, seen)
+
+    def remove_unneeded(self, name: str, digests: Iterable[str]) -> int:
+        """Delete those of some blobs that no index names, and return the bytes freed.
+
+        Args:
+            name: Of the note that they are doomed: the same at each try.
+            digests: The blobs.
+        """
+        wanted = set(digests)
+        if wanted:
+            doom(self.objects, name, wanted)
+        return self._delete_doomed(name, wanted, {})
+
+    def _delete_doomed(self, name: str, wanted: set[str], seen: dict[str, set[str]]) -> int:
+        """Read once more who needs what is noted as doomed, and delete the rest.
+
+        The note has the same name at each try: one that a crash left is taken up by the next one.
+        """
+        needed = self._needed_or_unclear(wanted, seen) if wanted else set()
+        freed_bytes = sum(self._delete_blob(digest) for digest in sorted(wanted - needed))
+        self.objects.delete(layout.doomed_key(name))
         return freed_bytes
 
     def unseal(self, workload_id: str, checkpoint_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,8 @@ from typing import BinaryIO
 from migrator.models.descriptors import Descriptor
 from migrator.storage import layout
 from migrator.storage.chunks import ChunkStore, ChunkWriter, Recipe, is_chunked, part_of
+from migrator.storage.chunks.marks import mark_own
+from migrator.storage.chunks.pools import OneByOne
 from migrator.storage.chunks.recipes import check_is_of, describe_chunked, parse_recipe
 from migrator.storage.store import ObjectStore, Progress
 from migrator.storage.verify import checked, counted
@@ -30,11 +33,12 @@ class PartStore:
     Args:
         objects: The store.
         chunk_cache: A file for what is known of chunks; None for a temporary one.
+        one_by_one: No threads are used for chunks.
     """
 
-    def __init__(self, objects: ObjectStore, chunk_cache: Path | None = None):
+    def __init__(self, objects: ObjectStore, chunk_cache: Path | None = None, *, one_by_one: bool = False):
         self.objects = objects
-        self.chunks = ChunkStore(objects, chunk_cache)
+        self.chunks = ChunkStore(objects, chunk_cache, pools=OneByOne if one_by_one else ThreadPoolExecutor)
 
     # ---- blobs
 
@@ -100,14 +104,21 @@ class PartStore:
         whole = replace(part, digest=recipe.digest, size_bytes=recipe.size_bytes)
         return ChunkedPart(whole, recipe)
 
-    def put_recipe(self, part: ChunkedPart) -> tuple[Descriptor, int]:
+    def put_recipe(self, part: ChunkedPart, job_id: str = "") -> tuple[Descriptor, int]:
         """Write the recipe of a part whose chunks are in the store.
+
+        Args:
+            part: The part.
+            job_id: A job that takes the recipe out again; it finds it by its mark, wherever it was stopped.
 
         Returns:
             What stands in the index, and the bytes really sent.
         """
         data = part.recipe.to_bytes()
         found = describe_chunked(part.whole, data)
+        if job_id and not self.has_blob(found.digest, found.size_bytes):
+            mark_own(self.objects, layout.blob_mark_key(found.digest.removeprefix("sha256:")), job_id)
+            return found, self.put_blob(found.digest, found.size_bytes, [data], skip_existing=False)
         return found, self.put_blob(found.digest, found.size_bytes, [data])
 
     def read_recipe(self, descriptor: Descriptor) -> Recipe:

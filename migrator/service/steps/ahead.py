@@ -16,7 +16,7 @@ from migrator.criu.live_memory import cut_memory, look_at
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
 from migrator.models.values import Facts
-from migrator.service.catalogue import LAST_COPY
+from migrator.service.catalogue import release_chunks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, written_before
 from migrator.service.steps.sources import Progress
@@ -62,8 +62,8 @@ class Precopy(HostStep):
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Take what was sent out of the store again, unless the sealed checkpoint is the last copy of the program."""
-        if not act.facts.get(LAST_COPY):
-            host.checkpoints.chunks.discard_own(act.command.job_id)
+        command = act.command
+        release_chunks(host.checkpoints, command.job_id, command.workload_id, str(command.checkpoint_id), act.facts)
         return {}
 
 

@@ -55,7 +55,7 @@ def send_chunked(host: Host, act: Act) -> Sent:
         sending = [beside.submit(_send_blob, host, act, store, part, progress) for part in plain]
         with store.chunks.writing(owner_of(act), written_before(act)) as writer:
             written = [store.put_chunked(writer, part, _counting(_cut(host, act, part), progress)) for part in chunked]
-        recipes = [store.put_recipe(part) for part in written]
+        recipes = [store.put_recipe(part, owner_of(act)) for part in written]
         sent_bytes = sum(sent.result() for sent in sending) + sum(sent_bytes for _, sent_bytes in recipes)
     done = writer.written
     indexes = (*written_before(act), *filter(None, [done.index]))
@@ -69,9 +69,8 @@ def travels_chunked(act: Act) -> bool:
 
 
 def owner_of(act: Act) -> str:
-    """Whose chunks they are: those of a migration whose checkpoint nobody keeps are its own, and go with it."""
-    own = act.request.kind is JobKind.MIGRATION and not act.request.keep_checkpoint
-    return act.command.job_id if own else ""
+    """Whose chunks they are: those of a migration are its own, and go with it unless its checkpoint is kept."""
+    return act.command.job_id if act.request.kind is JobKind.MIGRATION else ""
 
 
 def written_before(act: Act) -> tuple[str, ...]:

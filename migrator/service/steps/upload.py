@@ -23,6 +23,7 @@ from migrator.service.steps.sources import Progress, read_source
 from migrator.service.steps.work import store_of
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import FactAnnotation, with_role
+from migrator.storage.own import OwnContent
 
 TRIES = 4
 """Another job, or a prune, may take out of the store what is shared while we rely on it: it is sent again."""
@@ -76,7 +77,7 @@ class Upload(HostStep):
             allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
         parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
         parts += [packed for part in parts for packed in _packed_forms(host.runtime(act.request.namespace), part)]
-        host.checkpoints.withdraw(workload_id, checkpoint_id, parts)
+        OwnContent(host.checkpoints, act.command.job_id).withdraw(workload_id, checkpoint_id, parts)
         return {}
 
 

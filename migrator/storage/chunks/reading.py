@@ -15,6 +15,7 @@ from migrator.storage import layout
 from migrator.storage.chunks.coding import ChunkCoding, chunk_damaged
 from migrator.storage.chunks.format import ListedChunk, read_list
 from migrator.storage.chunks.locations import Location, Locations
+from migrator.storage.chunks.pools import Pools
 from migrator.storage.chunks.recipes import ChunkList, Recipe, bad_recipe
 from migrator.storage.store import ObjectStore
 
@@ -44,13 +45,22 @@ class ChunkReader:
         coding: How chunks are named and stored.
         locations: Where they lie; `refresh` brings it up to date.
         refresh: Called when a chunk is not where it was.
+        pools: Makes the threads that fetch.
     """
 
-    def __init__(self, objects: ObjectStore, coding: ChunkCoding, locations: Locations, refresh: Callable[[], None]):
+    def __init__(
+        self,
+        objects: ObjectStore,
+        coding: ChunkCoding,
+        locations: Locations,
+        refresh: Callable[[], None],
+        pools: Pools = ThreadPoolExecutor,
+    ):
         self._objects = objects
         self._coding = coding
         self._locations = locations
         self._refresh = refresh
+        self._pools = pools
 
     def read(self, recipe: Recipe) -> Iterator[bytes]:
         """Give the bytes of a part in order, chunk by chunk; closing the iterator ends it.
@@ -69,7 +79,7 @@ class ChunkReader:
             recipe: The part.
             known: The names of chunks that are not fetched.
         """
-        with ThreadPoolExecutor(PARALLEL) as pool:
+        with self._pools(PARALLEL) as pool:
             ahead: list[_Window] = []
             try:
                 for chunks in _windows(self._listed(recipe.lists), known):
@@ -106,7 +116,7 @@ class ChunkReader:
     def fetch(self, chunks: Iterable[ListedChunk]) -> dict[bytes, bytes]:
         """Read some chunks by name."""
         wanted = list(chunks)
-        with ThreadPoolExecutor(PARALLEL) as pool:
+        with self._pools(PARALLEL) as pool:
             return _Window(self, pool, wanted).by_name()
 
     def _listed(self, lists: Iterable[ChunkList]) -> Iterator[ListedChunk]:

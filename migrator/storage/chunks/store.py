@@ -17,6 +17,8 @@ from migrator.storage import layout
 from migrator.storage.chunks.coding import ChunkCoding, PlainCoding
 from migrator.storage.chunks.format import ListedChunk, Pack, read_pack_index
 from migrator.storage.chunks.locations import Locations
+from migrator.storage.chunks.marks import names_marked
+from migrator.storage.chunks.pools import Pools
 from migrator.storage.chunks.reading import ChunkReader
 from migrator.storage.chunks.recipes import Recipe
 from migrator.storage.chunks.writing import ChunkWriter, put_pack_index
@@ -45,14 +47,22 @@ class ChunkStore:
         objects: The store.
         cache: A file for what is known of its pack indexes; it may be removed at any time. None: a temporary one.
         coding: How chunks are named and stored.
+        pools: Makes the threads that send and fetch.
     """
 
-    def __init__(self, objects: ObjectStore, cache: Path | None = None, coding: ChunkCoding | None = None):
+    def __init__(
+        self,
+        objects: ObjectStore,
+        cache: Path | None = None,
+        coding: ChunkCoding | None = None,
+        pools: Pools = ThreadPoolExecutor,
+    ):
         self._objects = objects
         self._coding = coding or PlainCoding()
         self._locations = Locations(cache)
         self._refreshing = threading.Lock()
-        self._reader = ChunkReader(objects, self._coding, self._locations, self.refresh)
+        self.pools = pools
+        self._reader = ChunkReader(objects, self._coding, self._locations, self.refresh, pools)
 
     def over(self, objects: ObjectStore) -> ChunkStore:
         """Return the same chunks, written through another face of the same store."""
@@ -71,7 +81,7 @@ class ChunkStore:
             own: The pack indexes that this job has written before.
         """
         self.refresh()
-        writer = ChunkWriter(self._objects, self._coding, self._locations, self.foreign_marks(own), job_id)
+        writer = ChunkWriter(self._objects, self._coding, self._locations, self.foreign_marks(own), job_id, self.pools)
         try:
             yield writer
         except BaseException:
@@ -168,14 +178,7 @@ class ChunkStore:
         Nobody else relies on a marked pack, so the job may delete them when it has no checkpoint any more. A prune
         takes such a mark away only where a checkpoint needs the pack and its job is over: then it is one as any other.
         """
-        marks = [info.key for info in self._objects.scan(layout.PACK_MARKS) if info.size_bytes]
-        with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
-            owners = list(pool.map(self._read_mark, marks))
-        return {
-            key.removeprefix(layout.PACK_MARKS)
-            for key, owner in zip(marks, owners, strict=True)
-            if owner == job_id.encode()
-        }
+        return names_marked(self._objects, layout.PACK_MARKS, job_id, self.pools)
 
     def own_pack_indexes(self, job_id: str) -> set[str]:
         """The pack indexes that tell of packs which were written for one job alone."""
@@ -183,30 +186,47 @@ class ChunkStore:
         self.refresh()
         return self._locations.indexes_of(packs)
 
-    def discard_own(self, job_id: str) -> None:
-        """Delete what was written for one job alone: pack indexes first, marks last."""
-        packs = self.own_packs(job_id)
-        if not packs:
+    def discard_own(self, job_id: str, but: Collection[str] = ()) -> None:
+        """Delete what was written for one job alone: pack indexes first, marks last.
+
+        Args:
+            job_id: The job.
+            but: Packs that a sealed checkpoint of its needs: they stay, and from now on anybody may rely on them.
+        """
+        own = self.own_packs(job_id)
+        if not own:
             return
+        kept = own & set(but)
         self.refresh()
-        for index in self._locations.indexes_of(packs):
-            self._objects.delete(layout.pack_index_key(index))
-        with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
-            for _ in pool.map(self._delete_own, sorted(packs)):
+        for index in self._locations.indexes_of(own):
+            self._shorten_index(index, own - kept)
+        with self.pools(PARALLEL_LOOKS) as pool:
+            for _ in pool.map(self._delete_own, sorted(own - kept)):
                 pass
+        for name in sorted(kept):
+            self._objects.delete(layout.pack_mark_key(name))
         self.refresh()
+
+    def _shorten_index(self, index: str, doomed: set[str]) -> None:
+        """Replace a pack index by one without some packs."""
+        try:
+            packs = read_pack_index(index, self._objects.get(layout.pack_index_key(index), PACK_INDEX_LIMIT_BYTES))
+        except IntegrityError:
+            packs = []  # damaged: it tells nothing
+        except NotFound as error:
+            if error.code != "object_not_found":
+                raise
+            return  # a former attempt has done it
+        rest = [pack for pack in packs if pack.name not in doomed]
+        if rest and len(rest) == len(packs):
+            return
+        if rest:
+            self.put_pack_index(rest)
+        self._objects.delete(layout.pack_index_key(index))
 
     def _delete_own(self, name: str) -> None:
         self._objects.delete(layout.pack_key(name))
         self._objects.delete(layout.pack_mark_key(name))
-
-    def _read_mark(self, key: str) -> bytes:
-        try:
-            return self._objects.get(key)
-        except NotFound as error:
-            if error.code != "object_not_found":
-                raise
-            return b""
 
     def foreign_marks(self, own: Collection[str] = ()) -> frozenset[str]:
         """The packs that nobody may rely on, but those that the pack indexes of the job that asks tell of."""
@@ -227,7 +247,7 @@ class ChunkStore:
         if not packs:
             return set()
         marked = self.marked_packs()  # before the looks: a pack goes before its mark does
-        with ThreadPoolExecutor(PARALLEL_LOOKS) as pool:
+        with self.pools(PARALLEL_LOOKS) as pool:
             wanted = sorted(packs)
             heads = pool.map(lambda name: self._objects.head(layout.pack_key(name)), wanted)
             absent = {name for name, found in zip(wanted, heads, strict=True) if found is None}

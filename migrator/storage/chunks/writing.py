@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from migrator.errors import Unavailable
 from migrator.models.descriptors import Descriptor
 from migrator.storage import layout
 from migrator.storage.chunks.coding import ChunkCoding
@@ -21,6 +22,8 @@ from migrator.storage.chunks.format import (
     write_pack_index,
 )
 from migrator.storage.chunks.locations import Locations
+from migrator.storage.chunks.marks import mark_own
+from migrator.storage.chunks.pools import Pools
 from migrator.storage.chunks.recipes import ChunkList, Recipe
 from migrator.storage.store import ObjectStore, Progress
 
@@ -57,6 +60,7 @@ class ChunkWriter:
         locations: What the store is known to have.
         avoided: Packs whose chunks are not relied on.
         job_id: Each pack is marked as this job's before it is written: nobody else relies on it. "": they are for all.
+        pools: Makes the threads that send.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class ChunkWriter:
         locations: Locations,
         avoided: frozenset[str] = frozenset(),
         job_id: str = "",
+        pools: Pools = ThreadPoolExecutor,
     ):
         self.written = Written()
         self._objects = objects
@@ -74,7 +79,7 @@ class ChunkWriter:
         self._avoided = avoided
         self._job_id = job_id
         self._known: set[bytes] = set()
-        self._pool = ThreadPoolExecutor(PARALLEL_PACKS)
+        self._pool = pools(PARALLEL_PACKS)
         self._sending: list[Future[None]] = []
         self._bodies: list[bytes] = []
         self._chunks: list[StoredChunk] = []
@@ -116,11 +121,23 @@ class ChunkWriter:
         self._close_pack()
         for sent in self._sending:
             sent.result()
+        self._see_packs()
         self._pool.shutdown()
         if self.written.packs:
             self.written.index, size_bytes = put_pack_index(self._objects, self._locations, self.written.packs)
             self.written.stored_bytes += size_bytes
         return self.written
+
+    def _see_packs(self) -> None:
+        """See that every pack is in the store as it was sent, before anything says that it is.
+
+        Raises:
+            Unavailable: `pack_cut_short`.
+        """
+        keys = [layout.pack_key(pack.name) for pack in self.written.packs]
+        for pack, found in zip(self.written.packs, self._pool.map(self._objects.head, keys), strict=True):
+            if found is None or found.size_bytes != pack.size_bytes:
+                raise _not_kept(f"pack {pack.name}")
 
     def abandon(self) -> None:
         """Give up; packs that were sent already are for prune to find."""
@@ -177,14 +194,27 @@ class ChunkWriter:
 
     def _send(self, name: str, data: bytes) -> None:
         if self._job_id:
-            self._objects.put(layout.pack_mark_key(name), self._job_id.encode())
+            mark_own(self._objects, layout.pack_mark_key(name), self._job_id)
         self._objects.upload(layout.pack_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
 
 
 def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[Pack]) -> tuple[str, int]:
-    """Write the index of some packs and take notice of it; return its name and its length."""
+    """Write the index of some packs and take notice of it; return its name and its length.
+
+    Raises:
+        Unavailable: `pack_cut_short`.
+    """
     data = write_pack_index(packs)
     name = hashlib.sha256(data).hexdigest()
     objects.upload(layout.pack_index_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
+    if objects.get(layout.pack_index_key(name), len(data) + 1) != data:
+        objects.delete(layout.pack_index_key(name))
+        raise _not_kept(f"pack index {name}")
     locations.add(name, packs)
     return name, len(data)
+
+
+def _not_kept(what: str) -> Unavailable:
+    return Unavailable(
+        f"{what} was not kept as it was sent", code="pack_cut_short", remedy="the store lost bytes; it is tried again"
+    )

@@ -1,0 +1,64 @@
+"""What a migration writes for its own checkpoint alone: packs, their indexes, recipes.
+
+It carries marks from before it is there (`chunks.marks`), so that the job finds all of it wherever it was stopped, and
+nobody else has come to rely on it. When the checkpoint goes, so does all of it; when it stays, the marks go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from migrator.models.descriptors import Descriptor
+from migrator.storage import layout
+from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks.marks import names_marked
+
+
+class OwnContent:
+    """What one job has written for itself.
+
+    Args:
+        checkpoints: The store.
+        job_id: The job.
+    """
+
+    def __init__(self, checkpoints: CheckpointStore, job_id: str):
+        self._checkpoints = checkpoints
+        self._job_id = job_id
+
+    def withdraw(self, workload_id: str, checkpoint_id: str, parts: Iterable[Descriptor]) -> None:
+        """Take the job's checkpoint out, sealed or half-way, with its blobs and recipes. Its packs stay for now.
+
+        Args:
+            workload_id: Its workload.
+            checkpoint_id: Its id.
+            parts: Blobs of an upload that may not have come to an index.
+        """
+        recipes = self._recipes()
+        blobs = [*parts, *(Descriptor("", digest, 0) for digest in sorted(recipes))]
+        self._checkpoints.withdraw(workload_id, checkpoint_id, blobs)
+        self._forget(recipes)
+
+    def discard(self) -> None:
+        """Delete its packs; its checkpoint is gone."""
+        self._checkpoints.chunks.discard_own(self._job_id)
+
+    def keep(self, workload_id: str, checkpoint_id: str) -> None:
+        """Leave what its sealed checkpoint needs to everybody, and delete what else it has written.
+
+        Raises:
+            IntegrityError: The checkpoint cannot be read; nothing is deleted.
+        """
+        index = self._checkpoints.read_index(workload_id, checkpoint_id)
+        self._checkpoints.chunks.discard_own(self._job_id, self._checkpoints.packs_of(index))
+        recipes = self._recipes()
+        self._checkpoints.remove_unneeded(f"{checkpoint_id}-recipes", recipes - {part.digest for part in index.parts})
+        self._forget(recipes)
+
+    def _recipes(self) -> set[str]:
+        names = names_marked(self._checkpoints.objects, layout.BLOB_MARKS, self._job_id, self._checkpoints.chunks.pools)
+        return {f"sha256:{name}" for name in names}
+
+    def _forget(self, recipes: Iterable[str]) -> None:
+        for digest in recipes:
+            self._checkpoints.objects.delete(layout.blob_mark_key(digest.removeprefix("sha256:")))
