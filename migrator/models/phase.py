@@ -49,6 +49,8 @@ class Phase(StrEnum):
     PREPARING = "preparing"
     MOVING = "moving"
     """The migrations of a drain are on their way."""
+    COPYING = "copying"
+    """Memory goes ahead of the freeze while the program runs."""
     FREEZING = "freezing"
     DUMPING = "dumping"
     UPLOADING = "uploading"
@@ -84,6 +86,7 @@ _FORWARD = (
     Phase.PREFLIGHT,
     Phase.PREPARING,
     Phase.MOVING,
+    Phase.COPYING,
     Phase.FREEZING,
     Phase.DUMPING,
     Phase.UPLOADING,

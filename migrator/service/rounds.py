@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 MOVING = frozenset(
     {
+        Phase.COPYING,
         Phase.FREEZING,
         Phase.DUMPING,
         Phase.UPLOADING,
@@ -40,7 +41,7 @@ MOVING = frozenset(
         Phase.RESTORING,
     }
 )
-"""Phases in which a job works on a host's memory, disk and network while, for the most part, a program stands still."""
+"""Phases in which a job works on a host's memory, disk and network, most of them while a program stands still."""
 TRIES = 20
 """How often a change is applied anew to a job that somebody else keeps changing."""
 

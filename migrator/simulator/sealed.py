@@ -74,7 +74,7 @@ def _read(parts: list[Descriptor], objects: Mapping[str, bytes]) -> tuple[bytes,
         memory = b"".join(piece for part in parts for piece in store.read_part(part))
         packs = store.chunks.packs_of(store.read_recipe(part) for part in parts)
     except MigratorError as error:
-        return (b"", set()) if error.code == "chunk_damaged" else None  # there, but of no use
+        return None if error.code == "chunk_missing" else (b"", set())  # there, but of no use
     finally:
         store.chunks.close()
     return memory, {layout.pack_key(pack) for pack in packs}

@@ -13,7 +13,7 @@ Pools = Callable[[int], Executor]
 
 
 class OneByOne(Executor):
-    """Does at once whatever it is asked for: no thread is used, and an error is raised where it happens."""
+    """Does at once whatever it is asked for: no thread is used."""
 
     def __init__(self, _: int = 1):
         super().__init__()
@@ -21,5 +21,8 @@ class OneByOne(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """See `Executor.submit`."""
         done: Future[T] = Future()
-        done.set_result(fn(*args, **kwargs))
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as error:  # whoever asks for the result gets it
+            done.set_exception(error)
         return done

@@ -150,20 +150,23 @@ def test_a_claim_raises_the_epoch_so_that_hosts_refuse_an_earlier_job(bench: Ben
     assert bench.sent[-1].epoch > first
 
 
-def test_a_host_freezes_no_more_than_it_may_at_once(bench: Bench) -> None:
+def test_a_host_moves_the_memory_of_no_more_than_it_may_at_once(bench: Bench) -> None:
     for name in ("a", "b", "c"):
         bench.start(container=name, key=name)
         while (command := bench.sent[-1]).step != "prepare":
             bench.answer(command)
         bench.answer(command)
-    frozen = [command.job_id for command in bench.sent if command.step == "before-hook"]
-    assert frozen == ["a", "b"]
+    moving = [command for command in bench.sent if command.step == "precopy"]
+    assert [command.job_id for command in moving] == ["a", "b"]
     assert bench.job("c").phase is Phase.PREPARING
-    hook = next(command for command in bench.sent if command.step == "before-hook")
-    bench.answer(hook, WorkloadFailed("no"))
+    bench.answer(moving[0], WorkloadFailed("no"))
+    undo = bench.sent[-1]
+    assert (undo.job_id, undo.step, undo.action) == ("a", "precopy", StepAction.UNDO)
+    bench.answer(undo)
+    bench.answer(bench.sent[-1])
     bench.conductor.tick()
     assert bench.sent[-1].job_id == "c"
-    assert bench.sent[-1].step == "before-hook"
+    assert bench.sent[-1].step == "precopy"
 
 
 def test_of_two_jobs_for_one_container_the_later_is_refused(bench: Bench) -> None:
@@ -377,7 +380,7 @@ def test_a_removed_target_keeps_no_source_frozen(bench: Bench) -> None:
     bench.wait(1, beating=("alpha",))
     assert (bench.sent[-1].step, bench.sent[-1].action) == ("freeze", StepAction.UNDO)
     bench.answer(bench.sent[-1])
-    for step in ("before-hook", "upload", "dump"):
+    for step in ("before-hook", "upload", "dump", "precopy"):
         bench.wait(1, beating=("alpha",))
         assert bench.sent[-1].step == step
         bench.answer(bench.sent[-1])
@@ -390,9 +393,9 @@ def test_a_removed_source_is_answered_for(bench: Bench) -> None:
     fetch = bench.run_to("fetch")
     bench.remove("alpha")
     bench.answer(fetch)
-    for _ in range(8):
+    for _ in range(10):
         bench.wait(1, beating=("beta",))
-        if bench.sent[-1].step in ("fetch", "prepare"):
+        if bench.sent[-1].step in ("fetch", "prefetch", "prepare"):
             bench.answer(bench.sent[-1])
     job = bench.job()
     assert (job.phase, (job.failure or {})["code"]) == (Phase.FAILED, "source_gone")
