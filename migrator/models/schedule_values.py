@@ -62,8 +62,8 @@ class Trigger:
 class Target:
     """What a schedule fires at; with nothing set, the object store as a whole.
 
-    `host` and `container` name one container, `workload_id` is how it is found again when it has moved, and names one by
-    itself. `selector` means containers by their labels, `host` alone all on that host; both together narrow each other.
+    `host` and `container` name one container, `workload_id` is how it is found again when it has moved, and names one
+    by itself. `selector` means containers by their labels, `host` alone all on that host; both narrow each other.
     """
 
     host: str | None = None
