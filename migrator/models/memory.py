@@ -18,7 +18,7 @@ from migrator.errors import InternalError, ResourceBusy
 from migrator.models.checkpoints import CheckpointRepository, Checkpoints, checkpoint_exists, unknown_checkpoint
 from migrator.models.drains import Cordon, Displacement
 from migrator.models.examinations import KEPT, ExaminationRepository
-from migrator.models.hosts import HostRepository, Hosts, Views, unknown_host
+from migrator.models.hosts import CONTROL, HostRepository, Hosts, Views, unknown_host
 from migrator.models.jobs import ALL_PHASES, JobRepository, Jobs, check_change, job_changed, job_ended
 from migrator.models.maintenance import CordonRepository, Cordons, DisplacementRepository, Displacements
 from migrator.models.memory_schedules import RUNS, SCHEDULES, MemorySchedules
@@ -39,9 +39,9 @@ Table = Mapping[str, Any]
 BUSY_TIMEOUT_S = 5.0
 """How long a writer waits for a row that another transaction has written."""
 JOBS, HOSTS, WORKLOADS, CHECKPOINTS = "jobs", "hosts", "workloads", "checkpoints"
-EXAMINATIONS = "examinations"
+EXAMINATIONS, HEARING = "examinations", "hearing"
 CORDONS, DISPLACEMENTS = "cordons", "displacements"
-TABLES = (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS, SCHEDULES, RUNS)
+TABLES = (JOBS, HOSTS, HEARING, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS, SCHEDULES, RUNS)
 GONE = object()
 """In the place of a row that a transaction has deleted."""
 
@@ -291,6 +291,16 @@ class MemoryHosts(HostRepository):
         """See `HostRepository.forget`."""
         self._rows.lock((HOSTS, name))
         self._rows.put(HOSTS, name, GONE)
+
+    def note_hearing(self, heard_until: datetime) -> None:
+        """See `HostRepository.note_hearing`."""
+        self._rows.lock((HEARING, CONTROL))
+        self._rows.put(HEARING, CONTROL, heard_until)
+
+    def heard_until(self) -> datetime | None:
+        """See `HostRepository.heard_until`."""
+        found: datetime | None = self._rows.get(HEARING, CONTROL)
+        return found
 
     def replace_containers(self, host: str, views: Sequence[ContainerView], seen_at: datetime) -> None:
         """See `HostRepository.replace_containers`."""

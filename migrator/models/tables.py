@@ -130,6 +130,15 @@ class HostRow(Base):
     containers_seen_at: Mapped[datetime | None]
 
 
+class HearingRow(Base):
+    """Up to when everybody who spoke by a queue was heard; see `service.echo`."""
+
+    __tablename__ = "hearing"
+
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    heard_until: Mapped[datetime]
+
+
 class ContainerRow(Base):
     """A container as its host saw it at `hosts.containers_seen_at`."""
 
