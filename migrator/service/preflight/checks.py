@@ -85,6 +85,7 @@ TARGET_CHECKS: tuple[Callable[[Arrival], Iterator[Finding]], ...] = (
     streams.check_programs,
     volumes.check_places,
     network.check_attachment,
+    network.check_sysctls,
     connections.check_kept_connections,
     connections.check_endpoints,
     arrival.check_room,
