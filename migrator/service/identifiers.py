@@ -11,7 +11,7 @@ chance: random.Random = secrets.SystemRandom()
 ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """No letters or digits that are taken for each other."""
 PREFIX_LIMIT = 40
-_JOB = re.compile(rf"(?:migrator-)?((?:mig|chk|res|pre|fgt|prn|ver)-[{ALPHABET}]{{10}})(?![^-.])")
+_JOB = re.compile(rf"(?:migrator-)?((?:mig|chk|bak|res|rwd|drl|pre|fgt|prn|ver|drn|ret)-[{ALPHABET}]{{10}})(?![^-.])")
 
 
 def new_id(prefix: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migrator.service.host import HostStep
+from migrator.service.steps.displace import Displace, RemoveDisplaced
 from migrator.service.steps.drill import Discard, TryProbe
 from migrator.service.steps.dump import Dump
 from migrator.service.steps.fetch import Fetch
@@ -30,11 +31,13 @@ HOST_STEPS: dict[str, HostStep] = {
         Upload(),
         Fetch(),
         Promise(),
+        Displace(),
         Restore(),
         Prove(),
         TryProbe(),
         Discard(),
         Remove(),
+        RemoveDisplaced(),
         ReleaseSource(),
         ReleaseTarget(),
     )
