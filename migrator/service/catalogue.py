@@ -94,8 +94,7 @@ def _tell(job: Job, *, kept: bool) -> WorkloadFailed:
     )
     return WorkloadFailed(
         f"the program that was frozen in container '{request.container}' is gone"
-        f"{f' ({fault})' if fault else ''}; {state}"
-        + (f" (after: {first})" if first else ""),
+        f"{f' ({fault})' if fault else ''}; {state}" + (f" (after: {first})" if first else ""),
         code=SOURCE_GONE,
         host=request.source_host,
         remedy=remedy,

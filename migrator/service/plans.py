@@ -124,6 +124,7 @@ REWIND = (
     Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
     Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
     Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 60),
+    Line("read-back", SOURCE, Phase.FETCHING, NOTHING, 60),
     Line("promise", SOURCE, Phase.PROMISED, NOTHING, 10),
     Line("commit", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
     Line("displace", SOURCE, Phase.RESTORING, OWNERSHIP, 60),

@@ -170,8 +170,8 @@ class Machine:
         if name in self.tasks:
             raise AlreadyExists(f"task {name} exists")
         self.world.rules.effect(self, act, f"task {name}")
-        now_s = self.world.loop.now_s
-        self.tasks[name] = Task(Memory.from_bytes(images), TaskState.CREATED, now_s, restored_by=act, number=self.world.new_pid())
+        memory, now_s, number = Memory.from_bytes(images), self.world.loop.now_s, self.world.new_pid()
+        self.tasks[name] = Task(memory, TaskState.CREATED, now_s, restored_by=act, number=number)
 
     def start(self, name: str, for_s: float) -> None:
         """Let CRIU bring a task to life; that goes on whatever becomes of the worker."""

@@ -7,6 +7,7 @@ come), so that a fault can hit before, between and after all effects.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
@@ -333,6 +334,21 @@ class Upload(SimulatedStep):
         )
 
 
+class ReadBack(SimulatedStep):
+    """See `steps.read_back`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Verify every part."""
+        yield "read the index"
+        index = sealed_index(here, act)
+        for role in (Role.MEMORY, Role.CONTAINER, Role.RW_DIFF):
+            yield f"read the {role.value} back"
+            part = index.part(role)
+            deque(here.checkpoints.get_blob(part.digest, part.size_bytes), maxlen=0)
+            act.check_aborted()
+        return {}
+
+
 class Fetch(SimulatedStep):
     """See `steps.fetch`."""
 
@@ -375,12 +391,11 @@ class Restore(SimulatedStep):
 
     def run(self, here: Here, act: Act) -> Acts:
         """Create container and task, start it."""
-        machine, name = here.machine, restored_name(act)
         yield "look whether it runs already"
         if self.observe(here, act) == "done":
             return {"pid": 1}
         index = sealed_index(here, act)
-        if index.part(Role.CONTAINER).digest not in machine.content:
+        if index.part(Role.CONTAINER).digest not in here.machine.content:
             raise NotFound("the container's record is gone", code="content_not_found")
         yield from bring_to_life(here, act, restored_key(act))
         return {"pid": 1}
@@ -458,7 +473,10 @@ class Displace(SimulatedStep):
             yield "delete its record"
             machine.delete_container(act, name)
             if machine.memory_images.get(job) is not None:
-                yield from bring_to_life(here, act, kept.snapshot_key)
+                try:
+                    yield from bring_to_life(here, act, kept.snapshot_key)
+                except NotFound as error:
+                    raise ResourceBusy(f"it died on its way back: {error}", code="not_brought_back") from error
         yield "put the record back"
         known = machine.containers.get(name)
         machine.put_container(act, replace(own, created_at=known.created_at) if known else own)
@@ -617,7 +635,8 @@ def delete_container(here: Here, act: Act, name: str) -> Acts:
     record = here.machine.containers.get(name)
     if record is None:
         return {}
-    if not any(one.snapshot_key == record.snapshot_key and one is not record for one in here.machine.containers.values()):
+    others = [one for one in here.machine.containers.values() if one.name != name]
+    if not any(one.snapshot_key == record.snapshot_key for one in others):
         here.machine.remove_snapshot(act, record.snapshot_key)
     yield "delete its record"
     here.machine.delete_container(act, name)
@@ -693,6 +712,7 @@ STEPS: dict[str, SimulatedStep] = {
     "thaw": Thaw(),
     "after-hook": AfterHook(),
     "upload": Upload(),
+    "read-back": ReadBack(),
     "fetch": Fetch(),
     "promise": Promise(),
     "displace": Displace(),

@@ -73,7 +73,8 @@ def check_name(arrival: Arrival) -> Iterator[Finding]:
         raise AlreadyExists(
             f"a container named '{name}' already exists in namespace '{namespace}'",
             code="container_exists",
-            remedy="remove it there, choose another target, or restore under another name",
+            remedy="remove it there, choose another target, or restore under another name"
+            + (", or in its place (--replace)" if arrival.request.kind is JobKind.RESTORE else ""),
         )
     key = restored_snapshot_key(arrival)
     try:

@@ -93,7 +93,9 @@ def _identity(known: Attachment) -> tuple[object, ...]:
 
 
 def _told(known: Attachment | None) -> str:
-    return f"{', '.join(known.plain_addresses)} ({known.mac}) in '{known.network}'" if known else "no network of its own"
+    if known is None:
+        return "no network of its own"
+    return f"{', '.join(known.plain_addresses)} ({known.mac}) in '{known.network}'"
 
 
 def wanted_attachment(act: Act | Arrival) -> Attachment | None:

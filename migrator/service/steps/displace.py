@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from migrator.containerd import Container, ContainerdClient, PlainIO, ProcessState, Stdio, end_remains
-from migrator.errors import AlreadyExists, MigratorError, NotFound, PreconditionFailed, ResourceBusy, WorkloadFailed
+from migrator.errors import AlreadyExists, MigratorError, NotFound, PermanentError, PreconditionFailed, ResourceBusy
 from migrator.models.values import Facts
 from migrator.service.catalogue import NOT_BROUGHT_BACK
 from migrator.service.guards import started_ticks
@@ -121,12 +121,12 @@ def _revive(host: Host, act: Act, runtime: ContainerdClient, record: Container) 
     waiting = replace(attachment, host_link="") if attachment else None
     try:
         bring_to_life(host, act, record, spec, _streams(act), waiting)
-    except WorkloadFailed as error:
-        _clear(runtime, record)
-        if act.command.attempt < PATIENT_ATTEMPTS:
+    except PermanentError as error:
+        if act.command.attempt < PATIENT_ATTEMPTS or _runs(runtime, record):
             raise ResourceBusy(
                 f"container '{record.id}' could not be brought back yet: {error.message}", code="not_brought_back"
             ) from error
+        _clear(runtime, record)
         drop_interface(host, act)
         return error.message
     leave_room(host, act, waiting)
