@@ -112,6 +112,13 @@ class JobRequest:
     drain: DrainOptions | None = None
     """Of a drain or a return; None means as usual."""
 
+    @property
+    def maintains(self) -> str | None:
+        """The host that it empties or fills again: one such job at a time. None of a dry run and of other kinds."""
+        if self.drain is not None and self.drain.dry_run:
+            return None
+        return {JobKind.DRAIN: self.source_host, JobKind.RETURN: self.target_host}.get(self.kind)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -32,6 +32,7 @@ from migrator.models.values import (
 from migrator.service import engine
 from migrator.service.choosing import Choice, choose
 from migrator.service.drains.cordons import begin_maintenance, check_maintenance
+from migrator.service.hearing import Hearing
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.job_making import new_job
 from migrator.service.looking import Looker
@@ -148,7 +149,7 @@ class ControlPlane:
             taken = tx.checkpoints.get(str(request.checkpoint_id))
             check_original_gone(tx, taken, request.namespace, request.new_name or taken.container)
         if known is None:
-            self._check(request, {host.name: host for host in tx.hosts.list()})
+            self._check(tx, request)
             check_selection(tx, request)
             check_maintenance(tx, request)
         return tx.jobs.add(new_job(request, self._now(), idempotency_key))
@@ -210,7 +211,8 @@ class ControlPlane:
         """List all hosts that ever had a worker."""
         with self._database.transaction(write=False) as tx:
             cordons = {cordon.host: cordon for cordon in tx.cordons.list()}
-            return [HostView(host, self._alive(host), cordons.get(host.name)) for host in tx.hosts.list()]
+            hearing = self._hearing(tx)
+            return [HostView(host, hearing.hears(host), cordons.get(host.name)) for host in tx.hosts.list()]
 
     def cordon_host(self, name: str, actor: str, reason: str) -> HostView:
         """Let a host take no new containers; what runs there stays.
@@ -221,8 +223,9 @@ class ControlPlane:
         with self._database.transaction() as tx:
             host = tx.hosts.get(name)
             cordon = begin_maintenance(tx, Cordon(name, self._now(), actor, reason))
+            alive = self._hearing(tx).hears(host)
         log.info("host cordoned", host=name, actor=actor, reason=reason)
-        return HostView(host, self._alive(host), cordon)
+        return HostView(host, alive, cordon)
 
     def uncordon_host(self, name: str, actor: str) -> HostView:
         """Let a host take containers again; a return that was planned for it does not happen any more.
@@ -233,8 +236,9 @@ class ControlPlane:
         with self._database.transaction() as tx:
             host = tx.hosts.get(name)
             tx.cordons.lift(name)
+            alive = self._hearing(tx).hears(host)
         log.info("host uncordoned", host=name, actor=actor)
-        return HostView(host, self._alive(host))
+        return HostView(host, alive)
 
     def remove_host(self, name: str, actor: str) -> list[Job]:
         """Take an operator's word that a host is gone for good; return the jobs that no longer wait for it.
@@ -244,7 +248,7 @@ class ControlPlane:
             PreconditionFailed: `host_alive`, its worker was heard of just now.
         """
         with self._database.transaction() as tx:
-            if self._alive(tx.hosts.get(name)):
+            if self._hearing(tx).hears(tx.hosts.get(name)):
                 raise PreconditionFailed(
                     f"host '{name}' is alive: its worker was heard of just now",
                     code="host_alive",
@@ -266,10 +270,11 @@ class ControlPlane:
         """
         with self._database.transaction(write=False) as tx:
             hosts = [tx.hosts.get(host)] if host else tx.hosts.list()
+            hearing = self._hearing(tx)
         asked_at = self._now()
-        failures: list[MigratorError] = [self._silent(item) for item in hosts if not self._alive(item)]
+        failures: list[MigratorError] = [self._silent(item) for item in hosts if not hearing.hears(item)]
         asked: list[str] = []
-        for name in [item.name for item in hosts if self._alive(item)]:
+        for name in [item.name for item in hosts if hearing.hears(item)]:
             try:
                 self._bell.ask_host_to_look(name)
                 asked.append(name)
@@ -289,7 +294,8 @@ class ControlPlane:
         """
         with self._database.transaction(write=False) as tx:
             hosts = [tx.hosts.get(host)] if host else tx.hosts.list()
-        silent = {item.name: self._silent(item) for item in hosts if not self._alive(item)}
+            hearing = self._hearing(tx)
+        silent = {item.name: self._silent(item) for item in hosts if not hearing.hears(item)}
         return ask_hosts(self._database, self._bell, [item.name for item in hosts], silent, fix=fix)
 
     def list_checkpoints(self) -> list[Checkpoint]:
@@ -357,27 +363,27 @@ class ControlPlane:
         host = None
         with self._database.transaction(write=False) as tx, suppress(NotFound):
             original = find_original(tx, tx.checkpoints.get(checkpoint_id))
-            host = tx.hosts.get(original.host) if original else None
-        if host is None or not self._alive(host):
+            found = tx.hosts.get(original.host) if original else None
+            host = found if found and self._hearing(tx).hears(found) else None
+        if host is None:
             return
         asked_at = self._now()
         with suppress(Unavailable):
             self._bell.ask_host_to_look(host.name)
             self._await_looks([host.name], asked_at)
 
-    def _check(self, request: JobRequest, hosts: dict[str, Host]) -> None:
-        for name in (request.source_host, request.target_host, *(request.drain.targets if request.drain else ())):
-            if name is not None and name not in hosts:
-                with self._database.transaction(write=False) as tx:
-                    tx.hosts.get(name)  # says what is wrong and what to do
+    def _check(self, tx: Transaction, request: JobRequest) -> None:
+        named = (request.source_host, request.target_host, *(request.drain.targets if request.drain else ()))
+        hosts = {name: tx.hosts.get(name) for name in named if name is not None}
         if request.source_host is not None and request.source_host == request.target_host:
             raise InvalidRequest(
                 f"container '{request.container}' is on host '{request.target_host}' already: target equals source",
                 code="same_host",
                 remedy="name another target; see `migrator hosts list`",
             )
+        hearing = self._hearing(tx)
         for name in (request.source_host, request.target_host):
-            if name is not None and not self._alive(hosts[name]):
+            if name is not None and not hearing.hears(hosts[name]):
                 raise self._silent(hosts[name])
 
     def _silent(self, host: Host) -> MigratorError:
@@ -389,8 +395,8 @@ class ControlPlane:
             remedy=f"start it there: migrator worker --host {host.name}",
         )
 
-    def _alive(self, host: Host) -> bool:
-        return self._now() - host.seen_at <= self._silence
+    def _hearing(self, tx: Transaction) -> Hearing:
+        return Hearing.read(tx, self._now(), self._silence)
 
     def _await_looks(self, names: list[str], asked_at: datetime) -> list[str]:
         """Wait until all have looked; return those that have not."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.forging import forge
 from tests.workloads import Running
 from tests.workloads.workload import State
 
@@ -135,3 +136,22 @@ def test_a_drill_proves_a_checkpoint_and_leaves_nothing(cluster: Cluster, origin
         assert not [name for name in machine.containers() if name.startswith("drill-")]
         assert machine.run("sh", "-c", "ls -A /var/lib/migrator/drills 2>/dev/null || true").split() == []
     assert origin.state()["counter"] > 0
+
+
+def test_a_forged_checkpoint_is_refused_before_anything_of_it_is_here(cluster: Cluster, origin: Running) -> None:
+    """The database was lost, and the store holds a checkpoint that somebody else has written."""
+    taken = take(cluster, origin)
+
+    def ask_for_more(spec: dict[str, Any]) -> None:
+        command = {"path": "/bin/sh", "args": ["sh", "-c", "touch /run/forged"]}
+        spec["hooks"] = {stage: [command] for stage in ("createRuntime", "poststart", "poststop")}
+
+    forged = forge(cluster.lab, taken["workload_id"], taken["id"], ask_for_more)
+    assert cluster.done("catalog", "rebuild")["verify"]["added"] == [forged]
+    failure = cluster.failure("restore", forged, "beta", "--name", "clone-1", "--volumes-at", CLONES)
+    assert (failure["code"], failure["host"]) == ("runtime_hook", "beta")
+    assert cluster.failure("drill", forged, "alpha")["code"] == "runtime_hook"
+    for machine in cluster.machines.values():
+        assert machine.run("sh", "-c", "ls /run/forged 2>/dev/null || true") == ""
+        assert "clone-1" not in machine.containers()
+    cluster.done("checkpoints", "remove", forged)

@@ -30,6 +30,7 @@ from migrator.models.streams import log_files, read_stdio
 from migrator.models.values import TcpPolicy
 from migrator.models.volumes import read_volumes
 from migrator.service.network.attachment import read_attachment
+from migrator.service.records import judge_record, without_foreign
 from migrator.service.steps.criu_options import replayed_options
 from migrator.service.volumes.archive import unpack_volume
 from migrator.storage import layout, oci
@@ -109,6 +110,11 @@ def _compare(data: bytes, _: Path) -> object:
     before, after = Pages({**IMAGES, "pagemap-7.img": data}), Pages(dict(IMAGES))
     pages = read_pages(before, "pagemap-7.img"), read_pages(after, "pagemap-7.img")
     return compare_pages((before, pages[0]), (after, pages[1]), nothing)
+
+
+def _judge_record(data: bytes, _: Path) -> object:
+    record = read_record(data)
+    return list(judge_record(record, (), "")), without_foreign(record)
 
 
 def _read_index(data: bytes, _: Path) -> object:
@@ -254,7 +260,7 @@ TARGETS = (
     Target("network", _of_fact(read_attachment), _both(NETWORK)),
     Target("options of CRIU", _of_fact(lambda told: replayed_options(told, TcpPolicy.KEEP)), _both(OPTIONS)),
     Target("stdio", _of_fact(lambda told: log_files(read_stdio(told))), _both(STDIO)),
-    Target("container record", lambda data, _: read_record(data).spec_json(), mutated(RECORD.SerializeToString())),
+    Target("container record", _judge_record, mutated(RECORD.SerializeToString())),
     Target("spec", lambda data, _: read_limits(data), mutated(REAL.spec)),
     Target("tar of images", lambda data, place: unpack_images([data], place / "inside"), mutated(MEMORY)),
     Target("tar of images in GNU's form", lambda data, place: unpack_images([data], place / "inside"), mutated(GNU)),

@@ -21,6 +21,7 @@ from migrator.service.preflight import (
     likeness,
     network,
     programs,
+    record,
     sockets,
     states,
     streams,
@@ -72,6 +73,7 @@ SOURCE_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
 )
 TARGET_CHECKS: tuple[Callable[[Arrival], Iterator[Finding]], ...] = (
     arrival.check_name,
+    record.check_record,
     host.check_criu,
     versions.check_versions,
     host.check_configuration,
@@ -122,7 +124,7 @@ def conclude(findings: Iterable[Finding], act: Act) -> tuple[Finding, ...]:
     kept: list[Finding] = []
     for finding in findings:
         if finding.grade is Grade.FAIL:
-            raise error_of(finding)
+            raise finding.to_error()
         kept += [finding] if finding.grade is Grade.WARN else []
     return tuple(kept)
 
@@ -135,8 +137,3 @@ def name_of(check: Callable[[T], Iterator[Finding]]) -> str:
 def failure(check: str, error: MigratorError) -> Finding:
     """A finding that becomes this error."""
     return Finding(check, Grade.FAIL, error.message, error.code, error.remedy or "", type(error).__name__)
-
-
-def error_of(finding: Finding) -> MigratorError:
-    """The error that a job fails with."""
-    return MigratorError.from_dict(finding.to_facts() | {"host": None})

@@ -29,6 +29,8 @@ from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.attachment import Attachment, pack_attachment, read_attachment
 from migrator.service.preflight.arrival import restored_name, restored_snapshot_key, restored_volumes
 from migrator.service.preflight.network import is_alone
+from migrator.service.preflight.record import RECORD_LIMIT_BYTES, refuse_record
+from migrator.service.records import without_foreign
 from migrator.service.steps.criu_options import replayed_options, with_options
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
@@ -52,7 +54,6 @@ from migrator.storage.oci import CheckpointIndex, FactAnnotation
 SEEN = {ProcessState.RUNNING: "done", ProcessState.CREATED: "absent", ProcessState.STOPPED: "absent"}
 """A task that was created and not started has run nothing; of the other states nothing can be concluded."""
 END_S = 10.0
-RECORD_LIMIT_BYTES = 4 << 20
 
 
 class Restore(HostStep):
@@ -225,9 +226,13 @@ def _read_record(host: Host, runtime: ContainerdClient, index: CheckpointIndex, 
 
     Raises:
         IntegrityError: `bad_container_record`.
+        PreconditionFailed: It asks for what no checkpoint of ours does; see `records`.
     """
     data = runtime.content.read_all(index.part(Role.CONTAINER).digest, RECORD_LIMIT_BYTES)
     known, name = read_record(data), restored_name(act)
+    refuse_record(act, known)
+    if act.request.kind is not JobKind.MIGRATION:
+        known = without_foreign(known)
     spec = with_sources(renamed(known.spec_json(), known.id, name), restored_volumes(act, host))
     if is_alone(act.request):
         spec = alone(spec, None)

@@ -102,7 +102,7 @@ class ChunkWriter:
             sent.result()
         self._pool.shutdown()
         if self.written.packs:
-            self.written.stored_bytes += put_pack_index(self._objects, self._locations, self.written.packs)
+            self.written.stored_bytes += put_pack_index(self._objects, self._locations, self.written.packs)[1]
         return self.written
 
     def abandon(self) -> None:
@@ -160,10 +160,10 @@ class ChunkWriter:
         self._objects.upload(layout.pack_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
 
 
-def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[Pack]) -> int:
-    """Write the index of some packs and take notice of it; return its length."""
+def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[Pack]) -> tuple[str, int]:
+    """Write the index of some packs and take notice of it; return its name and its length."""
     data = write_pack_index(packs)
     name = hashlib.sha256(data).hexdigest()
     objects.upload(layout.pack_index_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
     locations.add(name, packs)
-    return len(data)
+    return name, len(data)

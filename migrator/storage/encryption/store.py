@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from migrator.errors import IntegrityError, MigratorError, NotFound
-from migrator.storage.encryption.data_keys import DataKeys, general_purpose
+from migrator.storage.encryption.data_keys import DataKeys, checkpoint_purpose, general_purpose
 from migrator.storage.encryption.names import NameCipher
 from migrator.storage.encryption.segments import (
     HEADER_BYTES,
@@ -53,7 +53,7 @@ class EncryptedStore:
     def session(self, checkpoint_id: str) -> EncryptedStore:
         """Return the same store; what is written through it is encrypted with the data key of one checkpoint."""
         other = object.__new__(EncryptedStore)
-        other.__dict__ |= self.__dict__ | {"_purpose": f"checkpoint/{checkpoint_id}"}
+        other.__dict__ |= self.__dict__ | {"_purpose": checkpoint_purpose(checkpoint_id)}
         other.data_keys.for_purpose(
             str(other._purpose)
         )  # now: what is written later may keep a frozen container waiting

@@ -98,10 +98,14 @@ class Bench:
 
     def forget_chunks(self) -> None:
         """A control plane whose cache of chunks is empty."""
-        self.checkpoints = CheckpointStore(self.objects, parallel_looks=1)
+        self.checkpoints = self.open()
         if hasattr(self, "database"):
             self.plane = ControlPlane(self.database, self, self.checkpoints, host_silent_s=4, now=lambda: self.now)
             self.start()
+
+    def open(self) -> CheckpointStore:
+        """The object store, opened anew."""
+        return CheckpointStore(self.objects, parallel_looks=1)
 
     def lose_database(self) -> None:
         """A control plane with an empty database over the same store."""
