@@ -173,7 +173,7 @@ def joined(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
     place = "/run/netns/joined"
     cluster.remove("joined")
     for machine in cluster.machines.values():  # as `ip netns` does it, but for the mount that it leaves
-        machine.run("mkdir", "-p", "/run/netns")
+        machine.run("sh", "-c", "mkdir -p /run/netns; echo 1 > /proc/sys/net/ipv4/ip_forward")
     cluster["alpha"].run("sh", "-c", f"touch {place}; unshare --net={place} ip link set lo up")
     cluster["alpha"].run("python3", "-c", ATTACH, "default-joined", place)
     yield cluster.start(WORKLOADS["server"], "alpha", "joined", options=("--with-ns", f"network:{place}"))
@@ -285,6 +285,11 @@ def test_a_container_in_a_namespace_made_by_others_moves_with_it(cluster: Cluste
     before, address, mac = workload.look(joined), address_of(joined), mac_of(joined)
     client = Client(cluster, CLIENT, address)
     assert before["nonce"] in published_on(cluster["alpha"])
+    through = Client(cluster, CLIENT.replace("7000", "8080"), container_network.address_of("alpha"))
+    refused = cluster.failure("migrate", "alpha/joined", "beta")
+    assert (refused["code"], "--tcp close" in refused["remedy"]) == ("translated_connections", True), refused
+    assert refused["message"].count("–") == 1, "the other client asks for the container's own address"
+    json.loads(through.finish())
     there = cluster.migrate(joined, "beta")
     middle = workload.check(before, there)
     assert (address_of(there), mac_of(there)) == (address, mac)

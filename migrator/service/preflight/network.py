@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +15,13 @@ from migrator.service.network.attachment import Attachment, read_attachment
 from migrator.service.network.handover import namespace_of
 from migrator.service.network.links import LOOPBACK, bridge_of, read_links
 from migrator.service.network.plugins import find_attachment, plugin_for
+from migrator.service.network.sysctls import missing_sysctls
 from migrator.service.preflight.arrival import Arrival, replaced
 from migrator.service.preflight.connections import uses_host_network
 from migrator.service.preflight.subject import Subject
 
+SYSCTLS = "sysctls"
+"""Fact of the source: the names of the kernel's settings that its spec makes for its network."""
 NAMED = re.compile(r"(/var)?/run/netns/[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """Where a target can make a namespace for it."""
 OWN = "start it without a network, or in one CNI network"
@@ -96,6 +99,20 @@ def _told(known: Attachment | None) -> str:
     if known is None:
         return "no network of its own"
     return f"{', '.join(known.plain_addresses)} ({known.mac}) in '{known.network}'"
+
+
+def check_sysctls(arrival: Arrival) -> Iterator[Finding]:
+    """Whether this host's kernel knows the settings of the container's network."""
+    yield from judge_sysctls(arrival.facts.get(SYSCTLS, []))
+
+
+def judge_sysctls(names: Iterable[str]) -> Iterator[Finding]:
+    """Compare them with what is here."""
+    if missing := missing_sysctls(names):
+        message = f"this host's kernel does not know what the container's spec sets: {', '.join(missing)}"
+        yield Finding(
+            "sysctls", Grade.FAIL, message, "sysctl_missing", "load the module that brings it, or leave it out"
+        )
 
 
 def wanted_attachment(act: Act | Arrival) -> Attachment | None:

@@ -11,7 +11,9 @@ from migrator.models.roles import Role
 from migrator.models.volumes import read_volumes
 from migrator.service.host import Act
 from migrator.service.network.attachment import read_attachment
+from migrator.service.network.sysctls import network_sysctls
 from migrator.service.preflight.arrival import Arrival
+from migrator.service.preflight.network import judge_sysctls
 from migrator.service.records import judge_record
 from migrator.storage.chunks import part_of
 
@@ -25,7 +27,9 @@ def check_record(arrival: Arrival) -> Iterator[Finding]:
         IntegrityError: `bad_container_record`, `bad_spec`.
     """
     if arrival.request.checkpoint_id is not None:
-        yield from _judge(arrival, _fetch_record(arrival))
+        record = _fetch_record(arrival)
+        yield from _judge(arrival, record)
+        yield from judge_sysctls(network_sysctls(record.spec_json()))
 
 
 def refuse_record(act: Act, container: Container) -> None:

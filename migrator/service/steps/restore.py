@@ -42,7 +42,7 @@ from migrator.service.steps.interface import (
     with_interface,
 )
 from migrator.service.steps.restarting import without_restart
-from migrator.service.steps.restored_spec import Spec, alone, renamed, with_loopback, with_sources
+from migrator.service.steps.restored_spec import Spec, alone, renamed, with_loopback, with_sources, with_sysctls
 from migrator.service.steps.work import (
     image_directory,
     remove_work_directory,
@@ -156,7 +156,7 @@ def bring_to_life(
     """
     runtime = host.runtime(act.request.namespace)
     interface = waiting_interface(host, act, waiting)
-    _create(runtime, container, with_interface(host, act, spec, interface))
+    _create(runtime, container, with_sysctls(with_interface(host, act, spec, interface)))
     try:
         with watching_criu(host, act):
             task = _start(host, runtime, act, container, io)

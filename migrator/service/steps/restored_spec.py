@@ -9,6 +9,7 @@ from typing import Any
 from migrator.errors import PreconditionFailed
 from migrator.models.volumes import Volume
 from migrator.service.network.attachment import Attachment
+from migrator.service.network.sysctls import network_sysctls, sysctl_hook
 from migrator.service.volumes.declared import clean, is_bind
 
 Spec = dict[str, Any]
@@ -40,6 +41,15 @@ def with_loopback(spec: Spec) -> Spec:
     if not any(_is_own_network(namespace) for namespace in (spec.get("linux") or {}).get("namespaces") or []):
         return spec
     return with_hook(spec, LOOPBACK_HOOK)
+
+
+def with_sysctls(spec: Spec) -> Spec:
+    """Set what the spec wants of the kernel for its network; last of all, as some of it is an interface's."""
+    sysctls = network_sysctls(spec)
+    namespaces = (spec.get("linux") or {}).get("namespaces") or []
+    if not sysctls or not any(namespace.get("type") == "network" for namespace in namespaces):
+        return spec
+    return with_hook(spec, sysctl_hook(sysctls))
 
 
 def with_sources(spec: Spec, volumes: Iterable[Volume]) -> Spec:
