@@ -280,7 +280,7 @@ def test_what_is_alone_has_a_network_of_its_own_with_the_addresses_that_it_knows
     made = alone(spec, attachment)
     assert made["linux"]["namespaces"] == [{"type": "pid"}, {"type": "network"}]
     (hook,) = made["hooks"]["createRuntime"]
-    assert "ip link add eth0 type dummy" in hook["args"][2]
+    assert "ip link add eth0 type veth peer name nowhere" in hook["args"][2]
     assert "ip address replace fd00::5/64 dev eth0 nodad" in hook["args"][2]
     assert "hooks" not in alone(spec, None)
 
