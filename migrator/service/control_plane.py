@@ -144,7 +144,7 @@ class ControlPlane:
             # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
             twin = known and known.request.checkpoint_id == request.checkpoint_id
             origin = known.request if known and twin else tx.checkpoints.hold(request.checkpoint_id)
-            request = _complete_restore(request, origin.namespace)
+            request = _complete_restore(request, origin)
         goes_on_with = None
         if known is None and request.kind is JobKind.RESTORE:
             taken = tx.checkpoints.get(str(request.checkpoint_id))
@@ -422,9 +422,14 @@ class ControlPlane:
             log.warning("controller not told, it will look by itself", job=job_id, error=str(error))
 
 
-def _complete_restore(request: JobRequest, origin: str) -> JobRequest:
-    """A restore goes into the namespace that the checkpoint came from, unless the request says otherwise."""
-    return replace(request, namespace=origin) if request.namespace == "default" else request
+def _complete_restore(request: JobRequest, origin: Checkpoint | JobRequest) -> JobRequest:
+    """A restore goes into the namespace that the checkpoint came from, unless the request says otherwise.
+
+    A rewind that names no container is of the one that the checkpoint is of.
+    """
+    if request.kind is JobKind.REWIND and request.container is None:
+        request = replace(request, container=origin.container)
+    return replace(request, namespace=origin.namespace) if request.namespace == "default" else request
 
 
 def _late(host: str) -> MigratorError:

@@ -13,7 +13,7 @@ chance: random.Random = secrets.SystemRandom()
 ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """No letters or digits that are taken for each other."""
 PREFIX_LIMIT = 40
-JOBS = ("mig", "chk", "bak", "res", "drl", "pre", "fgt", "prn", "ver", "drn", "ret")
+JOBS = ("mig", "chk", "bak", "res", "rwd", "drl", "pre", "fgt", "prn", "ver", "drn", "ret")
 """With what the ids of jobs begin."""
 SIGNS = 10
 _JOB = re.compile(rf"(?:migrator-)?((?:{'|'.join(JOBS)})-[{ALPHABET}]{{{SIGNS}}})(?![^-.])")

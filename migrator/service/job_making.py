@@ -15,6 +15,7 @@ KIND_PREFIX = {
     JobKind.CHECKPOINT: "chk",
     JobKind.RESTORE: "res",
     JobKind.PREFLIGHT: "pre",
+    JobKind.REWIND: "rwd",
     JobKind.DRILL: "drl",
     JobKind.BACKUP: "bak",
     JobKind.PRUNE: "prn",
@@ -23,7 +24,7 @@ KIND_PREFIX = {
     JobKind.DRAIN: "drn",
     JobKind.RETURN: "ret",
 }
-SEALS = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP)
+SEALS = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.REWIND)
 """Kinds of jobs that make a checkpoint."""
 
 
@@ -39,6 +40,9 @@ def new_job(request: JobRequest, now: datetime, idempotency_key: str | None, ori
     job_id, own = new_id(KIND_PREFIX[request.kind]), request.new_name or "restored"
     if request.kind is JobKind.DRILL:
         request, own = replace(request, new_name=f"drill-{job_id}"), "drill"
+    if request.kind is JobKind.REWIND:
+        request = replace(request, target_host=request.source_host)
+    sealed = new_id("ck") if request.kind in SEALS else None
     return Job(
         id=job_id,
         request=request,
@@ -48,7 +52,7 @@ def new_job(request: JobRequest, now: datetime, idempotency_key: str | None, ori
         updated_at=now,
         idempotency_key=idempotency_key,
         workload_id=_new_workload(own, origin) if request.kind in (JobKind.RESTORE, JobKind.DRILL) else None,
-        checkpoint_id=request.checkpoint_id or (new_id("ck") if request.kind in SEALS else None),
+        checkpoint_id=sealed or request.checkpoint_id,
         steps=steps_for(request),
     )
 

@@ -34,8 +34,8 @@ def check_original_gone(tx: Transaction, checkpoint: Checkpoint, namespace: str,
                 f"container '{name}' of checkpoint {checkpoint.id} is {original.status} on host '{original.host}'",
                 code="original_runs",
                 host=original.host,
-                remedy=f"restore under another name (--name), or remove it first; if '{original.host}' is gone for "
-                f"good: migrator hosts remove {original.host} --gone",
+                remedy="restore under another name (--name), in its place (--replace), or remove it first; "
+                f"if '{original.host}' is gone for good: migrator hosts remove {original.host} --gone",
             )
 
 

@@ -27,7 +27,7 @@ from migrator.simulator.runs import (
 )
 from migrator.simulator.steps import STEPS
 
-PLAN_NAMES = ("migration", "checkpoint", "restore", "preflight", "drill")
+PLAN_NAMES = ("migration", "checkpoint", "restore", "rewind", "preflight", "drill")
 """The plans that hosts perform; a drain is made of them."""
 CHUNKS = 10
 IN_MAKE_TEST = 3

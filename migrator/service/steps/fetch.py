@@ -30,6 +30,10 @@ IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
 """What goes into the content store; CRIU's images go into a directory, where the restore reads them."""
 
 
+LOGS_STAY = (JobKind.DRILL, JobKind.REWIND)
+"""What a drill says nobody wants to know; the log of what is rewound is here, and goes on."""
+
+
 class Fetch(HostStep):
     """Import the parts and put the changed files into the container's snapshot."""
 
@@ -45,8 +49,7 @@ class Fetch(HostStep):
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         index = sealed_index(host, act)
-        stdio = {} if act.request.kind is JobKind.DRILL else read_stdio(index.told(FactAnnotation.STDIO))
-        logs = tuple(log for log in logs_of(stdio) if index.has(log.role))
+        logs = () if act.request.kind in LOGS_STAY else _logs(index)
         fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act, logs))])
         with fetching.or_stop(), ThreadPoolExecutor(2) as beside:
             memory = beside.submit(fetching.into_directory, index.part(Role.MEMORY))
@@ -119,6 +122,12 @@ class _Fetching:
             self._done_bytes += size_bytes
             done_bytes = self._done_bytes
         self._act.progress(done_bytes, self.total_bytes)
+
+
+def _logs(index: CheckpointIndex) -> tuple[Volume, ...]:
+    """The logs that the checkpoint holds."""
+    known = logs_of(read_stdio(index.told(FactAnnotation.STDIO)))
+    return tuple(log for log in known if index.has(log.role))
 
 
 def _copied(act: Act, logs: tuple[Volume, ...]) -> list[str]:

@@ -82,7 +82,7 @@ class Upload(HostStep):
 
 def _portable(runtime: ContainerdClient, part: Descriptor, act: Act) -> Descriptor:
     """Compress the changed files where nobody waits for it: `ctr container restore --rw` knows them by gzip alone."""
-    waits = act.request.kind is JobKind.MIGRATION and part.size_bytes > WORTH_WAITING_BYTES
+    waits = act.request.kind in (JobKind.MIGRATION, JobKind.REWIND) and part.size_bytes > WORTH_WAITING_BYTES
     if part.annotations.get(ROLE_ANNOTATION) != Role.RW_DIFF or waits:
         return part
     return compress_layer(runtime, part)
