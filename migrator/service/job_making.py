@@ -7,7 +7,7 @@ from datetime import datetime
 
 from migrator.models.phase import JobKind, Phase
 from migrator.models.values import Job, JobRequest
-from migrator.service.identifiers import new_id
+from migrator.service.identifiers import new_generation, new_id
 from migrator.service.plans import steps_for
 
 KIND_PREFIX = {
@@ -28,8 +28,15 @@ SEALS = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.REWIND)
 """Kinds of jobs that make a checkpoint."""
 
 
-def new_job(request: JobRequest, now: datetime, idempotency_key: str | None) -> Job:
-    """Lay out a new job."""
+def new_job(request: JobRequest, now: datetime, idempotency_key: str | None, origin: str | None = None) -> Job:
+    """Lay out a new job.
+
+    Args:
+        request: What is asked for.
+        now: The clock.
+        idempotency_key: Of the request.
+        origin: The workload that a restore goes on with, under its own name.
+    """
     job_id, own = new_id(KIND_PREFIX[request.kind]), request.new_name or "restored"
     if request.kind is JobKind.DRILL:
         request, own = replace(request, new_name=f"drill-{job_id}"), "drill"
@@ -44,7 +51,11 @@ def new_job(request: JobRequest, now: datetime, idempotency_key: str | None) -> 
         created_at=now,
         updated_at=now,
         idempotency_key=idempotency_key,
-        workload_id=new_id(own) if request.kind in (JobKind.RESTORE, JobKind.DRILL) else None,
+        workload_id=_new_workload(own, origin) if request.kind in (JobKind.RESTORE, JobKind.DRILL) else None,
         checkpoint_id=sealed or request.checkpoint_id,
         steps=steps_for(request),
     )
+
+
+def _new_workload(name: str, origin: str | None) -> str:
+    return new_id(name) if origin is None else new_generation(origin)

@@ -135,6 +135,8 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         RAN_BEFORE
     ):  # what is restored from it has prepared for a freeze, and must be told that it is over
         facts[FactAnnotation.HOOKS] = json.dumps(act.facts[HOOKS], sort_keys=True)
+    if act.request.schedule:
+        facts[FactAnnotation.SCHEDULE] = act.request.schedule
     known = index_annotations(host.runtime(act.request.namespace).containers.get(str(act.request.container)))
     index = {
         "schemaVersion": 2,

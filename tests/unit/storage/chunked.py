@@ -74,12 +74,12 @@ def write_one(store: CheckpointStore, data: bytes) -> Descriptor:
     return found
 
 
-def index_of(parts: list[Descriptor], name: str = "") -> bytes:
+def index_of(parts: list[Descriptor], name: str = "", **facts: str) -> bytes:
     document = {
         "schemaVersion": 2,
         "mediaType": INDEX_TYPES[0],
         "manifests": [part.to_oci() for part in parts],
-        "annotations": {"io.migrator.container": name or "demo"},
+        "annotations": {"io.migrator.container": name or "demo"} | {f"io.migrator.{key}": facts[key] for key in facts},
     }
     return json.dumps(document, sort_keys=True).encode()
 
