@@ -70,6 +70,8 @@ def job(row: dict[str, Any]) -> None:
         if value is not None:
             amount = size(value) if "bytes" in measure else f"{value:.1f} ms"
             console.print(f"  {measure.removesuffix('_ms').replace('_', ' '):<18}{amount:>12}")
+    if row["rewinds_to"] and row["state"] == "succeeded":
+        console.print(f"  what ran before     {row['checkpoint_id']}, pinned")
     for resolution in row["resolutions"]:
         reason = f": {resolution['reason']}" if resolution["reason"] else ""
         console.print(Text(f"{resolution['actor']} decided to keep the {resolution['keep']}{reason}", "yellow"))

@@ -464,7 +464,7 @@ class Displace(SimulatedStep):
         return {"source_started": task.number} if task else {}
 
     def _bring_back(self, here: Here, act: Act) -> Acts:
-        machine, name, job = here.machine, str(act.request.container), act.command.job_id
+        machine, name = here.machine, str(act.request.container)
         kept = machine.containers[aside(act)]
         own = replace(kept, name=name, job=None)
         if not self._runs(here, act):
@@ -472,14 +472,18 @@ class Displace(SimulatedStep):
             machine.end_task(act, name)
             yield "delete its record"
             machine.delete_container(act, name)
-            if machine.memory_images.get(job) is not None:
-                try:
-                    yield from bring_to_life(here, act, kept.snapshot_key)
-                except NotFound as error:
-                    raise ResourceBusy(f"it died on its way back: {error}", code="not_brought_back") from error
+            yield from self._revive(here, act, kept.snapshot_key)
         yield "put the record back"
         known = machine.containers.get(name)
         machine.put_container(act, replace(own, created_at=known.created_at) if known else own)
+        return {}
+
+    def _revive(self, here: Here, act: Act, key: str) -> Acts:
+        if here.machine.memory_images.get(act.command.job_id) is not None:
+            try:
+                yield from bring_to_life(here, act, key)
+            except NotFound as error:
+                raise ResourceBusy(f"it died on its way back: {error}", code="not_brought_back") from error
         return {}
 
     def _runs(self, here: Here, act: Act) -> bool:

@@ -150,6 +150,26 @@ def test_a_restore_that_fails_brings_the_original_back(cluster: Cluster, counter
     assert job["checkpoint_id"] not in [row["id"] for row in cluster.done("checkpoints", "list")]
 
 
+def test_when_neither_can_be_restored_the_sealed_one_is_the_last_copy(cluster: Cluster, counter: Running) -> None:
+    checkpoint, seen = take(cluster, counter)
+    address, before = counter.address, counter.state()
+    job_id = cluster.done("restore", checkpoint, "alpha", "--replace")["id"]
+    spoil = f"while ! [ -e {CRIU}/{job_id}/whole ]; do sleep 0.01; done; rm {CRIU}/{job_id}*/images/core-*.img"
+    cluster["alpha"].run("sh", "-c", spoil)
+    job = cluster.wait_for_job(job_id)
+    assert (job["state"], job["failure"]["code"]) == ("failed", "source_gone"), job
+    assert job["checkpoint_id"] in job["failure"]["remedy"]
+    assert not asides(cluster)
+    assert NAME in cluster["alpha"].containers(), "its record and files are in their place"
+    assert NAME not in cluster["alpha"].tasks()
+    cluster.remove(NAME)
+    restored = cluster.finish("restore", job["checkpoint_id"], "beta")
+    assert restored["state"] == "succeeded", restored
+    back = counter.on(cluster["beta"])
+    assert check(back, seen, address)["counter"] > before["counter"]
+    assert not is_rewound(back)
+
+
 @pytest.mark.parametrize("moment", ["{job}/whole", pytest.param("{job}-rewind/restore.log", marks=pytest.mark.wide)])
 def test_a_worker_killed_in_the_middle(cluster: Cluster, counter: Running, moment: str) -> None:
     address = counter.address

@@ -25,7 +25,7 @@ from migrator.service.rewinding import as_target
 from migrator.service.steps.criu_options import read_options, with_options
 from migrator.service.steps.freeze import PATIENT_ATTEMPTS, check_paused
 from migrator.service.steps.image import JOB_LABEL, drop_lease
-from migrator.service.steps.interface import detach_source, drop_interface, leave_room
+from migrator.service.steps.interface import detach_source, drop_interface, join_restored, leave_room
 from migrator.service.steps.restarting import without_restart
 from migrator.service.steps.restore import bring_to_life, delete_container, end_task, streams_of
 from migrator.service.steps.restored_spec import with_loopback
@@ -99,6 +99,8 @@ def _bring_back(host: Host, act: Act, runtime: ContainerdClient, aside: Containe
     own = {label: value for label, value in aside.labels.items() if label != JOB_LABEL}
     record = replace(aside, id=name, labels={**own, JOB_LABEL: act.command.job_id})
     fault = "" if _runs(runtime, record) else _revive(host, act, runtime, record)
+    if not fault:
+        _join(host, act, runtime)
     with suppress(AlreadyExists):
         runtime.containers.create(record)  # a container without its program: its files are there
     runtime.containers.update(replace(record, labels=own), "labels")
@@ -112,6 +114,7 @@ def _revive(host: Host, act: Act, runtime: ContainerdClient, record: Container) 
         ResourceBusy: `not_brought_back`, CRIU has failed; it is tried some times.
     """
     _clear(runtime, record)
+    drop_interface(host, act)  # of a former attempt: it may wait for a container that never came
     detach_source(act, None)
     if not _is_whole(host, act):
         return "its images are gone, as after a reboot"
@@ -129,8 +132,15 @@ def _revive(host: Host, act: Act, runtime: ContainerdClient, record: Container) 
         _clear(runtime, record)
         drop_interface(host, act)
         return error.message
-    leave_room(host, act, waiting)
     return ""
+
+
+def _join(host: Host, act: Act, runtime: ContainerdClient) -> None:
+    """Let it be reached, also if a former attempt got no further than its start; one that has ended needs nothing."""
+    attachment = read_attachment(act.facts.get("network"))
+    with suppress(NotFound):
+        join_restored(attachment, runtime.task(str(act.request.container)).pid)
+    leave_room(host, act, attachment)
 
 
 def _runs(runtime: ContainerdClient, record: Container) -> bool:

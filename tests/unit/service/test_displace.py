@@ -113,7 +113,7 @@ class Ground:
 def ground(monkeypatch: pytest.MonkeyPatch) -> Ground:
     ground = Ground()
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731
-    for name in ("detach_source", "drop_interface", "leave_room", "end_remains", "drop_lease"):
+    for name in ("detach_source", "drop_interface", "join_restored", "leave_room", "end_remains", "drop_lease"):
         monkeypatch.setattr(displace, name, nothing)
     monkeypatch.setattr(displace, "end_task", ground.end_task)
     monkeypatch.setattr(displace, "bring_to_life", ground.bring_to_life)
