@@ -298,8 +298,8 @@ class CheckpointStore(PartStore):
 
     def _delete_blob(self, digest: str) -> int:
         found = self.objects.head(layout.blob_key(digest))
-        self.objects.delete(layout.blob_key(digest))
-        return found.size_bytes if found else 0
+        freed = self.objects.delete(layout.blob_key(digest))
+        return found.size_bytes if found and freed else 0
 
     def reachable(self, index: CheckpointIndex) -> list[Descriptor]:
         """List every blob that an index names, directly or through manifests, each once.

@@ -167,17 +167,26 @@ class EncryptedStore:
             return
         if not self._ring_seen:  # with other keys everything would seem to be gone
             self._ring_seen = self.data_keys.check_ring() is not None
+        yield from self._read_names(self.inner.scan(self._directory(prefix)), prefix)
+
+    def hidden(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore.hidden`. Sizes are those of what is stored."""
+        yield from self._read_names(self.inner.hidden(self._directory(prefix)), prefix, plain=False)
+
+    def _read_names(self, stored: Iterable[ObjectInfo], prefix: str, *, plain: bool = True) -> list[ObjectInfo]:
         found = []
-        for info in self.inner.scan(self._directory(prefix)):
+        for info in stored:
             key = self._names.read(info.key.removeprefix(ENCRYPTED))
             if key is not None and key.startswith(prefix):
-                found.append(ObjectInfo(key, plain_size(info.size_bytes), info.modified_at))
-        yield from sorted(found, key=lambda info: info.key)
+                size_bytes = plain_size(info.size_bytes) if plain else info.size_bytes
+                found.append(ObjectInfo(key, size_bytes, info.modified_at))
+        return sorted(found, key=lambda info: info.key)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str) -> bool:
         """See `ObjectStore.delete`."""
         with self._named(key) as stored:
-            self.inner.delete(stored)
+            return self.inner.delete(stored)
+        raise AssertionError
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
         """See `ObjectStore.abort_uploads`. A prefix is empty, a directory with its slash, or a whole key."""

@@ -38,10 +38,11 @@ class DyingStore(MemoryStore):
         data = b"".join(chunks)
         self._count(lambda: MemoryStore.put(self, key, data))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str) -> bool:
         self._count(lambda: super(DyingStore, self).delete(key))
+        return True
 
-    def _count(self, act: Callable[[], None]) -> None:
+    def _count(self, act: Callable[[], object]) -> None:
         self.changes += 1
         dies = self.dies_at is not None and self.changes >= self.dies_at
         if not dies or (self.after and self.changes == self.dies_at):
