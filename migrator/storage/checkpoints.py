@@ -284,7 +284,7 @@ class CheckpointStore(PartStore):
         try:
             return self.read_index(workload_id, checkpoint_id).parts
         except NotFound as error:
-            if error.code != "checkpoint_not_found":
+            if error.code not in ("checkpoint_not_found", "object_not_encrypted"):
                 raise
         except IntegrityError:
             return ()
