@@ -23,7 +23,8 @@ nonce, number = os.urandom(8).hex(), 0
 os.makedirs("/state", exist_ok=True)
 while True:
     number += 1
-    open("/data/count", "w").write(str(number))
+    open("/data/new", "w").write(str(number))
+    os.rename("/data/new", "/data/count")
     open("/state/new", "w").write(json.dumps({"counter": number, "nonce": nonce}))
     os.rename("/state/new", "/state/state.json")
     time.sleep(0.02)

@@ -150,6 +150,7 @@ def test_a_restore_that_fails_brings_the_original_back(cluster: Cluster, counter
     assert job["checkpoint_id"] not in [row["id"] for row in cluster.done("checkpoints", "list")]
 
 
+@pytest.mark.wide
 def test_when_neither_can_be_restored_the_sealed_one_is_the_last_copy(cluster: Cluster, counter: Running) -> None:
     checkpoint, seen = take(cluster, counter)
     address, before = counter.address, counter.state()

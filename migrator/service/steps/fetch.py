@@ -22,7 +22,12 @@ from migrator.service.preflight.arrival import restored_snapshot_key
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.streams import logs_of
 from migrator.service.steps.volumes import make_volumes, places_of, volumes_of_job
-from migrator.service.steps.work import new_image_directory, remove_work_directory
+from migrator.service.steps.work import (
+    new_image_directory,
+    note_fetched,
+    read_fetched,
+    remove_work_directory,
+)
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation, parse_index
 
@@ -40,11 +45,13 @@ class Fetch(HostStep):
     name = "fetch"
 
     def run(self, host: Host, act: Act) -> Facts:
-        """Return the bytes fetched.
+        """Return the bytes fetched; a late copy of the command finds it done.
 
         Raises:
             IntegrityError: A blob is not what its digest says, or the index is not the one that was sealed.
         """
+        if (fetched_bytes := read_fetched(host, act)) is not None:
+            return {"downloaded_bytes": fetched_bytes}
         runtime = host.runtime(act.request.namespace)
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
@@ -59,6 +66,7 @@ class Fetch(HostStep):
             _apply(leased, part_of(index.part(Role.RW_DIFF)), act)
             memory.result()
             volumes.result()
+        note_fetched(host, act, fetching.total_bytes)
         return {"downloaded_bytes": fetching.total_bytes}
 
     def undo(self, host: Host, act: Act) -> Facts:
