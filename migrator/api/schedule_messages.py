@@ -54,7 +54,7 @@ def spec_from(message: spb.ScheduleSpec) -> ScheduleSpec:
     return ScheduleSpec(
         trigger=Trigger(message.cron or None, message.every_s or None, _moment(message.at, zone)),
         job=_without_target(message.job),
-        target=Target(job.source_host, job.container, labels=dict(message.labels)),
+        target=_target_from(message, job),
         time_zone=zone.key,
         start=_moment(message.start, zone),
         end=_moment(message.end, zone),
@@ -134,6 +134,13 @@ def preview_message(preview: Preview, zone: str) -> spb.PlannedRun:
     )
 
 
+def _target_from(message: spb.ScheduleSpec, job: JobRequest) -> Target:
+    host, slash, container = message.job.workload.partition("/")
+    if slash:
+        return Target(host, container, selector=message.selector.strip())
+    return Target(job.source_host, job.container, message.job.workload or None, message.selector.strip())
+
+
 def _without_target(message: pb.CreateJobRequest) -> JobRequest:
     bare = pb.CreateJobRequest()
     bare.CopyFrom(message)
@@ -159,7 +166,7 @@ def _spec_message(spec: ScheduleSpec) -> spb.ScheduleSpec:
         blackouts=spec.blackouts,
         pause_after_failures=spec.pause_after,
         job=json_format.Parse(spec.asked, pb.CreateJobRequest(), ignore_unknown_fields=True),
-        labels=spec.target.labels,
+        selector=spec.target.selector,
         allow_empty=spec.allow_empty,
         keep=retention_pb2.RetentionPolicy(**asdict(spec.keep)) if spec.keep else None,
     )

@@ -24,9 +24,9 @@ def _verify(found: retention.VerifyReport) -> dict[str, Any]:
 
 
 def _prune(found: retention.PruneReport) -> dict[str, Any]:
-    names = [field.name for field in found.DESCRIPTOR.fields if field.name not in ("unclear", "locked")]
-    lists = {"unclear": [*found.unclear], "locked": [*found.locked]}
-    return {**{name: getattr(found, name) for name in names}, **lists}
+    lists = ("unclear", "locked", "damaged")
+    values = {field.name: getattr(found, field.name) for field in found.DESCRIPTOR.fields}
+    return values | {name: [*values[name]] for name in lists}
 
 
 def _judgement(found: retention.Judgement) -> dict[str, Any]:

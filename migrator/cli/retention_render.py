@@ -55,9 +55,19 @@ def pruned(row: dict[str, Any], *, dry: bool) -> None:
             console.print(f"{row[name]} {words}")
     for words in row["locked"]:
         console.print(Text(words, "yellow"), soft_wrap=True)
-    if row["unclear"]:
-        names = ", ".join(row["unclear"])
-        console.print(Text(f"no pack was touched, for these are damaged: {names}; see `migrator verify`", "yellow"))
+    if row["hidden"]:
+        words = (
+            f"{row['hidden']} deleted objects ({size(row['hidden_bytes'])}) still take room: the bucket keeps versions"
+        )
+        console.print(
+            Text(f"{words}, which only its own rules or the right to delete versions free", "yellow"), soft_wrap=True
+        )
+    for words in row["damaged"]:
+        console.print(Text.assemble(("damaged", "red"), f"  {words}"), soft_wrap=True)
+    if row["left"]:
+        left = f"{row['left']} objects ({size(row['left_bytes'])}) that nothing else needs stay for the sake of what is"
+        words = f"{left} damaged: see `migrator verify --repair`, or remove a checkpoint that is lost"
+        console.print(Text(words, "yellow"), soft_wrap=True)
     if row["missing_chunks"]:
         words = f"no pack was touched: {row['missing_chunks']} chunks are missing; see `migrator verify --repair`"
         console.print(Text(words, "yellow"))
@@ -67,6 +77,8 @@ PRUNE_WORDS = {
     "unmarked": "are needed again",
     "repacked": "packs are mostly unused: what is needed of them is written anew",
     "young": "are needed by nobody and too young to be judged, or a job under way may rely on them",
+    "merged": "small pack indexes became one",
+    "data_keys": "data keys were needed by nothing and are gone",
     "uploads": "unfinished uploads were ended",
 }
 

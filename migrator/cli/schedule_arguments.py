@@ -14,11 +14,12 @@ from migrator.cli.arguments import check_namespace, split_reference, split_volum
 from migrator.errors import InvalidRequest
 
 TargetWord = Annotated[
-    str | None, typer.Argument(metavar="[HOST/CONTAINER]", help="One container; it is followed when it moves.")
+    str | None,
+    typer.Argument(metavar="[HOST/CONTAINER]", help="One container, or a workload's id; it is followed when it moves."),
 ]
-Labels = Annotated[
-    list[str] | None,
-    typer.Option("-l", "--label", metavar="NAME=VALUE", help="All running containers with it. May be repeated."),
+SelectorWord = Annotated[
+    str | None,
+    typer.Option("-l", "--selector", help="All running containers with these labels: app=web,tier!=db."),
 ]
 AllOn = Annotated[str | None, typer.Option("--all-on", metavar="HOST", help="All running containers of a host.")]
 Cron = Annotated[str | None, typer.Option("--cron", metavar="EXPR", help="'30 2 * * *', or @hourly, @daily, ….")]
@@ -42,7 +43,10 @@ PauseAfter = Annotated[
 AllowEmpty = Annotated[
     bool | None, typer.Option("--allow-empty/--no-allow-empty", help="What it is about need not be there.")
 ]
-To = Annotated[str | None, typer.Option("--to", metavar="HOST", help="Where a migration goes.")]
+To = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar="HOST", help="Where a migration or a drill goes; a drain only there, repeatable."),
+]
 Namespace = Annotated[str | None, typer.Option("--namespace", help="containerd's namespace; default.")]
 Tcp = Annotated[str | None, typer.Option("--tcp", help="Open TCP connections: keep, close or refuse.")]
 Volumes = Annotated[
@@ -55,6 +59,30 @@ ExternalUnix = Annotated[
         "--external-unix-sockets/--no-external-unix-sockets",
         help="Let unix sockets through that lead out of the container.",
     ),
+]
+Before = Annotated[str | None, typer.Option("--before", metavar="CMD", help="Run in it before the freeze.")]
+After = Annotated[str | None, typer.Option("--after", metavar="CMD", help="Run in it when it runs again.")]
+HookTimeout = Annotated[
+    float | None, typer.Option("--hook-timeout", metavar="SECONDS", help="How long each of the two may take; 30.")
+]
+OnHookFailure = Annotated[
+    str | None, typer.Option("--on-hook-failure", metavar="POLICY", help="fail or ignore, or before=ignore.")
+]
+ProbeWord = Annotated[
+    str | None, typer.Option("--probe", metavar="CMD", help="Of a drill: run in it until it succeeds.")
+]
+ProbeTimeout = Annotated[
+    float | None,
+    typer.Option("--probe-timeout", metavar="SECONDS", help="Of a drill: how long; 30, 5 without a probe."),
+]
+Parallel = Annotated[int | None, typer.Option("--parallel", min=1, max=64, help="Of a drain: so many at once; 4.")]
+SkipRefused = Annotated[
+    bool | None,
+    typer.Option("--skip-refused/--no-skip-refused", help="Of a drain: what cannot move is no failure."),
+]
+ReturnAfter = Annotated[
+    str | None,
+    typer.Option("--return-after", metavar="TIME", help="Of a drain: bring everything back so long after its end."),
 ]
 KeepCheckpoint = Annotated[
     bool | None, typer.Option("--keep-checkpoint/--no-keep-checkpoint", help="Keep a migration's checkpoint.")
@@ -104,6 +132,9 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _LENGTH = re.compile(r"(?:\d+[smhdw])+|\d+")
 _PART = re.compile(r"(\d+)([smhdw]?)")
 OVERLAPS = ("skip", "buffer", "allow", "cancel")
+HOOKS = {"before": "before", "after": "after", "hook_timeout": "timeout_s", "on_hook_failure": "on_failure"}
+PROBE = {"probe": "command", "probe_timeout": "timeout_s"}
+DRAIN = {"parallel": "parallel", "skip_refused": "skip_refused"}
 PLAIN = {"cron": "cron", "at": "at", "zone": "time_zone", "start": "start", "end": "end"}
 """Options whose words the server reads."""
 
@@ -177,25 +208,29 @@ def write_spec(spec: Any, words: dict[str, Any]) -> None:
 
 
 def _write_target(spec: Any, given: dict[str, Any]) -> None:
-    if sum(bool(given.get(name)) for name in ("target", "all_on")) > 1 or (given.get("target") and given.get("labels")):
+    drains = spec.job.kind in (_kind(type(spec.job), "drain"), _kind(type(spec.job), "return"))
+    if given.get("target") and (given.get("all_on") or given.get("selector")):
         raise InvalidRequest(
             "a container, and a choice of several, exclude each other",
             code="bad_target",
-            remedy="name HOST/CONTAINER, or select with -l NAME=VALUE or --all-on HOST",
+            remedy="name HOST/CONTAINER, or select with -l SELECTOR or --all-on HOST",
         )
-    if given.get("target") or given.get("all_on") or given.get("labels"):
-        spec.job.source, spec.job.container = "", ""
-        spec.labels.clear()
-    if given.get("target"):
+    if given.get("target") or given.get("all_on") or (given.get("selector") and not drains):
+        spec.job.source, spec.job.container, spec.job.workload, spec.selector = "", "", "", ""
+    if "/" in given.get("target", ""):
         spec.job.source, spec.job.container = split_reference(given["target"])
+    elif given.get("target"):
+        spec.job.workload = given["target"]
     if given.get("all_on"):
         spec.job.source = given["all_on"]
-    spec.labels.update(dict(_label(word) for word in given.get("labels", [])))
+    if "selector" in given and drains:
+        spec.job.drain.selector = given["selector"]
+    elif "selector" in given:
+        spec.selector = given["selector"]
 
 
 def _write_job(job: Any, given: dict[str, Any]) -> None:
-    if "to" in given:
-        job.target = given["to"]
+    _write_goal(job, given)
     if "namespace" in given:
         job.namespace = check_namespace(given["namespace"])
     if "tcp" in given:
@@ -206,6 +241,31 @@ def _write_job(job: Any, given: dict[str, Any]) -> None:
     for name in ("external_unix_sockets", "keep_checkpoint"):
         if name in given:
             setattr(job, name, given[name])
+    for message, options in ((job.hooks, HOOKS), (job.probe, PROBE), (job.drain, DRAIN)):
+        for name, field in options.items():
+            if name in given:
+                setattr(message, field, given[name])
+    if "return_after" in given:
+        job.drain.ClearField("return_after_s")
+    if given.get("return_after"):
+        job.drain.return_after_s = seconds(given["return_after"])
+
+
+def _write_goal(job: Any, given: dict[str, Any]) -> None:
+    """Where it goes: one host, or of a drain those that may take containers."""
+    hosts = [host for host in given.get("to", []) if host]
+    if job.kind == _kind(type(job), "drain"):
+        if "to" in given:
+            job.drain.targets[:] = hosts
+        if "namespace" in given:
+            job.drain.namespaces[:] = [given["namespace"]]
+        return
+    if len(hosts) > 1:
+        raise InvalidRequest(
+            f"it cannot go to both {hosts[0]} and {hosts[1]}", code="bad_target", remedy="name one host by --to"
+        )
+    if "to" in given:
+        job.target = "".join(hosts)
 
 
 def _write_store_work(spec: Any, given: dict[str, Any]) -> None:
@@ -238,10 +298,3 @@ def _kind(job: Any, word: str) -> int:
             f"'{word}' is no kind of job", code="bad_kind", remedy="such as checkpoint, migration; see --help"
         )
     return int(found.number)
-
-
-def _label(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not name or not equals:
-        raise InvalidRequest(f"'{word}' is no label", code="bad_label", remedy="write NAME=VALUE, such as -l app=web")
-    return name, value

@@ -25,7 +25,8 @@ def schedule_data(schedule: spb.Schedule) -> dict[str, Any]:
         "end": spec.end or None,
         "host": schedule.host or job.source or None,
         "container": job.container or None,
-        "labels": dict(sorted(spec.labels.items())),
+        "workload": job.workload or None,
+        "selector": spec.selector or None,
         "overlap": spb.OverlapPolicy.Name(spec.overlap).removeprefix("OVERLAP_POLICY_").lower(),
         "catchup_s": spec.catchup_s,
         "jitter_s": spec.jitter_s,
@@ -71,12 +72,15 @@ def planned_data(run: spb.PlannedRun) -> dict[str, Any]:
     }
 
 
+TARGET = ("kind", "source", "container", "target", "workload")
+
+
 def _job_words(job: pb.CreateJobRequest) -> dict[str, Any]:
     """The job's own options, as far as they are set."""
     from google.protobuf.json_format import MessageToDict
 
     told: dict[str, Any] = MessageToDict(job, preserving_proto_field_name=True)
-    return {name: value for name, value in told.items() if name not in ("kind", "source", "container", "target")}
+    return {name: value for name, value in told.items() if name not in TARGET}
 
 
 def _keep_data(keep: retention.RetentionPolicy) -> dict[str, Any]:

@@ -113,11 +113,12 @@ def _when(row: dict[str, Any]) -> str:
 
 def _target(row: dict[str, Any]) -> str:
     goal = f" → {row['target']}" if row["target"] else ""
+    if row["workload"]:
+        return f"{row['workload']}{goal}"
     if row["container"]:
         return f"{row['host']}/{row['container']}{goal}"
-    labels = ",".join(f"{name}={value}" for name, value in row["labels"].items())
     where = f"all on {row['host']}" if row["host"] else ""
-    return (" ".join(filter(None, (where, labels))) or ("" if goal else "the store")) + goal
+    return (" ".join(filter(None, (where, row["selector"]))) or ("" if goal else "the store")) + goal
 
 
 def _next(row: dict[str, Any]) -> str:

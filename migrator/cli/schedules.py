@@ -9,9 +9,11 @@ import typer
 from migrator.cli.arguments import ApiAddress, AsJson, Key
 from migrator.cli.asking import asking, limit, show, who
 from migrator.cli.schedule_arguments import (
+    After,
     AllOn,
     AllowEmpty,
     At,
+    Before,
     Blackouts,
     Catchup,
     Cron,
@@ -19,6 +21,7 @@ from migrator.cli.schedule_arguments import (
     Every,
     ExternalUnix,
     Grace,
+    HookTimeout,
     Jitter,
     KeepCheckpoint,
     KeepDaily,
@@ -29,11 +32,17 @@ from migrator.cli.schedule_arguments import (
     KeepWeekly,
     KeepWithin,
     KeepYearly,
-    Labels,
     Namespace,
+    OnHookFailure,
     OverlapWord,
+    Parallel,
     PauseAfter,
+    ProbeTimeout,
+    ProbeWord,
     Repair,
+    ReturnAfter,
+    SelectorWord,
+    SkipRefused,
     Start,
     Subset,
     TargetWord,
@@ -57,11 +66,12 @@ def create_schedule(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="backup, checkpoint, migration, drain, return, forget, prune or verification."
+            metavar="KIND",
+            help="backup, checkpoint, migration, drill, drain, return, forget, prune or verification.",
         ),
     ],
     target: TargetWord = None,
-    labels: Labels = None,
+    selector: SelectorWord = None,
     all_on: AllOn = None,
     cron: Cron = None,
     every: Every = None,
@@ -81,6 +91,15 @@ def create_schedule(
     volume: Volumes = None,
     external_unix_sockets: ExternalUnix = None,
     keep_checkpoint: KeepCheckpoint = None,
+    before: Before = None,
+    after: After = None,
+    hook_timeout: HookTimeout = None,
+    on_hook_failure: OnHookFailure = None,
+    probe: ProbeWord = None,
+    probe_timeout: ProbeTimeout = None,
+    parallel: Parallel = None,
+    skip_refused: SkipRefused = None,
+    return_after: ReturnAfter = None,
     keep_last: KeepLast = None,
     keep_hourly: KeepHourly = None,
     keep_daily: KeepDaily = None,
@@ -144,7 +163,7 @@ def show_schedule(name: Name, count: Count = 10, as_json: AsJson = False, api: A
 def update_schedule(
     name: Name,
     target: TargetWord = None,
-    labels: Labels = None,
+    selector: SelectorWord = None,
     all_on: AllOn = None,
     cron: Cron = None,
     every: Every = None,
@@ -164,6 +183,15 @@ def update_schedule(
     volume: Volumes = None,
     external_unix_sockets: ExternalUnix = None,
     keep_checkpoint: KeepCheckpoint = None,
+    before: Before = None,
+    after: After = None,
+    hook_timeout: HookTimeout = None,
+    on_hook_failure: OnHookFailure = None,
+    probe: ProbeWord = None,
+    probe_timeout: ProbeTimeout = None,
+    parallel: Parallel = None,
+    skip_refused: SkipRefused = None,
+    return_after: ReturnAfter = None,
     keep_last: KeepLast = None,
     keep_hourly: KeepHourly = None,
     keep_daily: KeepDaily = None,
@@ -185,11 +213,11 @@ def update_schedule(
     words = dict(locals())
     with asking(api) as (server, _):
         messages = server.schedule_messages
-        before = server.schedules.GetSchedule(messages.GetScheduleRequest(name=name), timeout=limit()).schedule
-        write_spec(before.spec, words)
-        request = messages.UpdateScheduleRequest(name=name, spec=before.spec, seen=before.updated_at)
-        after = server.schedules.UpdateSchedule(request, timeout=limit()).schedule
-    show(schedule_data(after), as_json, schedule_render.written)
+        known = server.schedules.GetSchedule(messages.GetScheduleRequest(name=name), timeout=limit()).schedule
+        write_spec(known.spec, words)
+        request = messages.UpdateScheduleRequest(name=name, spec=known.spec, seen=known.updated_at)
+        changed = server.schedules.UpdateSchedule(request, timeout=limit()).schedule
+    show(schedule_data(changed), as_json, schedule_render.written)
 
 
 @schedules_app.command("pause")

@@ -10,10 +10,12 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from migrator.errors import NotFound
-from migrator.models.tables import ContainerRow, HostRow
+from migrator.models.tables import ContainerRow, HearingRow, HostRow
 from migrator.models.values import ContainerView, Host
 from migrator.models.writes import insert_or_replace, write
 
+CONTROL = "control"
+"""The queue by which hosts speak."""
 Hosts = list[Host]
 Views = list[ContainerView]
 
@@ -44,6 +46,14 @@ class HostRepository:
     def forget(self, name: str) -> None:
         """Drop a host and what it saw; one that is not there is fine."""
         write(self._session, delete(HostRow).where(HostRow.name == name))
+
+    def note_hearing(self, heard_until: datetime) -> None:
+        """Note up to when everybody who spoke was heard; the last word wins, whatever its clock says."""
+        insert_or_replace(self._session, HearingRow, {"queue": CONTROL, "heard_until": heard_until}, key="queue")
+
+    def heard_until(self) -> datetime | None:
+        """Return up to when everybody who spoke was heard; None if no controller has ever said so."""
+        return self._session.scalar(select(HearingRow.heard_until).where(HearingRow.queue == CONTROL))
 
     def replace_containers(self, host: str, views: Sequence[ContainerView], seen_at: datetime) -> None:
         """Put what a host sees now in the place of what it saw before.

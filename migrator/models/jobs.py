@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from migrator.errors import AlreadyExists, InternalError, NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.job_rows import job_columns, job_from_row, step_columns
-from migrator.models.phase import Phase, may_follow
+from migrator.models.phase import JobKind, Phase, may_follow
 from migrator.models.tables import HOLDS_WORKLOAD, UNFINISHED, JobRow, StepRow
 from migrator.models.values import Job, Step, StepStatus
 from migrator.models.writes import insert_unless_taken, write
@@ -37,7 +37,8 @@ class JobRepository:
 
         Raises:
             AlreadyExists: `idempotency_key_reused`, the key belongs to another request; `job_exists`, the id is taken.
-            ResourceBusy: `workload_busy`, another unfinished job works on its workload.
+            ResourceBusy: `workload_busy`, another unfinished job works on its workload; `drain_under_way` or
+                `restore_under_way`, see `Job.alone_with`.
         """
         job = replace(job, version=1)
         if not insert_unless_taken(self._session, JobRow, job_columns(job)):
@@ -64,6 +65,10 @@ class JobRepository:
     def active_for_workload(self, workload_id: str) -> Job | None:
         """Return the job that holds a workload; one that waits for an operator still does."""
         return self._one(JobRow.workload_id == workload_id, HOLDS_WORKLOAD)
+
+    def alone_with(self, what: str) -> Job | None:
+        """Return the unfinished job that nobody else may join; see `Job.alone_with`."""
+        return self._one(JobRow.alone_with == what, UNFINISHED)
 
     def list(self, *, phases: frozenset[Phase] = ALL_PHASES, host: str | None = None, limit: int = 100) -> Jobs:
         """List jobs, newest first.
@@ -93,7 +98,8 @@ class JobRepository:
             `after` with the version it has now.
 
         Raises:
-            ResourceBusy: `job_changed`, somebody else was faster; `workload_busy`, another job holds its workload.
+            ResourceBusy: `job_changed`, somebody else was faster; `workload_busy`, another job holds its workload;
+                `drain_under_way` or `restore_under_way`, see `Job.alone_with`.
             NotFound: `job_not_found`.
             InternalError: `bad_transition` or `bad_change`, a change that no job may go through.
         """
@@ -158,6 +164,10 @@ class JobRepository:
         raise self._busy(job)
 
     def _busy(self, job: Job) -> ResourceBusy:
+        """Say which job it would work beside."""
+        rival = self.alone_with(job.alone_with) if job.alone_with is not None else None
+        if rival is not None and rival.id != job.id:
+            return _under_way(rival)
         holder = self.active_for_workload(str(job.workload_id))
         name = f"job '{holder.id}'" if holder is not None else "another job"
         return ResourceBusy(
@@ -169,12 +179,14 @@ class JobRepository:
     def _swap(self, before: Job, changes: dict[str, Any]) -> None:
         """Write a job's own columns if it still has the version of `before`."""
         swap = update(JobRow).where(JobRow.id == before.id, JobRow.version == before.version).values(changes)
-        # Only taking a workload can meet a rival; the savepoint keeps the transaction usable for naming it.
+        # Only taking a workload, or going on after an operator's word, can meet a rival; the savepoint keeps the
+        # transaction usable for naming it.
+        may_meet = "workload_id" in changes or before.phase is Phase.NEEDS_OPERATOR
         try:
-            with self._session.begin_nested() if "workload_id" in changes else nullcontext():
+            with self._session.begin_nested() if may_meet else nullcontext():
                 swapped = write(self._session, swap)
         except IntegrityError as error:
-            raise self._busy(replace(before, workload_id=changes["workload_id"])) from error
+            raise self._busy(replace(before, workload_id=changes.get("workload_id", before.workload_id))) from error
         if not swapped:
             raise job_changed(before, self.get(before.id))
 
@@ -201,6 +213,17 @@ class JobRepository:
     def _many(self, query: Select[JobRow]) -> Jobs:
         found = query.options(selectinload(JobRow.steps)).execution_options(populate_existing=True)
         return [job_from_row(row) for row in self._session.scalars(found)]
+
+
+def _under_way(rival: Job) -> ResourceBusy:
+    request, remedy = rival.request, f"follow it: migrator jobs watch {rival.id}"
+    if request.kind is JobKind.RESTORE:
+        host, code = request.target_host, "restore_under_way"
+        what = f"job '{rival.id}' restores it under its own name on host '{host}'"
+    else:
+        host, code = request.source_host or request.target_host, "drain_under_way"
+        what = f"job '{rival.id}' ({request.kind}) is under way for host '{host}'"
+    return ResourceBusy(what, code=code, host=host, remedy=remedy)
 
 
 def job_changed(before: Job, current: Job) -> ResourceBusy:

@@ -18,7 +18,7 @@ from migrator.errors import InternalError, ResourceBusy
 from migrator.models.checkpoints import CheckpointRepository, Checkpoints, checkpoint_exists, unknown_checkpoint
 from migrator.models.drains import Cordon, Displacement
 from migrator.models.examinations import KEPT, ExaminationRepository
-from migrator.models.hosts import HostRepository, Hosts, Views, unknown_host
+from migrator.models.hosts import CONTROL, HostRepository, Hosts, Views, unknown_host
 from migrator.models.jobs import ALL_PHASES, JobRepository, Jobs, check_change, job_changed, job_ended
 from migrator.models.maintenance import CordonRepository, Cordons, DisplacementRepository, Displacements
 from migrator.models.memory_schedules import RUNS, SCHEDULES, MemorySchedules
@@ -39,9 +39,9 @@ Table = Mapping[str, Any]
 BUSY_TIMEOUT_S = 5.0
 """How long a writer waits for a row that another transaction has written."""
 JOBS, HOSTS, WORKLOADS, CHECKPOINTS = "jobs", "hosts", "workloads", "checkpoints"
-EXAMINATIONS = "examinations"
+EXAMINATIONS, HEARING = "examinations", "hearing"
 CORDONS, DISPLACEMENTS = "cordons", "displacements"
-TABLES = (JOBS, HOSTS, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS, SCHEDULES, RUNS)
+TABLES = (JOBS, HOSTS, HEARING, WORKLOADS, CHECKPOINTS, EXAMINATIONS, CORDONS, DISPLACEMENTS, SCHEDULES, RUNS)
 GONE = object()
 """In the place of a row that a transaction has deleted."""
 
@@ -197,6 +197,10 @@ class MemoryJobs(JobRepository):
         """See `JobRepository.active_for_workload`."""
         return next((job for job in self._all() if job.workload_id == workload_id and _holds(job)), None)
 
+    def alone_with(self, what: str) -> Job | None:
+        """See `JobRepository.alone_with`."""
+        return next((job for job in self._all() if _alone_with(job) == what), None)
+
     def list(self, *, phases: frozenset[Phase] = ALL_PHASES, host: str | None = None, limit: int = 100) -> Jobs:
         """See `JobRepository.list`."""
         found = [job for job in self._all() if job.phase in phases]
@@ -216,7 +220,7 @@ class MemoryJobs(JobRepository):
         if current.version != before.version:
             raise job_changed(before, current)
         after = _storable(replace(after, version=before.version + 1), before)
-        if after.workload_id != before.workload_id:
+        if after.workload_id != before.workload_id or before.phase is Phase.NEEDS_OPERATOR:
             self._rows.lock(*_unique(after))
             if self._rival(after):
                 raise self._busy(after)
@@ -256,9 +260,11 @@ class MemoryJobs(JobRepository):
         return self.find_by_key(job.idempotency_key) if job.idempotency_key is not None else None
 
     def _rival(self, job: Job) -> bool:
-        """Whether another job holds the same workload."""
+        """Whether another job holds the same workload, or is alone with something."""
         holder = self.active_for_workload(job.workload_id) if job.workload_id is not None and _holds(job) else None
-        return holder is not None and holder.id != job.id
+        what = _alone_with(job)
+        other = self.alone_with(what) if what is not None else None
+        return any(rival is not None and rival.id != job.id for rival in (holder, other))
 
 
 class MemoryHosts(HostRepository):
@@ -285,6 +291,16 @@ class MemoryHosts(HostRepository):
         """See `HostRepository.forget`."""
         self._rows.lock((HOSTS, name))
         self._rows.put(HOSTS, name, GONE)
+
+    def note_hearing(self, heard_until: datetime) -> None:
+        """See `HostRepository.note_hearing`."""
+        self._rows.lock((HEARING, CONTROL))
+        self._rows.put(HEARING, CONTROL, heard_until)
+
+    def heard_until(self) -> datetime | None:
+        """See `HostRepository.heard_until`."""
+        found: datetime | None = self._rows.get(HEARING, CONTROL)
+        return found
 
     def replace_containers(self, host: str, views: Sequence[ContainerView], seen_at: datetime) -> None:
         """See `HostRepository.replace_containers`."""
@@ -328,6 +344,12 @@ class MemoryWorkloads(WorkloadRepository):
         name = (host, namespace, container)
         workloads: Mapping[str, Workload] = self._rows.table(WORKLOADS)
         return next((found for found in workloads.values() if _name(found) == name), None)
+
+    def named(self, namespace: str, container: str) -> list[Workload]:
+        """See `WorkloadRepository.named`."""
+        workloads: Mapping[str, Workload] = self._rows.table(WORKLOADS)
+        found = [item for item in workloads.values() if (item.namespace, item.container) == (namespace, container)]
+        return sorted(found, key=lambda item: item.owner_host)
 
     def add(self, workload: Workload) -> None:
         """See `WorkloadRepository.add`."""
@@ -516,6 +538,10 @@ def _holds(job: Job) -> bool:
     return job.phase not in FINISHED
 
 
+def _alone_with(job: Job) -> str | None:
+    return None if job.phase in TERMINAL else job.alone_with
+
+
 def _age(job: Job) -> tuple[datetime, str]:
     return job.created_at, job.id
 
@@ -530,7 +556,11 @@ def _unique(job: Job) -> list[Hashable]:
 
 
 def _unique_values(job: Job) -> dict[str, str | None]:
-    return {"idempotency_key": job.idempotency_key, "workload_id": job.workload_id if _holds(job) else None}
+    return {
+        "idempotency_key": job.idempotency_key,
+        "workload_id": job.workload_id if _holds(job) else None,
+        "alone_with": _alone_with(job),
+    }
 
 
 def _with_progress(current: Job, before: Job, after: Job) -> tuple[Step, ...]:

@@ -13,6 +13,8 @@ class JobKind(StrEnum):
     RESTORE = "restore"
     PREFLIGHT = "preflight"
     """The question whether a migration would go well: it looks, and touches nothing."""
+    REWIND = "rewind"
+    """A restore in the place of the container that runs, which is kept as a checkpoint of its own."""
     DRILL = "drill"
     """A restore on a sandbox that only proves that a checkpoint can be restored; it is thrown away in every case."""
     BACKUP = "backup"
@@ -27,6 +29,10 @@ class JobKind(StrEnum):
     """Every container of a host goes to another one; each by a migration of its own."""
     RETURN = "return"
     """What a drain has moved off a host comes back."""
+
+
+OWN_CHUNKS = frozenset({JobKind.MIGRATION, JobKind.REWIND})
+"""Kinds whose chunks are marked as the job's own until it is known whether their checkpoint stays."""
 
 
 class JobState(StrEnum):

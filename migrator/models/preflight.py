@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
+from migrator.errors import MigratorError
 from migrator.models.values import Facts, Step
 
 
@@ -34,6 +35,10 @@ class Finding:
     def to_facts(self) -> Facts:
         """Return the JSON form that travels among a step's facts."""
         return asdict(self)
+
+    def to_error(self) -> MigratorError:
+        """The error that a job fails with."""
+        return MigratorError.from_dict(self.to_facts() | {"host": None})
 
     @staticmethod
     def from_facts(facts: Facts) -> Finding:

@@ -62,14 +62,15 @@ class Trigger:
 class Target:
     """What a schedule fires at; with nothing set, the object store as a whole.
 
-    `host` and `container` name one container, `workload_id` is how it is found again when it has moved. `labels` select
-    containers on every host, `host` alone selects all on that host.
+    `host` and `container` name one container, `workload_id` is how it is found again when it has moved, and names one
+    by itself. `selector` means containers by their labels, `host` alone all on that host; both narrow each other.
     """
 
     host: str | None = None
     container: str | None = None
     workload_id: str | None = None
-    labels: dict[str, str] = field(default_factory=dict)
+    selector: str = ""
+    """See `service.selectors`."""
 
 
 @dataclass(frozen=True, slots=True)

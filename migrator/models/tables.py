@@ -90,6 +90,8 @@ class JobRow(Base):
     cancel_requested: Mapped[bool]
     failure: Mapped[dict[str, Any] | None]
     resolutions: Mapped[list[dict[str, Any]]]
+    alone_with: Mapped[str | None]
+    """See `values.Job.alone_with`."""
 
     steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.position", lazy="raise", viewonly=True)
 
@@ -126,6 +128,15 @@ class HostRow(Base):
     started_at: Mapped[datetime | None]
     facts: Mapped[dict[str, Any]]
     containers_seen_at: Mapped[datetime | None]
+
+
+class HearingRow(Base):
+    """Up to when everybody who spoke by a queue was heard; see `service.echo`."""
+
+    __tablename__ = "hearing"
+
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    heard_until: Mapped[datetime]
 
 
 class ContainerRow(Base):
@@ -284,6 +295,13 @@ Index(
     unique=True,
     sqlite_where=HOLDS_WORKLOAD,
     postgresql_where=HOLDS_WORKLOAD,
+)
+Index(
+    "uq_jobs_alone",
+    JobRow.alone_with,
+    unique=True,
+    sqlite_where=UNFINISHED,
+    postgresql_where=UNFINISHED,
 )
 Index("ix_jobs_unfinished", JobRow.created_at, sqlite_where=UNFINISHED, postgresql_where=UNFINISHED)
 Index("ix_jobs_created_at", JobRow.created_at)

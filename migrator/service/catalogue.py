@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,6 +21,8 @@ SOURCE_RUNS = "source_runs"
 """Fact of a rollback: a task of the container runs, the same or a later one."""
 TARGET_GONE = "target_gone"
 """Fact of a migration: its target was removed after the proof, so that what was sealed is all that is left."""
+NOT_BROUGHT_BACK = "not_brought_back"
+"""Fact of a rollback: why a program that was displaced could not be brought back from its images."""
 LAST_COPY = "last_copy"
 """Fact of a rollback: the checkpoint stays in the store, whole, because of that."""
 
@@ -51,20 +52,22 @@ def enter_checkpoint(tx: Transaction, job: Job) -> None:
 
 
 def last_copy(
-    checkpoints: CheckpointStore, workload_id: str, checkpoint_id: str, image_bytes: int, own: Collection[str] = ()
+    checkpoints: CheckpointStore, job_id: str, workload_id: str, checkpoint_id: str, image_bytes: int
 ) -> Facts | None:
     """What the catalogue must know of a checkpoint that was sealed and is still whole; None if there is none.
 
     Args:
         checkpoints: Where it would be.
+        job_id: The job that made it; what it wrote for it belongs to everybody from now on.
         workload_id: Its workload.
         checkpoint_id: Its id.
         image_bytes: The size of the base image, which counts with it.
-        own: The pack indexes that its job wrote.
     """
     try:
         index = checkpoints.read_index_bytes(workload_id, checkpoint_id)
+        own = checkpoints.chunks.own_pack_indexes(job_id)
         digest = checkpoints.seal(workload_id, checkpoint_id, index, own=own)  # looks at every blob once more
+        OwnContent(checkpoints, job_id).keep(workload_id, checkpoint_id)
     except (NotFound, ResourceBusy):
         return None
     parts = map(part_of, parse_index(index).parts)
@@ -108,14 +111,15 @@ def keep_last_copy(tx: Transaction, job: Job) -> Job:
 def _tell(job: Job, *, kept: bool) -> WorkloadFailed:
     request, first = job.request, (job.failure or {}).get("message")
     state = f"its checkpoint {job.checkpoint_id} is kept" if kept else "it was not sealed yet"
+    fault = job.facts.get(NOT_BROUGHT_BACK)
     remedy = (
         f"remove what is left of the container, then bring it back: migrator restore {job.checkpoint_id} HOST"
         if kept
         else f"its files are still there; start it from them: ctr tasks start --detach {request.container}"
     )
     return WorkloadFailed(
-        f"the program that was frozen in container '{request.container}' is gone; {state}"
-        + (f" (after: {first})" if first else ""),
+        f"the program that was frozen in container '{request.container}' is gone"
+        f"{f' ({fault})' if fault else ''}; {state}" + (f" (after: {first})" if first else ""),
         code=SOURCE_GONE,
         host=request.source_host,
         remedy=remedy,

@@ -22,6 +22,7 @@ from migrator.service.control_steps import ControlStep
 from migrator.service.decisions import catch_up
 from migrator.service.drains.cordons import start_return
 from migrator.service.drains.decisions import drain_decisions
+from migrator.service.hearing import Hearing
 from migrator.service.rounds import Rounds, Sender, utc_now
 
 log = structlog.get_logger()
@@ -58,6 +59,7 @@ class Conductor:
         self._database = database
         self._now = now
         self._silence = timedelta(seconds=host_silent_s)
+        self._heard_until = heard_until or now
         self._rounds = Rounds(
             database,
             sender,
@@ -68,7 +70,7 @@ class Conductor:
             now=now,
         )
         self._chase = Chase(
-            self._rounds, host_silent_s=host_silent_s, heard_until=heard_until or now, let_run=let_run, now=now
+            self._rounds, host_silent_s=host_silent_s, heard_until=self._heard_until, let_run=let_run, now=now
         )
 
     def advance(self, job_id: str) -> None:
@@ -99,6 +101,11 @@ class Conductor:
             started_at = known.started_at if known and same else now - timedelta(seconds=up_s)
             tx.hosts.record(Host(name=name, seen_at=now, started_at=started_at, facts=facts))
 
+    def record_hearing(self, heard_until: datetime) -> None:
+        """Note for everybody else up to when hosts were heard."""
+        with self._database.transaction() as tx:
+            tx.hosts.note_hearing(heard_until)
+
     def record_sight(self, host: str, sight: Sight) -> None:
         """Note what a host has just seen; of a host that was removed it is of no use."""
         with suppress(NotFound), self._database.transaction() as tx:
@@ -124,7 +131,7 @@ class Conductor:
     def _bring_back(self, cordon: Cordon, host: Host | None) -> None:
         """The maintenance of a host is over: what was moved off it comes back, as soon as its worker lives."""
         now = self._now()
-        if host is None or now - host.seen_at > self._silence:
+        if host is None or not Hearing(self._heard_until(), self._silence).hears(host):
             return
         try:
             with self._database.transaction() as tx:

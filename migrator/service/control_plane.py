@@ -32,11 +32,12 @@ from migrator.models.values import (
 from migrator.service import engine
 from migrator.service.choosing import Choice, choose
 from migrator.service.drains.cordons import begin_maintenance, check_maintenance
+from migrator.service.hearing import Hearing
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.job_making import new_job
 from migrator.service.looking import Looker
 from migrator.service.measures import measure
-from migrator.service.originals import check_original_gone, find_original
+from migrator.service.originals import check_original_gone, generations
 from migrator.service.reports import WorkloadReport, report_workloads
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
@@ -126,7 +127,7 @@ class ControlPlane:
         if choice is not None and request.checkpoint_id is None:
             request = replace(request, checkpoint_id=self._choose(choice, idempotency_key))
         if request.kind is JobKind.RESTORE and request.checkpoint_id is not None:
-            self._look_at_original(request.checkpoint_id)
+            self._look_at_originals(request.checkpoint_id, request.new_name)
         with self._database.transaction() as tx:
             job = self.accept_job(tx, request, idempotency_key)
         if request.kind is JobKind.DRAIN and job.phase is Phase.ACCEPTED:
@@ -143,15 +144,19 @@ class ControlPlane:
             # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
             twin = known and known.request.checkpoint_id == request.checkpoint_id
             origin = known.request if known and twin else tx.checkpoints.hold(request.checkpoint_id)
-            request = _complete_restore(request, origin.namespace)
+            request = _complete_restore(request, origin)
+        goes_on_with = None
         if known is None and request.kind is JobKind.RESTORE:
             taken = tx.checkpoints.get(str(request.checkpoint_id))
-            check_original_gone(tx, taken, request.namespace, request.new_name or taken.container)
+            name = request.new_name or taken.container
+            check_original_gone(tx, taken, request.namespace, name)
+            if (request.namespace, name) == (taken.namespace, taken.container):
+                goes_on_with = taken.workload_id
         if known is None:
-            self._check(request, {host.name: host for host in tx.hosts.list()})
+            self._check(tx, request)
             check_selection(tx, request)
             check_maintenance(tx, request)
-        return tx.jobs.add(new_job(request, self._now(), idempotency_key))
+        return tx.jobs.add(new_job(request, self._now(), idempotency_key, goes_on_with))
 
     def announce(self, job_id: str) -> None:
         """Tell the controller of a job that was written down in somebody's transaction."""
@@ -210,7 +215,8 @@ class ControlPlane:
         """List all hosts that ever had a worker."""
         with self._database.transaction(write=False) as tx:
             cordons = {cordon.host: cordon for cordon in tx.cordons.list()}
-            return [HostView(host, self._alive(host), cordons.get(host.name)) for host in tx.hosts.list()]
+            hearing = self._hearing(tx)
+            return [HostView(host, hearing.hears(host), cordons.get(host.name)) for host in tx.hosts.list()]
 
     def cordon_host(self, name: str, actor: str, reason: str) -> HostView:
         """Let a host take no new containers; what runs there stays.
@@ -221,8 +227,9 @@ class ControlPlane:
         with self._database.transaction() as tx:
             host = tx.hosts.get(name)
             cordon = begin_maintenance(tx, Cordon(name, self._now(), actor, reason))
+            alive = self._hearing(tx).hears(host)
         log.info("host cordoned", host=name, actor=actor, reason=reason)
-        return HostView(host, self._alive(host), cordon)
+        return HostView(host, alive, cordon)
 
     def uncordon_host(self, name: str, actor: str) -> HostView:
         """Let a host take containers again; a return that was planned for it does not happen any more.
@@ -233,8 +240,9 @@ class ControlPlane:
         with self._database.transaction() as tx:
             host = tx.hosts.get(name)
             tx.cordons.lift(name)
+            alive = self._hearing(tx).hears(host)
         log.info("host uncordoned", host=name, actor=actor)
-        return HostView(host, self._alive(host))
+        return HostView(host, alive)
 
     def remove_host(self, name: str, actor: str) -> list[Job]:
         """Take an operator's word that a host is gone for good; return the jobs that no longer wait for it.
@@ -244,7 +252,7 @@ class ControlPlane:
             PreconditionFailed: `host_alive`, its worker was heard of just now.
         """
         with self._database.transaction() as tx:
-            if self._alive(tx.hosts.get(name)):
+            if self._hearing(tx).hears(tx.hosts.get(name)):
                 raise PreconditionFailed(
                     f"host '{name}' is alive: its worker was heard of just now",
                     code="host_alive",
@@ -266,10 +274,11 @@ class ControlPlane:
         """
         with self._database.transaction(write=False) as tx:
             hosts = [tx.hosts.get(host)] if host else tx.hosts.list()
+            hearing = self._hearing(tx)
         asked_at = self._now()
-        failures: list[MigratorError] = [self._silent(item) for item in hosts if not self._alive(item)]
+        failures: list[MigratorError] = [self._silent(item) for item in hosts if not hearing.hears(item)]
         asked: list[str] = []
-        for name in [item.name for item in hosts if self._alive(item)]:
+        for name in [item.name for item in hosts if hearing.hears(item)]:
             try:
                 self._bell.ask_host_to_look(name)
                 asked.append(name)
@@ -289,7 +298,8 @@ class ControlPlane:
         """
         with self._database.transaction(write=False) as tx:
             hosts = [tx.hosts.get(host)] if host else tx.hosts.list()
-        silent = {item.name: self._silent(item) for item in hosts if not self._alive(item)}
+            hearing = self._hearing(tx)
+        silent = {item.name: self._silent(item) for item in hosts if not hearing.hears(item)}
         return ask_hosts(self._database, self._bell, [item.name for item in hosts], silent, fix=fix)
 
     def list_checkpoints(self) -> list[Checkpoint]:
@@ -352,32 +362,36 @@ class ControlPlane:
                 return known.request.checkpoint_id
             return choose(tx, choice, self._now()).id
 
-    def _look_at_original(self, checkpoint_id: str) -> None:
-        """Let the host of the program that a checkpoint was taken of look now, if it answers."""
-        host = None
+    def _look_at_originals(self, checkpoint_id: str, new_name: str | None) -> None:
+        """Let the hosts on which the program that a checkpoint was taken of may run look now, if they answer."""
+        names: list[str] = []
         with self._database.transaction(write=False) as tx, suppress(NotFound):
-            original = find_original(tx, tx.checkpoints.get(checkpoint_id))
-            host = tx.hosts.get(original.host) if original else None
-        if host is None or not self._alive(host):
-            return
+            taken = tx.checkpoints.get(checkpoint_id)
+            owners = {
+                found.owner_host for found in generations(tx, taken, taken.namespace, new_name or taken.container)
+            }
+            hearing = self._hearing(tx)
+            names = [host.name for host in tx.hosts.list() if host.name in owners and hearing.hears(host)]
         asked_at = self._now()
-        with suppress(Unavailable):
-            self._bell.ask_host_to_look(host.name)
-            self._await_looks([host.name], asked_at)
+        asked = []
+        for name in names:
+            with suppress(Unavailable):
+                self._bell.ask_host_to_look(name)
+                asked.append(name)
+        self._await_looks(asked, asked_at)
 
-    def _check(self, request: JobRequest, hosts: dict[str, Host]) -> None:
-        for name in (request.source_host, request.target_host, *(request.drain.targets if request.drain else ())):
-            if name is not None and name not in hosts:
-                with self._database.transaction(write=False) as tx:
-                    tx.hosts.get(name)  # says what is wrong and what to do
+    def _check(self, tx: Transaction, request: JobRequest) -> None:
+        named = (request.source_host, request.target_host, *(request.drain.targets if request.drain else ()))
+        hosts = {name: tx.hosts.get(name) for name in named if name is not None}
         if request.source_host is not None and request.source_host == request.target_host:
             raise InvalidRequest(
                 f"container '{request.container}' is on host '{request.target_host}' already: target equals source",
                 code="same_host",
                 remedy="name another target; see `migrator hosts list`",
             )
+        hearing = self._hearing(tx)
         for name in (request.source_host, request.target_host):
-            if name is not None and not self._alive(hosts[name]):
+            if name is not None and not hearing.hears(hosts[name]):
                 raise self._silent(hosts[name])
 
     def _silent(self, host: Host) -> MigratorError:
@@ -389,8 +403,8 @@ class ControlPlane:
             remedy=f"start it there: migrator worker --host {host.name}",
         )
 
-    def _alive(self, host: Host) -> bool:
-        return self._now() - host.seen_at <= self._silence
+    def _hearing(self, tx: Transaction) -> Hearing:
+        return Hearing.read(tx, self._now(), self._silence)
 
     def _await_looks(self, names: list[str], asked_at: datetime) -> list[str]:
         """Wait until all have looked; return those that have not."""
@@ -408,9 +422,14 @@ class ControlPlane:
             log.warning("controller not told, it will look by itself", job=job_id, error=str(error))
 
 
-def _complete_restore(request: JobRequest, origin: str) -> JobRequest:
-    """A restore goes into the namespace that the checkpoint came from, unless the request says otherwise."""
-    return replace(request, namespace=origin) if request.namespace == "default" else request
+def _complete_restore(request: JobRequest, origin: Checkpoint | JobRequest) -> JobRequest:
+    """A restore goes into the namespace that the checkpoint came from, unless the request says otherwise.
+
+    A rewind that names no container is of the one that the checkpoint is of.
+    """
+    if request.kind is JobKind.REWIND and request.container is None:
+        request = replace(request, container=origin.container)
+    return replace(request, namespace=origin.namespace) if request.namespace == "default" else request
 
 
 def _late(host: str) -> MigratorError:

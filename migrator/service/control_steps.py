@@ -8,15 +8,17 @@ from dataclasses import replace
 from migrator.errors import IntegrityError, InvalidRequest, PreconditionFailed
 from migrator.models.descriptors import Descriptor
 from migrator.models.hooks import HOOKS, RAN_BEFORE, check_hooks, read_hooks
-from migrator.models.phase import JobKind, Phase
+from migrator.models.phase import OWN_CHUNKS, JobKind, Phase
 from migrator.models.roles import Role
 from migrator.models.session import Database
 from migrator.models.streams import OUTPUTS, read_stdio
-from migrator.models.values import Facts, Job
+from migrator.models.values import Checkpoint, Facts, Job
 from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.service.catalogue import TARGET_GONE, enter_checkpoint
 from migrator.service.network.attachment import pack_attachment, read_attachment
 from migrator.service.preflight.forecast import RECENT_JOBS, predict
+from migrator.service.retention.pinning import pin
+from migrator.service.rewinding import REWOUND, rewound_key
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
@@ -73,6 +75,10 @@ class ReadCheckpoint(ControlStep):
         with self._database.transaction(write=False) as tx:
             known = tx.checkpoints.get(str(job.request.checkpoint_id))
         index = self._checkpoints.read_index(known.workload_id, known.id)
+        facts = self._facts(job, known, index)
+        return {REWOUND: _for_rewind(job, facts)} if job.request.kind is JobKind.REWIND else facts
+
+    def _facts(self, job: Job, known: Checkpoint, index: CheckpointIndex) -> Facts:
         parts = [part_of(part) for part in index.parts]
         return {
             "image": {"name": known.image, "manifest": index.part(Role.IMAGE).to_oci()},
@@ -98,8 +104,17 @@ class ReadCheckpoint(ControlStep):
         }
 
 
+def _for_rewind(job: Job, facts: Facts) -> Facts:
+    """The same for what is to take the place of a container that has its rw snapshot still."""
+    key = rewound_key(str(job.request.container), job.id)
+    return {**facts, "snapshot": {**facts["snapshot"], "key": key}}
+
+
 class Settle(ControlStep):
-    """Put a checkpoint into the catalogue, or take a migration's own out of the store again."""
+    """Put a checkpoint into the catalogue, or take a migration's own out of the store again.
+
+    What ran before a rewind is pinned: it is the way back, until somebody says that it is not needed.
+    """
 
     name = "settle"
 
@@ -114,15 +129,16 @@ class Settle(ControlStep):
             return self._discard(job)
         with self._database.transaction() as tx:
             enter_checkpoint(tx, job)
-        if job.request.kind is JobKind.MIGRATION:
+        if job.request.kind in OWN_CHUNKS:
             OwnContent(self._checkpoints, job.id).keep(str(job.workload_id), str(job.checkpoint_id))
+        if job.request.kind is JobKind.REWIND:
+            reason = f"ran before the rewind to {job.request.checkpoint_id}"
+            pin(self._database, self._checkpoints, str(job.checkpoint_id), reason, job.updated_at)
         return {}
 
     def _discard(self, job: Job) -> Facts:
         parts = [Descriptor.from_oci(part) for part in job.facts["parts"]]
-        own = OwnContent(self._checkpoints, job.id)
-        own.withdraw(str(job.workload_id), str(job.checkpoint_id), parts)
-        own.discard()
+        OwnContent(self._checkpoints, job.id).withdraw(str(job.workload_id), str(job.checkpoint_id), parts)
         return {"discarded": True}
 
 

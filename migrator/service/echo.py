@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from migrator.service.rounds import utc_now
+
+WARM_UP = timedelta(seconds=3)
 
 
 class Echo:
@@ -24,7 +26,7 @@ class Echo:
     def __init__(self, call: Callable[[datetime], None], now: Callable[[], datetime] = utc_now):
         self._send = call
         self._now = now
-        self._heard = now()
+        self._began = self._heard = now()
         self._lock = threading.Lock()
 
     def call(self) -> None:
@@ -38,6 +40,10 @@ class Echo:
         """
         with self._lock:
             self._heard = max(self._heard, min(sent_at, self._now()))
+
+    def is_warm(self) -> bool:
+        """Whether it has listened for so long that every host that lives has spoken."""
+        return self.heard_until() - self._began > WARM_UP
 
     def heard_until(self) -> datetime:
         """Up to when everybody who spoke was heard."""

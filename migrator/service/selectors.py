@@ -1,4 +1,4 @@
-"""Label selectors, as kubectl has them: which containers are meant.
+"""Which containers are meant, by schedules as by drains: label selectors, as kubectl has them, and namespaces.
 
 Terms are separated by commas and must all hold: `app=web`, `app==web`, `app!=web`, `app in (web, api)`,
 `app notin (web)`, `app` (the label is there), `!app` (it is not). `!=` and `notin` also hold where the label is absent.
@@ -7,10 +7,11 @@ Terms are separated by commas and must all hold: `app=web`, `app==web`, `app!=we
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from migrator.errors import InvalidRequest
+from migrator.models.values import ContainerView
 
 KEY = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
 VALUE = r"[^\s,()=!]*"
@@ -58,6 +59,25 @@ def parse_selector(text: str) -> Selector:
     if len(text) > LENGTH_LIMIT:
         raise _bad(f"a selector of {len(text)} signs is too long")
     return Selector(tuple(_term(part.strip()) for part in _SPLIT.split(text)))
+
+
+def select(
+    views: Iterable[ContainerView], selector: str, namespaces: Container[str] | None = None
+) -> list[ContainerView]:
+    """Pick the containers that are meant.
+
+    Args:
+        views: Containers as their hosts saw them.
+        selector: Conditions on their labels.
+        namespaces: containerd's namespaces; None means all.
+
+    Raises:
+        InvalidRequest: `bad_selector`.
+    """
+    wanted = parse_selector(selector)
+    return [
+        view for view in views if (namespaces is None or view.namespace in namespaces) and wanted.matches(view.labels)
+    ]
 
 
 def _term(text: str) -> Term:

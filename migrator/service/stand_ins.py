@@ -42,8 +42,8 @@ class LostUpload(ControlStep):
     def undo(self, job: Job) -> Facts:
         """Keep what was sealed; take out what was not."""
         workload_id, checkpoint_id = str(job.workload_id), str(job.checkpoint_id)
-        own, image_bytes = self._checkpoints.chunks.own_pack_indexes(job.id), int(job.facts.get("image_bytes", 0))
-        kept = last_copy(self._checkpoints, workload_id, checkpoint_id, image_bytes, own)
+        image_bytes = int(job.facts.get("image_bytes", 0))
+        kept = last_copy(self._checkpoints, job.id, workload_id, checkpoint_id, image_bytes)
         if kept is None:
             parts = [Descriptor.from_oci(part) for part in job.facts.get("parts", [])]
             OwnContent(self._checkpoints, job.id).withdraw(workload_id, checkpoint_id, parts)

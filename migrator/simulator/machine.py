@@ -48,6 +48,8 @@ class Task:
     busy_until_s: float = 0.0
     """CRIU dumps it, or brings it to life."""
     restored_by: Act | None = None
+    number: int = 0
+    """Tells it from those of the same name that were before, as the start of its first process does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Machine:
     tasks: dict[str, Task] = field(default_factory=dict)
     guards: dict[str, GuardRecord] = field(default_factory=dict)
     memory_images: dict[str, bytes | None] = field(default_factory=dict)
+    ahead: dict[str, bytes] = field(default_factory=dict)
+    """What came ahead of a freeze, by job; in memory, too."""
     """By job; None while CRIU writes them."""
     hook_notes: set[str] = field(default_factory=set)
     """Jobs that owe a hook after the freeze."""
@@ -168,8 +172,8 @@ class Machine:
         if name in self.tasks:
             raise AlreadyExists(f"task {name} exists")
         self.world.rules.effect(self, act, f"task {name}")
-        now_s = self.world.loop.now_s
-        self.tasks[name] = Task(Memory.from_bytes(images), TaskState.CREATED, now_s, restored_by=act)
+        memory, now_s, number = Memory.from_bytes(images), self.world.loop.now_s, self.world.new_pid()
+        self.tasks[name] = Task(memory, TaskState.CREATED, now_s, restored_by=act, number=number)
 
     def start(self, name: str, for_s: float) -> None:
         """Let CRIU bring a task to life; that goes on whatever becomes of the worker."""
@@ -334,6 +338,12 @@ class Machine:
             self.world.rules.effect(self, act, "no memory images")
             del self.memory_images[act.command.job_id]
 
+    def remove_ahead(self, act: Act) -> None:
+        """Remove what came ahead of the freeze."""
+        if act.command.job_id in self.ahead:
+            self.world.rules.effect(self, act, "nothing ahead")
+            del self.ahead[act.command.job_id]
+
     # ---- the machine itself
 
     @property
@@ -366,7 +376,7 @@ class Machine:
         for guard in self.guard_processes.values():
             guard.alive = False
         self.kill_tasks()
-        self.guard_processes, self.guards, self.memory_images, self.hook_notes = {}, {}, {}, set()
+        self.guard_processes, self.guards, self.memory_images, self.ahead, self.hook_notes = {}, {}, {}, {}, set()
         self.boot, self.up = self.boot + 1, False
 
     def kill_tasks(self) -> None:

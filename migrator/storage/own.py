@@ -27,7 +27,7 @@ class OwnContent:
         self._job_id = job_id
 
     def withdraw(self, workload_id: str, checkpoint_id: str, parts: Iterable[Descriptor]) -> None:
-        """Take the job's checkpoint out, sealed or half-way, with its blobs and recipes. Its packs stay for now.
+        """Take the job's checkpoint out, sealed or half-way, with all that was written for it.
 
         Args:
             workload_id: Its workload.
@@ -38,9 +38,10 @@ class OwnContent:
         blobs = [*parts, *(Descriptor("", digest, 0) for digest in sorted(recipes))]
         self._checkpoints.withdraw(workload_id, checkpoint_id, blobs)
         self._forget(recipes)
+        self.discard()
 
     def discard(self) -> None:
-        """Delete its packs; its checkpoint is gone."""
+        """Delete its packs; no checkpoint has come to need them, or it is gone."""
         self._checkpoints.chunks.discard_own(self._job_id)
 
     def keep(self, workload_id: str, checkpoint_id: str) -> None:

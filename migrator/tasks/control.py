@@ -44,6 +44,8 @@ def register(app: Celery, conductor: Conductor, referee: Referee, echo: Echo) ->
 
     def hear(sent_at: str) -> None:
         echo.hear(datetime.fromisoformat(sent_at))
+        if echo.is_warm():
+            conductor.record_hearing(echo.heard_until())
 
     entries: dict[str, Callable[..., None]] = {
         ADVANCE: conductor.advance,

@@ -58,6 +58,7 @@ OPTIONS = (
     *("--label", "team=red", "--label", "containerd.io/restart.policy=always", "--annotation", "note=kept"),
 )
 MARKS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "SigCgt")
+SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "80", "net.core.somaxconn": "1234", "kernel.msgmax": "9999"}
 LIMITS = {
     "memory.limit_in_bytes": "memory.max",
     "cpu.cfs_quota_us": "cpu.max",
@@ -93,6 +94,8 @@ def limit_processes(machine: Machine, name: str, limit: int) -> None:
         spec["linux"]["resources"]["pids"] = {"limit": limit}
         spec["linux"]["resources"]["cpu"]["shares"] = 512
         spec["process"]["user"]["additionalGids"] = [7, 4711]
+        spec["process"]["oomScoreAdj"] = 123
+        spec["linux"]["sysctl"] = SYSCTLS
         limited = replace(container, spec=container.pack_spec(spec))
         client.with_namespace("default").containers.update(limited, "spec")
 
@@ -114,6 +117,8 @@ def identity(container: Running) -> dict[str, Any]:
     for moment in ("CreatedAt", "UpdatedAt"):
         record.pop(moment)
     files = {name: Path(f"/proc/{pid}/{name}").read_text() for name in ("limits", "oom_score_adj")}
+    inside = ["nsenter", f"--target={pid}", "--net", "--ipc", "sysctl", "--values"]
+    files |= {name: container.host.run(*inside, name).strip() for name in SYSCTLS}
     return {"program": state, "kernel": status | files, "limits": limits(pid), "record": record}
 
 
@@ -136,6 +141,7 @@ def test_identity_and_limits_are_the_same_after_a_move(cluster: Cluster, person:
     assert str(96 << 20) in before["limits"].values()
     assert "40" in before["limits"].values()
     assert (before["kernel"]["NoNewPrivs"], before["kernel"]["Seccomp"]) == ("1", "2")
+    assert before["kernel"].items() >= (SYSCTLS | {"oom_score_adj": "123\n"}).items()
     assert before["record"]["Labels"]["containerd.io/restart.status"] == "running"
     moved = cluster.migrate(person, "beta")
     assert identity(moved) == before

@@ -80,10 +80,30 @@ line.sendto(b"hello", (sys.argv[1], 7001))
 print(line.recv(100).decode())
 """
 COUNT_RESETS = """
-add table inet watch
-add chain inet watch in {{ type filter hook input priority 0; }}
-add rule inet watch in ip saddr {address} tcp flags & rst == rst counter
+add table inet {table}
+add chain inet {table} in {{ type filter hook input priority 0; }}
+add rule inet {table} in {family} saddr {address} tcp flags & rst == rst counter
 """
+COUNT_ANNOUNCEMENTS = """
+import json, os, socket, sys
+from ipaddress import ip_address
+address = ip_address(sys.argv[1]).packed
+line = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+line.bind(("eth1", 0))
+line.settimeout(0.1)
+print("connected", flush=True)
+heard = []
+while not os.path.exists(sys.argv[2]):
+    try:
+        frame = line.recv(2048)
+    except TimeoutError:
+        continue
+    arp = frame[12:14] == b"\x08\x06" and frame[28:32] == frame[38:42] == address
+    neighbour = frame[:6] == bytes.fromhex("333300000001") and frame[54] == 136 and frame[62:78] == address
+    heard += [frame[6:12].hex(":")] if arp or neighbour else []
+print(json.dumps(heard))
+"""
+"""Gratuitous ARP and unsolicited neighbour advertisements, by who sent them."""
 WAIT_ACCEPTED = """
 import socket, sys
 line = socket.create_connection((sys.argv[1], 7002))
@@ -122,7 +142,9 @@ class Client:
 def one_voice(cluster: Cluster, address: str) -> Iterator[None]:
     """While a container moves, no connection is reset in its name, and nobody answers beside it."""
     control = cluster.lab.control
-    assert control.exec(["nft", COUNT_RESETS.format(address=address)]).returncode == 0
+    table, family = ("watch6", "ip6") if ":" in address else ("watch", "ip")
+    rules = COUNT_RESETS.format(table=table, family=family, address=address)
+    assert control.exec(["nft", rules]).returncode == 0
     pinging = control.enter_command(["ping", "-n", "-i", "0.05", address])
     ping = subprocess.Popen(pinging, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -130,8 +152,8 @@ def one_voice(cluster: Cluster, address: str) -> Iterator[None]:
     finally:
         ping.send_signal(signal.SIGINT)
         said, _ = ping.communicate(timeout=10)
-        counted = control.exec(["nft", "list", "table", "inet", "watch"]).stdout
-        control.exec(["nft", "delete", "table", "inet", "watch"])
+        counted = control.exec(["nft", "list", "table", "inet", table]).stdout
+        control.exec(["nft", "delete", "table", "inet", table])
     assert " received" in said, said
     assert "DUP!" not in said, said
     assert "counter packets 0 bytes 0" in counted, counted
@@ -151,7 +173,7 @@ def joined(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
     place = "/run/netns/joined"
     cluster.remove("joined")
     for machine in cluster.machines.values():  # as `ip netns` does it, but for the mount that it leaves
-        machine.run("mkdir", "-p", "/run/netns")
+        machine.run("sh", "-c", "mkdir -p /run/netns; echo 1 > /proc/sys/net/ipv4/ip_forward")
     cluster["alpha"].run("sh", "-c", f"touch {place}; unshare --net={place} ip link set lo up")
     cluster["alpha"].run("python3", "-c", ATTACH, "default-joined", place)
     yield cluster.start(WORKLOADS["server"], "alpha", "joined", options=("--with-ns", f"network:{place}"))
@@ -164,6 +186,14 @@ def joined(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
 
 def address_of(container: Running) -> str:
     return str(link_of(container)["addr_info"][0]["local"])
+
+
+def address_6_of(container: Running) -> str:
+    [address] = [
+        each for each in link_of(container)["addr_info"] if each["family"] == "inet6" and each["scope"] == "global"
+    ]
+    assert "tentative" not in address, address
+    return str(address["local"])
 
 
 def mac_of(container: Running) -> str:
@@ -209,6 +239,25 @@ def test_a_client_goes_on_with_its_connection(cluster: Cluster, served: Running)
     print(f"\n{told['asked']} requests, none lost in two moves, longest gap {told['longest_s']:.2f} s")
 
 
+def test_a_client_over_ipv6_goes_on_with_its_connection(cluster: Cluster, served: Running) -> None:
+    """There and back: the address is of no other, its neighbours are told where it is, and nobody resets anything."""
+    workload = WORKLOADS["server"]
+    before, address, mac = workload.look(served), address_6_of(served), mac_of(served)
+    client = Client(cluster, CLIENT, address)
+    announced = [Client(cluster, COUNT_ANNOUNCEMENTS, each) for each in (address, address_of(served))]
+    with one_voice(cluster, address):
+        there = cluster.migrate(served, "beta")
+        middle = workload.check(before, there)
+        assert (address_6_of(there), mac_of(there)) == (address, mac)
+        heard = [json.loads(each.finish()) for each in announced]
+        back = cluster.migrate(there, "alpha")
+    workload.check(middle, back)
+    assert [set(each) for each in heard] == [{mac}, {mac}], heard
+    told = json.loads(client.finish())
+    assert told["nonces"] == [before["nonce"]]
+    print(f"\n{told['asked']} requests over IPv6, none lost in two moves, longest gap {told['longest_s']:.2f} s")
+
+
 def test_a_move_that_is_taken_back_leaves_the_client_where_it_was(cluster: Cluster, served: Running) -> None:
     client = Client(cluster, CLIENT, address_of(served))
     with cluster.covered("beta", "/usr/sbin/criu", BROKEN_CRIU):
@@ -236,6 +285,11 @@ def test_a_container_in_a_namespace_made_by_others_moves_with_it(cluster: Cluste
     before, address, mac = workload.look(joined), address_of(joined), mac_of(joined)
     client = Client(cluster, CLIENT, address)
     assert before["nonce"] in published_on(cluster["alpha"])
+    through = Client(cluster, CLIENT.replace("7000", "8080"), container_network.address_of("alpha"))
+    refused = cluster.failure("migrate", "alpha/joined", "beta")
+    assert (refused["code"], "--tcp close" in refused["remedy"]) == ("translated_connections", True), refused
+    assert refused["message"].count("–") == 1, "the other client asks for the container's own address"
+    json.loads(through.finish())
     there = cluster.migrate(joined, "beta")
     middle = workload.check(before, there)
     assert (address_of(there), mac_of(there)) == (address, mac)

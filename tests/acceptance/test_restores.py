@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.workloads import Running
+from tests.acceptance.forging import forge
+from tests.workloads import WORKLOADS, Running
 from tests.workloads.workload import State
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.usefixtures("keeps_checkpoints")]
@@ -22,7 +23,8 @@ nonce, number = os.urandom(8).hex(), 0
 os.makedirs("/state", exist_ok=True)
 while True:
     number += 1
-    open("/data/count", "w").write(str(number))
+    open("/data/new", "w").write(str(number))
+    os.rename("/data/new", "/data/count")
     open("/state/new", "w").write(json.dumps({"counter": number, "nonce": nonce}))
     os.rename("/state/new", "/state/state.json")
     time.sleep(0.02)
@@ -135,3 +137,44 @@ def test_a_drill_proves_a_checkpoint_and_leaves_nothing(cluster: Cluster, origin
         assert not [name for name in machine.containers() if name.startswith("drill-")]
         assert machine.run("sh", "-c", "ls -A /var/lib/migrator/drills 2>/dev/null || true").split() == []
     assert origin.state()["counter"] > 0
+
+
+def test_a_forged_checkpoint_is_refused_before_anything_of_it_is_here(cluster: Cluster, origin: Running) -> None:
+    """The database was lost, and the store holds a checkpoint that somebody else has written."""
+    taken = take(cluster, origin)
+
+    def ask_for_more(spec: dict[str, Any]) -> None:
+        command = {"path": "/bin/sh", "args": ["sh", "-c", "touch /run/forged"]}
+        spec["hooks"] = {stage: [command] for stage in ("createRuntime", "poststart", "poststop")}
+
+    forged = forge(cluster.lab, taken["workload_id"], taken["id"], ask_for_more)
+    assert cluster.done("catalog", "rebuild")["verify"]["added"] == [forged]
+    failure = cluster.failure("restore", forged, "beta", "--name", "clone-1", "--volumes-at", CLONES)
+    assert (failure["code"], failure["host"]) == ("runtime_hook", "beta")
+    assert cluster.failure("drill", forged, "alpha")["code"] == "runtime_hook"
+    for machine in cluster.machines.values():
+        assert machine.run("sh", "-c", "ls /run/forged 2>/dev/null || true") == ""
+        assert "clone-1" not in machine.containers()
+    cluster.done("checkpoints", "remove", forged)
+
+
+def test_a_backup_with_an_address_is_proven_and_cloned_beside_its_original(
+    cluster: Cluster, nothing_left: None
+) -> None:
+    """What listens at the container's address is restored where nothing leads out, though the original has it."""
+    server = cluster.start(WORKLOADS["server"], "alpha", "origin", options=("--cni",))
+    try:
+        taken = cluster.finish("backup", str(server))
+        assert taken["state"] == "succeeded", taken
+        for host in ("beta", "alpha"):
+            drilled = cluster.finish("drill", "alpha/origin", host)
+            assert (drilled["state"], drilled["checkpoint_id"]) == ("succeeded", taken["checkpoint_id"]), drilled
+        cloned = cluster.finish("restore", "alpha/origin", "beta", "--name", "clone-1", "--network", "none")
+        assert cloned["state"] == "succeeded", cloned
+        clone = Running(cluster["beta"], "clone-1")
+        assert clone.address == server.address
+        clone.wait_until(lambda state: state["counter"] > server.state()["counter"] // 2)
+        routes = clone.host.run("nsenter", "-t", str(clone.pid), "-n", "ip", "route", "get", "10.78.0.11")
+        assert "via" not in routes
+    finally:
+        clear(cluster)

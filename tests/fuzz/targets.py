@@ -9,7 +9,6 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from migrator.models.streams import log_files, read_stdio
 from migrator.models.values import TcpPolicy
 from migrator.models.volumes import read_volumes
 from migrator.service.network.attachment import read_attachment
+from migrator.service.records import judge_record, without_foreign
 from migrator.service.steps.criu_options import replayed_options
 from migrator.service.volumes.archive import unpack_volume
 from migrator.storage import layout, oci
@@ -52,28 +52,17 @@ from migrator.storage.layers import list_layer
 from migrator.storage.memory import MemoryStore
 from migrator.storage.pins import Pins, pin_key
 from migrator.storage.tars import TarFiles
+from tests.fuzz import targets_of_stores
 from tests.fuzz.mutation import mutated, mutated_document
+from tests.fuzz.target import Read, Target
 from tests.unit.inspection.real import HeldImages, RealCheckpoint
 from tests.unit.storage.samples import Sample
 
-Read = Callable[[bytes, Path], object]
 REAL = RealCheckpoint()
 IMAGES = {name: data for name, data in REAL.images.items() if not name.startswith("pages-")}
 SMALL = {name: IMAGES[name] for name in ("core-8.img", "fs-1.img", "pstree.img", "timens-0.img")}
 NAMES = ("pstree.img", "core-1.img", "core-8.img", "mm-7.img", "pagemap-7.img", "fdinfo-2.img", "files.img", "ids-6.img",
          "mountpoints-13.img")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Target:
-    """A parser, what it is tried with, and what it may raise."""
-
-    name: str
-    read: Read
-    data: st.SearchStrategy[bytes]
-    kinds: tuple[type[MigratorError], ...] = (IntegrityError,)
-    wide: bool = False
-    """It starts a program for every try: less of them."""
 
 
 def nothing() -> None:
@@ -109,6 +98,11 @@ def _compare(data: bytes, _: Path) -> object:
     before, after = Pages({**IMAGES, "pagemap-7.img": data}), Pages(dict(IMAGES))
     pages = read_pages(before, "pagemap-7.img"), read_pages(after, "pagemap-7.img")
     return compare_pages((before, pages[0]), (after, pages[1]), nothing)
+
+
+def _judge_record(data: bytes, _: Path) -> object:
+    record = read_record(data)
+    return list(judge_record(record, (), "")), without_foreign(record)
 
 
 def _read_index(data: bytes, _: Path) -> object:
@@ -254,7 +248,7 @@ TARGETS = (
     Target("network", _of_fact(read_attachment), _both(NETWORK)),
     Target("options of CRIU", _of_fact(lambda told: replayed_options(told, TcpPolicy.KEEP)), _both(OPTIONS)),
     Target("stdio", _of_fact(lambda told: log_files(read_stdio(told))), _both(STDIO)),
-    Target("container record", lambda data, _: read_record(data).spec_json(), mutated(RECORD.SerializeToString())),
+    Target("container record", _judge_record, mutated(RECORD.SerializeToString())),
     Target("spec", lambda data, _: read_limits(data), mutated(REAL.spec)),
     Target("tar of images", lambda data, place: unpack_images([data], place / "inside"), mutated(MEMORY)),
     Target("tar of images in GNU's form", lambda data, place: unpack_images([data], place / "inside"), mutated(GNU)),
@@ -265,6 +259,7 @@ TARGETS = (
     Target("compressed layer", _layer("application/vnd.oci.image.layer.v1.tar+gzip"), mutated(REAL.layer)),
     Target("comparison of pages", _compare, mutated(IMAGES["pagemap-7.img"])),
     *(Target(name, _read_image(name), mutated(IMAGES[name])) for name in NAMES),
+    *targets_of_stores.TARGETS,
 )  # fmt: skip
 VOLUME = Target("volume", lambda data, place: _unpack_volume(data, place), mutated(GNU), wide=True)
 

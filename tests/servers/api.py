@@ -93,6 +93,11 @@ class ServedApi:
             for name in names:
                 tx.hosts.record(Host(name, seen_at, facts=known))
 
+    def heard(self, age_s: float) -> None:
+        """Let the controller have got with its messages to so long ago."""
+        with self.database.transaction() as tx:
+            tx.hosts.note_hearing(datetime.now(UTC) - timedelta(seconds=age_s))
+
     def show(self, *views: ContainerView) -> None:
         """Let hosts answer with these containers as soon as they are asked."""
 

@@ -21,8 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class PstreeEntry(_message.Message):
     """CRIU's images as far as they are shown. Numbers are CRIU's; whatever else an entry holds is passed over. Texts are bytes
-    here: file names need not be UTF-8. Of these only
-    pagemaps are ever written, and CRIU wants all of their numbers there, zeros too.
+    here: file names need not be UTF-8. Of these only pagemaps are ever written; CRIU wants their zeros written, too.
 
     pstree.img, one entry a process.
     """

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Answers on TCP and UDP, keeps a connection to itself, and leaves connections waiting until it may accept.
 
-Ports 7000 (TCP) and 7001 (UDP) give each line back with a nonce that lives in memory only; 7002 listens and accepts
-nobody before the file /accept is there. The program asks itself over 127.0.0.1 all the time: `counter` in
+Ports 7000 (TCP, IPv6 too) and 7001 (UDP) give each line back with a nonce that lives in memory only; 7002 listens and
+accepts nobody before the file /accept is there. The program asks itself over 127.0.0.1 all the time: `counter` in
 /state/state.json rises with each reply, `ok` stays true only while each is the right one, and `connects` says how often
 it had to connect.
 """
@@ -18,6 +18,8 @@ from pathlib import Path
 
 STATE = Path("/state/state.json")
 ACCEPT = Path("/accept")
+IPV6 = Path("/proc/net/if_inet6")
+"""There where the kernel speaks it."""
 ECHO, UDP, LATE = 7000, 7001, 7002
 LOOK_S = 0.02
 
@@ -31,6 +33,8 @@ class Server:
         self.ok = True
         self.loop = selectors.DefaultSelector()
         self._listen(ECHO)
+        if IPV6.exists():
+            self._listen(ECHO, socket.AF_INET6)
         self.late: socket.socket | None = self._listen(LATE, watched=False)
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("0.0.0.0", UDP))
@@ -38,10 +42,12 @@ class Server:
         self.connects = 0
         self._connect()
 
-    def _listen(self, port: int, *, watched: bool = True) -> socket.socket:
-        listener = socket.socket()
+    def _listen(self, port: int, family: int = socket.AF_INET, *, watched: bool = True) -> socket.socket:
+        listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("0.0.0.0", port))
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(("", port))
         listener.listen(16)
         if watched:
             self.loop.register(listener, selectors.EVENT_READ, self._accept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from migrator.errors import PreconditionFailed, ResourceBusy
+from migrator.errors import PreconditionFailed
 from migrator.models.drains import Cordon, DrainOptions
 from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Transaction
@@ -45,11 +45,10 @@ def refuse_cordoned(tx: Transaction, host: str | None) -> None:
 
 
 def check_maintenance(tx: Transaction, request: JobRequest) -> None:
-    """Refuse a job that a maintenance forbids, or a drain beside another one of the host.
+    """Refuse a job that a maintenance forbids; that a host has one drain at a time is for the database to say.
 
     Raises:
         PreconditionFailed: `host_cordoned` or `plan_not_usable`.
-        ResourceBusy: `drain_under_way`.
     """
     options = request.drain or DrainOptions()
     if request.kind not in DRAINS:
@@ -57,23 +56,8 @@ def check_maintenance(tx: Transaction, request: JobRequest) -> None:
         return
     for target in options.targets:
         refuse_cordoned(tx, target)
-    host = _home(request)
-    rivals = [job for job in tx.jobs.unfinished() if job.request.kind in DRAINS and _home(job.request) == host]
-    rival = next((job for job in rivals if not (job.request.drain or options).dry_run), None)
-    if rival is not None and not options.dry_run:
-        raise ResourceBusy(
-            f"job '{rival.id}' ({rival.request.kind}) is under way for host '{host}'",
-            code="drain_under_way",
-            host=host,
-            remedy=f"follow it: migrator jobs watch {rival.id}",
-        )
     if options.plan_id is not None:
         _check_plan(tx.jobs.get(options.plan_id), request)
-
-
-def _home(request: JobRequest) -> str | None:
-    """The host that is drained, or was."""
-    return request.target_host if request.kind is JobKind.RETURN else request.source_host
 
 
 def _check_plan(plan: Job, request: JobRequest) -> None:
@@ -92,6 +76,9 @@ def start_return(tx: Transaction, cordon: Cordon, host: Host, now: datetime) -> 
     """Bring back what was moved off a host, if it is time for it; return the job's id.
 
     It happens in one transaction with the note that it has, so once, however many controllers there are.
+
+    Raises:
+        ResourceBusy: `drain_under_way`, somebody drains it anew; it is for later.
     """
     current = tx.cordons.find(cordon.host)
     if current is None or current.return_at is None or current.return_at > now or current.drain_id is None:

@@ -17,7 +17,7 @@ from migrator.service.drains.judging import skip
 from migrator.service.drains.rounds import (
     Round,
     in_order,
-    is_meant,
+    meant,
     options_of,
     passage_for,
     passages_of,
@@ -64,15 +64,15 @@ class Select(DrainStep):
         seen_at = tx.hosts.containers_seen_at(source)
         if seen_at is None or seen_at < began_at:
             return _wait_for_look(source, job.updated_at - began_at)
-        meant = [view for view in tx.hosts.containers(source) if is_meant(view, options)]
-        if not meant and (options.selector or options.namespaces):
+        views = meant(tx.hosts.containers(source), options)
+        if not views and (options.selector or options.namespaces):
             raise NotFound(
                 f"no container on host '{source}' is meant by what was selected",
                 code="nothing_selected",
                 host=source,
                 remedy=f"see what there is: migrator containers list {source} --json",
             )
-        return told(in_order(_as_planned(tx, [passage_for(view) for view in meant], options)))
+        return told(in_order(_as_planned(tx, [passage_for(view) for view in views], options)))
 
 
 class Recall(DrainStep):
@@ -97,8 +97,8 @@ class Recall(DrainStep):
             )
         views = {(view.host, view.namespace, view.name): view for view in tx.hosts.containers(None)}
         back = [(item, views.get((item.host, item.namespace, item.container)) or _unseen(item)) for item in displaced]
-        meant = [_way_back(tx, item, view) for item, view in back if is_meant(view, options)]
-        return told(in_order(_as_planned(tx, meant, options)))
+        ways = [_way_back(tx, item, view) for item, view in back if meant([view], options)]
+        return told(in_order(_as_planned(tx, ways, options)))
 
 
 class Place(DrainStep):

@@ -10,6 +10,7 @@ from migrator.models.phase import JobKind
 from migrator.models.session import Transaction
 from migrator.models.values import Host, Job
 from migrator.service.drains.rooms import Room, left_over, room_of
+from migrator.service.hearing import Hearing
 
 BRINGS = (JobKind.MIGRATION, JobKind.RESTORE)
 """Kinds of jobs that bring a container to a host."""
@@ -23,20 +24,19 @@ class Fleet:
     cordoned: frozenset[str]
     jobs: tuple[Job, ...]
     """All that are unfinished."""
-    now: datetime
-    silence: timedelta
+    hearing: Hearing
 
     @staticmethod
     def read(tx: Transaction, now: datetime, silence: timedelta) -> Fleet:
         """Read what there is."""
         hosts = {host.name: host for host in tx.hosts.list()}
         cordoned = frozenset(cordon.host for cordon in tx.cordons.list())
-        return Fleet(hosts, cordoned, tuple(tx.jobs.unfinished()), now, silence)
+        return Fleet(hosts, cordoned, tuple(tx.jobs.unfinished()), Hearing.read(tx, now, silence))
 
     def is_alive(self, host: str) -> bool:
         """Whether a host's worker lives."""
         known = self.hosts.get(host)
-        return known is not None and self.now - known.seen_at <= self.silence
+        return known is not None and self.hearing.hears(known)
 
     def rooms(self, job: Job, passages: list[Passage]) -> list[Room]:
         """What the hosts that may take containers have left, after all that is on its way to them."""

@@ -6,6 +6,7 @@ it. Its idempotency key names drain, container and attempt: whoever has lost sig
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from migrator.models.drains import ENDED, OUT, Displacement, DrainOptions, Passage, PassageStatus
@@ -17,7 +18,7 @@ from migrator.service.drains.judging import judge, refuse, skip, turn_away
 from migrator.service.drains.rooms import choose, explain
 from migrator.service.engine import may_cancel
 from migrator.service.job_making import new_job
-from migrator.service.selectors import parse_selector
+from migrator.service.selectors import select
 
 PASSAGES = "passages"
 """Among the facts of a drain's steps: each container's way so far."""
@@ -49,10 +50,9 @@ def passage_for(view: ContainerView) -> Passage:
     return skip(passage, idle | {"message": f"{state}; its files stay", "remedy": None})
 
 
-def is_meant(view: ContainerView, options: DrainOptions) -> bool:
-    """Whether a container is among those that are to go."""
-    here = not options.namespaces or view.namespace in options.namespaces
-    return here and parse_selector(options.selector).matches(view.labels)
+def meant(views: Iterable[ContainerView], options: DrainOptions) -> list[ContainerView]:
+    """Pick the containers that are to go."""
+    return select(views, options.selector, options.namespaces or None)
 
 
 def in_order(passages: list[Passage]) -> list[Passage]:
@@ -99,8 +99,8 @@ class Round:
         """What came to the host after the plan was made has to go, too."""
         known = {(passage.namespace, passage.container) for passage in self.passages}
         options = options_of(self.job)
-        for view in self.tx.hosts.containers(str(self.job.request.source_host)):
-            if (view.namespace, view.name) not in known and view.status in RUNS and is_meant(view, options):
+        for view in meant(self.tx.hosts.containers(str(self.job.request.source_host)), options):
+            if (view.namespace, view.name) not in known and view.status in RUNS:
                 self.passages.append(passage_for(view))
 
     @property

@@ -88,6 +88,8 @@ class StoreKeeper:
         except ResourceBusy as error:
             log.info("no prune now", reason=str(error))
             return []
+        for words in plan.damaged:
+            log.warning("left alone in the store for the sake of what is damaged", damaged=words, objects=plan.left)
         return [*plan.blobs, *plan.packs]
 
     def _temporary(self) -> Iterator[SealedCheckpoint]:

@@ -21,6 +21,7 @@ from migrator.service.preflight import (
     likeness,
     network,
     programs,
+    record,
     sockets,
     states,
     streams,
@@ -41,8 +42,9 @@ SOURCE_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     streams.check_streams,
     volumes.check_volumes,
     volumes.check_submounts,
-    container.check_hooks,
+    container.check_runtime_hooks,
     container.check_namespaces,
+    container.check_mounts,
     container.check_destinations,
     network.check_network,
     states.check_stopped,
@@ -72,6 +74,7 @@ SOURCE_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
 )
 TARGET_CHECKS: tuple[Callable[[Arrival], Iterator[Finding]], ...] = (
     arrival.check_name,
+    record.check_record,
     host.check_criu,
     versions.check_versions,
     host.check_configuration,
@@ -83,6 +86,7 @@ TARGET_CHECKS: tuple[Callable[[Arrival], Iterator[Finding]], ...] = (
     streams.check_programs,
     volumes.check_places,
     network.check_attachment,
+    network.check_sysctls,
     connections.check_kept_connections,
     connections.check_endpoints,
     arrival.check_room,
@@ -122,7 +126,7 @@ def conclude(findings: Iterable[Finding], act: Act) -> tuple[Finding, ...]:
     kept: list[Finding] = []
     for finding in findings:
         if finding.grade is Grade.FAIL:
-            raise error_of(finding)
+            raise finding.to_error()
         kept += [finding] if finding.grade is Grade.WARN else []
     return tuple(kept)
 
@@ -135,8 +139,3 @@ def name_of(check: Callable[[T], Iterator[Finding]]) -> str:
 def failure(check: str, error: MigratorError) -> Finding:
     """A finding that becomes this error."""
     return Finding(check, Grade.FAIL, error.message, error.code, error.remedy or "", type(error).__name__)
-
-
-def error_of(finding: Finding) -> MigratorError:
-    """The error that a job fails with."""
-    return MigratorError.from_dict(finding.to_facts() | {"host": None})

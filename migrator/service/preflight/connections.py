@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import TcpPolicy
 from migrator.service.network.links import own_addresses
 from migrator.service.network.sockets import Endpoint, Socket, await_accepted, held_by, read_sockets
+from migrator.service.network.translation import translated
 from migrator.service.preflight.arrival import Arrival, restored_name
 from migrator.service.preflight.subject import Subject
 
+MOVES = (JobKind.MIGRATION, JobKind.PREFLIGHT)
+"""A checkpoint leaves the program where it is, with its connections."""
 SHOWN = 5
 """So many connections are named; the rest is counted."""
 ACCEPTING_S = 0.5
@@ -30,6 +34,9 @@ def check_connections(subject: Subject) -> Iterator[Finding]:
     elif uses_host_network(subject.spec):
         fault = f"uses its host's network and has open TCP connections ({told}), whose address stays behind,"
         yield subject.refusal("connections", "host_network_connections", fault, CLOSE_THEM)
+    elif subject.request.kind in MOVES and (through_host := translated(found)):
+        fault = f"has open TCP connections by an address of its host, which stays behind ({_told(through_host)}),"
+        yield subject.refusal("connections", "translated_connections", fault, CLOSE_THEM)
 
 
 def check_waiting(subject: Subject) -> Iterator[Finding]:

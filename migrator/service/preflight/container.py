@@ -7,9 +7,10 @@ from pathlib import Path
 
 from migrator.models.preflight import Finding, Grade
 from migrator.service.preflight.subject import Subject
+from migrator.service.records import RUNC, VIRTUAL
 from migrator.service.room import check_content_room, check_image_room
+from migrator.service.volumes.declared import is_bind
 
-RUNC = "io.containerd.runc.v2"
 NERDCTL = "nerdctl/"
 """What all labels of nerdctl's begin with."""
 
@@ -30,7 +31,7 @@ def check_terminal(subject: Subject) -> Iterator[Finding]:
         yield subject.refusal("terminal", "terminal", "has a terminal", "start it without --tty")
 
 
-def check_hooks(subject: Subject) -> Iterator[Finding]:
+def check_runtime_hooks(subject: Subject) -> Iterator[Finding]:
     """They would run again at the restore, on a host that lacks what they left on this one."""
     if subject.spec.get("hooks") and any(label.startswith(NERDCTL) for label in subject.container.labels):
         fault = "belongs to nerdctl, whose hook would connect it a second time on the target"
@@ -49,9 +50,24 @@ def check_namespaces(subject: Subject) -> Iterator[Finding]:
         if namespace.get("path") and namespace["type"] != "network":  # see `network`
             fault = f"joins a {namespace['type']} namespace made by somebody else ({namespace['path']})"
             yield subject.refusal("namespaces", "joined_namespace", fault, "start it with namespaces of its own")
-    if "pid" not in {namespace["type"] for namespace in namespaces}:
+    own = {namespace["type"] for namespace in namespaces}
+    if "pid" not in own:
         remedy = "give it a pid namespace of its own"
         yield subject.refusal("namespaces", "host_pid_namespace", "shares the host's pids", remedy)
+    if "mount" not in own:
+        remedy = "give it a mount namespace of its own"
+        yield subject.refusal("namespaces", "host_mount_namespace", "sees the host's mounts", remedy)
+    if subject.spec.get("linux", {}).get("netDevices"):
+        remedy = "connect it to a CNI network instead"
+        yield subject.refusal("namespaces", "host_interface", "has got network interfaces of the host", remedy)
+
+
+def check_mounts(subject: Subject) -> Iterator[Finding]:
+    """What shows a disk or a directory of the host by other means than a bind mount cannot be declared."""
+    for mount in subject.spec.get("mounts", []):
+        if not is_bind(mount) and mount.get("type") not in VIRTUAL:
+            fault = f"mounts a file system '{mount.get('type')}' at {mount['destination']}"
+            yield subject.refusal("mounts", "unknown_mount", fault, "mount it on the host, and show it by a bind mount")
 
 
 def check_destinations(subject: Subject) -> Iterator[Finding]:

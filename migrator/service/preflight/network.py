@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from migrator.models.phase import JobKind
-from migrator.models.preflight import Finding
+from migrator.models.preflight import Finding, Grade
 from migrator.models.values import JobRequest, NetworkPolicy
 from migrator.service.host import Act
 from migrator.service.network.attachment import Attachment, read_attachment
 from migrator.service.network.handover import namespace_of
 from migrator.service.network.links import LOOPBACK, bridge_of, read_links
 from migrator.service.network.plugins import find_attachment, plugin_for
-from migrator.service.preflight.arrival import Arrival
+from migrator.service.network.sysctls import missing_sysctls
+from migrator.service.preflight.arrival import Arrival, replaced
 from migrator.service.preflight.connections import uses_host_network
 from migrator.service.preflight.subject import Subject
 
+SYSCTLS = "sysctls"
+"""Fact of the source: the names of the kernel's settings that its spec makes for its network."""
 NAMED = re.compile(r"(/var)?/run/netns/[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """Where a target can make a namespace for it."""
 OWN = "start it without a network, or in one CNI network"
@@ -70,8 +73,46 @@ def _inode(pid: int) -> int | None:
 def check_attachment(arrival: Arrival) -> Iterator[Finding]:
     """Whether this host can take the container in, with its addresses and published ports."""
     wanted = wanted_attachment(arrival)
-    if wanted is not None:
+    if arrival.request.kind is JobKind.REWIND:
+        yield from _compare_attachments(wanted, read_attachment(replaced(arrival).get("network")))
+    elif wanted is not None:
         yield from plugin_for(wanted).examine(wanted)
+
+
+def _compare_attachments(wanted: Attachment | None, running: Attachment | None) -> Iterator[Finding]:
+    """What is rewound gets the place in the network that what runs gives up: the program must know it as its own."""
+    same = (None if known is None else _identity(known) for known in (wanted, running))
+    first, second = same
+    if first != second:
+        message = f"the checkpoint was connected as {_told(wanted)}, and what runs is as {_told(running)}"
+        remedy = "restore it under another name, which gets another address (--name), or remove the container first"
+        yield Finding("network", Grade.FAIL, message, "address_changed", remedy)
+
+
+def _identity(known: Attachment) -> tuple[object, ...]:
+    """What the program, its peers and the network know it by."""
+    network = (known.plugin, known.network, known.container_id, known.namespace_path)
+    return (*network, known.interface, known.mac, known.addresses)
+
+
+def _told(known: Attachment | None) -> str:
+    if known is None:
+        return "no network of its own"
+    return f"{', '.join(known.plain_addresses)} ({known.mac}) in '{known.network}'"
+
+
+def check_sysctls(arrival: Arrival) -> Iterator[Finding]:
+    """Whether this host's kernel knows the settings of the container's network."""
+    yield from judge_sysctls(arrival.facts.get(SYSCTLS, []))
+
+
+def judge_sysctls(names: Iterable[str]) -> Iterator[Finding]:
+    """Compare them with what is here."""
+    if missing := missing_sysctls(names):
+        message = f"this host's kernel does not know what the container's spec sets: {', '.join(missing)}"
+        yield Finding(
+            "sysctls", Grade.FAIL, message, "sysctl_missing", "load the module that brings it, or leave it out"
+        )
 
 
 def wanted_attachment(act: Act | Arrival) -> Attachment | None:

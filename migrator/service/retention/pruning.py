@@ -13,13 +13,14 @@ from migrator.models.values import Facts, Job
 from migrator.service.control_steps import LongStep
 from migrator.service.retention.selection import BUSY, JOBS_LIMIT
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.encryption.rotation import UNUSED_FOR, sweep_data_keys
 from migrator.storage.prune.notes import PruneLock
 from migrator.storage.prune.plan import Cutoff, PrunePlan
 from migrator.storage.prune.pruner import Pruner
 
 SKEW = timedelta(seconds=30)
 """By how much the clocks of control plane and object store may differ."""
-LOCKED_TOLD = 50
+TOLD = 50
 QUIET = frozenset({JobKind.FORGET, JobKind.PRUNE, JobKind.VERIFICATION})
 """Jobs that upload nothing."""
 
@@ -45,13 +46,18 @@ class Prune(LongStep):
         cutoff = find_cutoff(self._database, grace, self._now())
         pruner = Pruner(self._checkpoints, pulse)
         if asked.dry_run:
-            return {"pruned": _told(pruner.plan(cutoff)) | {"dry_run": True}}
+            data_keys = self._sweep_data_keys(cutoff, dry_run=True)
+            return {"pruned": _told(pruner.plan(cutoff)) | {"data_keys": data_keys, "dry_run": True}}
         self._checkpoints.objects.probe()  # a store that lets nothing be written is known before anything is changed
         lock = PruneLock(self._checkpoints.objects, job.id, self._is_over)
         plan, freed_bytes = pruner.run(cutoff, lock)
         age_s = max((self._now() - cutoff.written).total_seconds(), 0.0)
         aborted = self._checkpoints.objects.abort_uploads("", age_s)
-        return {"pruned": _told(plan) | {"freed_bytes": freed_bytes, "uploads": len(aborted)}}
+        done = {"freed_bytes": freed_bytes, "uploads": len(aborted), "data_keys": self._sweep_data_keys(cutoff)}
+        return {"pruned": _told(plan) | done}
+
+    def _sweep_data_keys(self, cutoff: Cutoff, *, dry_run: bool = False) -> int:
+        return sweep_data_keys(self._checkpoints, min(cutoff.written, self._now() - UNUSED_FOR), dry_run=dry_run)
 
     def _is_over(self, job_id: str) -> bool:
         """Whether a job that holds the store has ended; of a job that this database does not know nothing is said."""
@@ -82,8 +88,15 @@ def _told(plan: PrunePlan) -> Facts:
         "repacked": len(plan.repack),
         "young": plan.kept_young,
         "unclear": plan.unclear,
+        "damaged": plan.damaged[:TOLD],
+        "hidden": len(plan.hidden),
+        "hidden_bytes": sum(plan.hidden.values()),
+        "left": plan.left,
+        "left_bytes": plan.left_bytes,
+        "merged": len(plan.merge),
+        "data_keys": 0,
         "missing_chunks": plan.missing_chunks,
-        "locked": plan.locked[:LOCKED_TOLD],
+        "locked": plan.locked[:TOLD],
         "freed_bytes": 0,
         "uploads": 0,
         "dry_run": False,

@@ -15,13 +15,13 @@ from migrator.service.requests import NAME, NAME_LIMIT
 from migrator.service.retention.selection import check_work
 from migrator.service.schedules.kinds import BACKUPS, Scope, scope_of
 from migrator.service.schedules.timetable import Fire, Timetable
+from migrator.service.selectors import parse_selector
 
 LEAST_EVERY_S = 2
 LONGEST_S = 366 * 86400
 LEAST_CATCHUP_S = 10
 LOOKED_AT = 200
 """Fire times that are looked at for what they have in common."""
-MOST_LABELS = 20
 MOST_BLACKOUTS = 50
 
 
@@ -95,22 +95,30 @@ def _check_numbers(spec: ScheduleSpec) -> None:
 
 def _check_target(spec: ScheduleSpec) -> None:
     target, scope = spec.target, scope_of(spec.job.kind)
-    selects = bool(target.labels) or (target.host is not None and target.container is None)
-    if scope is Scope.CONTAINERS and (target.container is not None) == selects:
-        raise _bad_target(spec, "one container, labels, or all on a host")
-    if scope is Scope.HOST and (target.host is None or target.container is not None or target.labels):
+    one = target.container is not None or target.workload_id is not None
+    selects = bool(target.selector) or (target.host is not None and target.container is None)
+    if scope in (Scope.CONTAINERS, Scope.CHECKPOINTS) and one == selects:
+        raise _bad_target(spec, "one container, a selector, or all on a host")
+    if scope is Scope.CHECKPOINTS and spec.job.target_host is None:
+        raise InvalidRequest(
+            f"a {spec.job.kind} needs a host to happen on", code="incomplete_request", remedy="name it by --to HOST"
+        )
+    if scope is Scope.HOST and (target.host is None or one or target.selector):
         raise _bad_target(spec, "one host")
-    if scope is Scope.ONE and (target.host or target.container or target.labels):
+    if scope is Scope.ONE and (target.host or one or target.selector):
         raise _bad_target(spec, "no target: its own options say what it is about")
-    if len(target.labels) > MOST_LABELS:
-        raise _bad_target(spec, f"up to {MOST_LABELS} labels")
+    if spec.job.drain is not None and spec.job.drain.plan_id is not None:
+        raise InvalidRequest(
+            "a plan is for one drain, and a schedule makes many", code="contradictory_request", remedy="leave it out"
+        )
+    parse_selector(target.selector)
 
 
 def _bad_target(spec: ScheduleSpec, wanted: str) -> InvalidRequest:
     return InvalidRequest(
         f"a schedule of kind {spec.job.kind} takes {wanted}",
         code="bad_target",
-        remedy="name HOST/CONTAINER, or select with -l NAME=VALUE or --all-on HOST",
+        remedy="name HOST/CONTAINER or a workload's id, or select with -l SELECTOR or --all-on HOST",
     )
 
 

@@ -10,9 +10,11 @@ from itertools import islice
 from typing import TypeVar
 
 from migrator.errors import InvalidRequest, NotFound, PreconditionFailed, ResourceBusy
+from migrator.models.phase import JobKind
 from migrator.models.schedule_values import Cause, Overlap, Pause, Run, RunState, Schedule, ScheduleSpec
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Workload
+from migrator.models.workloads import unknown_workload
 from migrator.service.control_plane import ControlPlane
 from migrator.service.identifiers import new_id
 from migrator.service.requests import KEY_LIMIT, check_request
@@ -22,7 +24,7 @@ from migrator.service.schedules.kinds import Scope, scope_of
 from migrator.service.schedules.runs import NOTHING_MATCHES, begin, new_run, skipped_run
 from migrator.service.schedules.scheduler import WAITS
 from migrator.service.schedules.settling import Skip
-from migrator.service.schedules.targets import find_places, name_target, request_for
+from migrator.service.schedules.targets import Place, find_places, name_target, request_for
 from migrator.service.schedules.timetable import INSTANT, Fire, Timetable, timetable_of
 
 T = TypeVar("T")
@@ -109,7 +111,7 @@ class ScheduleDesk:
 
     def host_of(self, schedule: Schedule) -> str | None:
         """Say where its container is now, if it is about one."""
-        if schedule.spec.target.container is None:
+        if schedule.spec.target.container is None and schedule.spec.target.workload_id is None:
             return None
         with self._database.transaction(write=False) as tx:
             return next((place.host for place in find_places(tx, schedule.spec)), None)
@@ -123,7 +125,7 @@ class ScheduleDesk:
             NotFound: See `create`.
         """
         before = self.get(name)
-        draft = self._draft(before.name, spec, before)
+        draft = self._draft(before.name, _still_followed(before.spec, spec), before)
         self._check_target(draft)
 
         def change(tx: Transaction, current: Schedule) -> Schedule:
@@ -252,23 +254,39 @@ class ScheduleDesk:
 
     def _check_target(self, draft: Schedule) -> None:
         """See that what it is about is there, and that a job about it would be accepted."""
-        spec = draft.spec
-        if spec.job.target_host is not None:
-            with self._database.transaction(write=False) as tx:
-                tx.hosts.get(spec.job.target_host)
-        if scope_of(spec.job.kind) is not Scope.CONTAINERS:
-            if spec.target.host is not None:
-                with self._database.transaction(write=False) as tx:
-                    tx.hosts.get(spec.target.host)
-        elif spec.target.host is not None or spec.target.labels:
-            self._plane.list_containers(spec.target.host)  # the hosts look now
+        spec, scope = draft.spec, scope_of(draft.spec.job.kind)
+        named = (spec.job.target_host, *(spec.job.drain.targets if spec.job.drain else ()))
+        with self._database.transaction(write=False) as tx:
+            for host in (*named, spec.target.host if scope is Scope.HOST else None):
+                if host is not None:
+                    tx.hosts.get(host)
+        if spec.target.selector or (spec.target.host is not None and scope is not Scope.HOST):
+            self._look(spec)
         with self._database.transaction(write=False) as tx:
             places = find_places(tx, spec)
-            _check_container(tx, spec)
-        if not places and not spec.allow_empty:
-            raise _nothing(spec)
-        for place in places:
-            check_request(request_for(draft, place), None)
+            if scope is Scope.CONTAINERS:
+                _check_container(tx, spec)
+            if not places and not spec.allow_empty:
+                raise _nothing(spec)
+            for place in places:
+                self._check_place(tx, draft, place)
+
+    def _look(self, spec: ScheduleSpec) -> None:
+        """Let the hosts look now. What a drill proves may be all that is left of a host."""
+        try:
+            self._plane.list_containers(spec.target.host)
+        except NotFound:
+            if spec.target.container is None or spec.job.kind is not JobKind.DRILL:
+                raise
+
+    def _check_place(self, tx: Transaction, draft: Schedule, place: Place) -> None:
+        try:
+            request = request_for(tx, draft, place, self._now())
+        except NotFound:
+            if draft.spec.allow_empty:
+                return
+            raise
+        check_request(request, None)
 
     def _trigger(self, tx: Transaction, name: str, overlap: Overlap | None, key: str | None) -> tuple[Run, bool]:
         schedule, now = tx.schedules.get(name), self._now()
@@ -356,21 +374,32 @@ def _follow(tx: Transaction, spec: ScheduleSpec) -> ScheduleSpec:
     if target.host is None or target.container is None or target.workload_id is not None:
         return spec
     known = tx.workloads.find(target.host, spec.job.namespace, target.container)
+    if known is None and spec.job.kind is JobKind.DRILL:  # of what is there no more
+        return spec
     if known is None:
         known = Workload(new_id(target.container), spec.job.namespace, target.container, target.host, 1)
         tx.workloads.add(known)
     return replace(spec, target=replace(target, workload_id=known.id))
 
 
+def _still_followed(before: ScheduleSpec, after: ScheduleSpec) -> ScheduleSpec:
+    """A container that is named as before is the one that was followed, wherever it is now."""
+    target, same_namespace = before.target, before.job.namespace == after.job.namespace
+    named = target.container is not None and replace(target, workload_id=None) == after.target
+    return replace(after, target=target) if named and same_namespace else after
+
+
 def _check_container(tx: Transaction, spec: ScheduleSpec) -> None:
-    target, namespace = spec.target, spec.job.namespace
-    if target.container is None or spec.allow_empty:
+    target = spec.target
+    if (target.container is None and target.workload_id is None) or spec.allow_empty:
         return
     for place in find_places(tx, spec):
-        seen = [view for view in tx.hosts.containers(place.host) if view.namespace == namespace]
-        if target.container not in {view.name for view in seen}:
+        if place.host is None:
+            raise unknown_workload(str(place.workload_id))
+        seen = [view for view in tx.hosts.containers(place.host) if view.namespace == place.namespace]
+        if place.container not in {view.name for view in seen}:
             raise NotFound(
-                f"container '{target.container}' does not exist in namespace '{namespace}'",
+                f"container '{place.container}' does not exist in namespace '{place.namespace}'",
                 code="container_not_found",
                 host=place.host,
                 remedy="see `migrator containers list`; if it will come later, say --allow-empty",

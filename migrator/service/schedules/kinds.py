@@ -13,6 +13,8 @@ class Scope(Enum):
 
     CONTAINERS = "containers"
     """One for each container of the target."""
+    CHECKPOINTS = "checkpoints"
+    """One for the newest checkpoint of each container of the target."""
     HOST = "host"
     """One for the host."""
     ONE = "one"
@@ -23,6 +25,7 @@ KINDS = {
     JobKind.BACKUP: Scope.CONTAINERS,
     JobKind.CHECKPOINT: Scope.CONTAINERS,
     JobKind.MIGRATION: Scope.CONTAINERS,
+    JobKind.DRILL: Scope.CHECKPOINTS,
     JobKind.DRAIN: Scope.HOST,
     JobKind.RETURN: Scope.ONE,
     JobKind.FORGET: Scope.ONE,

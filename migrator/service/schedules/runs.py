@@ -46,7 +46,7 @@ def skipped_run(schedule: Schedule, skip: Skip, now: datetime) -> Run:
 def begin(tx: Transaction, accept: Accept, schedule: Schedule, run: Run, now: datetime) -> Run:
     """Write down a job for each place; what stands in the way of one is noted and keeps no other."""
     places = find_places(tx, schedule.spec)
-    acts = tuple(_act(tx, accept, schedule, run, place) for place in places) or (_nothing(schedule),)
+    acts = tuple(_act(tx, accept, schedule, run, place, now) for place in places) or (_nothing(schedule),)
     return replace(run, state=RunState.RUNNING, reason="", started_at=now, acts=acts)
 
 
@@ -90,12 +90,12 @@ def _forget(schedule: Schedule, job: Job, keep: RetentionPolicy) -> JobRequest:
     return JobRequest(JobKind.FORGET, job.request.namespace, forget=forget, schedule=schedule.name)
 
 
-def _act(tx: Transaction, accept: Accept, schedule: Schedule, run: Run, place: Place) -> Act:
+def _act(tx: Transaction, accept: Accept, schedule: Schedule, run: Run, place: Place, now: datetime) -> Act:
     act = Act(place.host, place.namespace, place.container)
     if is_there_already(schedule.spec, place):
         return replace(act, note=f"it is on host '{place.host}' already")
     try:
-        job = accept(tx, request_for(schedule, place), _key(schedule, run, place))
+        job = accept(tx, request_for(tx, schedule, place, now), _key(schedule, run, place))
     except MigratorError as error:
         return replace(act, failure=error.to_dict())
     return replace(act, job_id=job.id)

@@ -18,6 +18,7 @@ from migrator.errors import MigratorError, NotFound, ResourceBusy
 from migrator.models.schedule_values import Overlap, Pause, Run, RunState, Schedule
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Job
+from migrator.service.hearing import Hearing
 from migrator.service.rounds import utc_now
 from migrator.service.schedules.overlaps import Admission, admit
 from migrator.service.schedules.runs import Accept, begin, conclude, new_run, skipped_run, thin_out
@@ -134,9 +135,9 @@ class Scheduler:
         """Whether a host only seems silent because we have just begun to listen."""
         if now - self._began > self._silence + timedelta(seconds=WARM_UP_S):
             return False
-        heard = {host.name: host.seen_at for host in tx.hosts.list()}
+        hosts, hearing = {host.name: host for host in tx.hosts.list()}, Hearing.read(tx, now, self._silence)
         needed = {place.host for place in find_places(tx, schedule.spec)} | {schedule.spec.job.target_host}
-        return any(name in heard and now - heard[name] > self._silence for name in needed if name)
+        return any(name in hosts and not hearing.hears(hosts[name]) for name in needed if name)
 
     def _begin_waiting(
         self, tx: Transaction, schedule: Schedule, runs: list[Run], after: _After, now: datetime

@@ -1,16 +1,19 @@
-"""What a schedule is about now: labels and hosts are looked up at each firing, a container that moved is followed."""
+"""What a schedule is about now: looked up at each firing; a container that moved is followed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from migrator.errors import NotFound
 from migrator.models.phase import JobKind
 from migrator.models.schedule_values import Schedule, ScheduleSpec, Target
 from migrator.models.session import Transaction
-from migrator.models.values import ContainerView, JobRequest
+from migrator.models.values import JobRequest
+from migrator.models.workloads import unknown_workload
+from migrator.service.choosing import Choice, choose
 from migrator.service.schedules.kinds import Scope, scope_of
+from migrator.service.selectors import select
 
 RUNNING = "running"
 """containerd's word for a task that can be frozen."""
@@ -18,11 +21,12 @@ RUNNING = "running"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One thing to make a job for: a container, a host, or the store."""
+    """One thing to make a job for: a container, a workload of which only checkpoints are left, a host, or the store."""
 
     host: str | None
     namespace: str
     container: str | None
+    workload_id: str | None = None
 
 
 def find_places(tx: Transaction, spec: ScheduleSpec) -> list[Place]:
@@ -32,26 +36,27 @@ def find_places(tx: Transaction, spec: ScheduleSpec) -> list[Place]:
         return [Place(None, namespace, None)]
     if scope is Scope.HOST:
         return [Place(target.host, namespace, None)]
-    if target.container is not None:
-        return [Place(_follow(tx, target), namespace, target.container)]
-    return select_places(tx.hosts.containers(target.host), target.labels, namespace)
+    if target.container is not None or target.workload_id is not None:
+        return _follow(tx, target, namespace)
+    views = select(tx.hosts.containers(target.host), target.selector, (namespace,))
+    return [Place(view.host, view.namespace, view.name) for view in views if view.status == RUNNING]
 
 
-def select_places(views: Iterable[ContainerView], labels: dict[str, str], namespace: str) -> list[Place]:
-    """Pick the running containers of a namespace that have all these labels."""
-    return [
-        Place(view.host, view.namespace, view.name)
-        for view in views
-        if view.namespace == namespace and view.status == RUNNING and labels.items() <= view.labels.items()
-    ]
+def request_for(tx: Transaction, schedule: Schedule, place: Place, now: datetime) -> JobRequest:
+    """What is asked for about one place.
 
-
-def request_for(schedule: Schedule, place: Place) -> JobRequest:
-    """What is asked for about one place."""
-    job = schedule.spec.job
+    Raises:
+        NotFound: `no_checkpoints`, a drill has nothing to prove; `workload_not_found`.
+    """
+    job = replace(schedule.spec.job, schedule=schedule.name)
+    if scope_of(job.kind) is Scope.CHECKPOINTS:
+        workload = f"{place.host}/{place.container}" if place.host else str(place.workload_id)
+        return replace(job, checkpoint_id=choose(tx, Choice(workload, place.namespace), now).id)
+    if place.host is None and place.workload_id is not None:
+        raise unknown_workload(place.workload_id)
     if place.host is None:
-        return replace(job, schedule=schedule.name)
-    return replace(job, source_host=place.host, container=place.container, schedule=schedule.name)
+        return job
+    return replace(job, source_host=place.host, container=place.container)
 
 
 def is_there_already(spec: ScheduleSpec, place: Place) -> bool:
@@ -63,16 +68,20 @@ def name_target(target: Target) -> str:
     """Name what a schedule is about, for people."""
     if target.container is not None:
         return f"{target.host}/{target.container}"
-    labels = ",".join(f"{name}={value}" for name, value in sorted(target.labels.items()))
+    if target.workload_id is not None:
+        return target.workload_id
     where = f"all on {target.host}" if target.host else ""
-    return " ".join(filter(None, (where, labels))) or "the object store"
+    return " ".join(filter(None, (where, target.selector))) or "the object store"
 
 
-def _follow(tx: Transaction, target: Target) -> str | None:
+def _follow(tx: Transaction, target: Target, namespace: str) -> list[Place]:
     """Where a container is now; where it was when nobody has moved it."""
     try:
         if target.workload_id is not None:
-            return tx.workloads.get(target.workload_id).owner_host
-    except NotFound:  # another container of its name took its place on a host it had moved to
-        return target.host
-    return target.host
+            workload = tx.workloads.get(target.workload_id)
+            return [Place(workload.owner_host, workload.namespace, workload.container, workload.id)]
+    except NotFound:  # another container of its name took its place on a host it had moved to, or it is gone
+        pass
+    if target.container is not None:
+        return [Place(target.host, namespace, target.container)]
+    return [Place(None, namespace, None, target.workload_id)]

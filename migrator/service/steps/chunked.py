@@ -11,7 +11,7 @@ from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
 from migrator.criu.extents import cut_images
 from migrator.criu.images import size_packed
 from migrator.models.descriptors import Descriptor
-from migrator.models.phase import JobKind
+from migrator.models.phase import OWN_CHUNKS, JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.service.host import Act, Host
 from migrator.service.steps.sources import Progress, is_packed, read_source
@@ -69,8 +69,8 @@ def travels_chunked(act: Act) -> bool:
 
 
 def owner_of(act: Act) -> str:
-    """Whose chunks they are: those of a migration are its own, and go with it unless its checkpoint is kept."""
-    return act.command.job_id if act.request.kind is JobKind.MIGRATION else ""
+    """Whose chunks they are: while a container stands still they are its job's own, and go with it or are kept."""
+    return act.command.job_id if act.request.kind in OWN_CHUNKS else ""
 
 
 def written_before(act: Act) -> tuple[str, ...]:

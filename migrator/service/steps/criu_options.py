@@ -13,10 +13,9 @@ from migrator.criu.configuration import RUNC_FILE, write_options
 from migrator.errors import IntegrityError
 from migrator.models.values import TcpPolicy
 from migrator.service.preflight.processes import read_status
+from migrator.service.records import CONFIG_ANNOTATION
 
 Spec = dict[str, Any]
-CONFIG_ANNOTATION = "org.criu.config"
-"""Of a container's spec: runc hands the file that it names to CRIU; one that is gone is passed over."""
 
 
 @dataclass(frozen=True, slots=True)

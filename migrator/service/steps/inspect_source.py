@@ -17,12 +17,13 @@ from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.inspection import memory_bytes
 from migrator.service.network.attachment import Attachment, pack_attachment
+from migrator.service.network.sysctls import network_sysctls
 from migrator.service.preflight.checks import SOURCE_CHECKS, conclude, examine
 from migrator.service.preflight.connections import dumps_connections, host_endpoints
 from migrator.service.preflight.hooks import hooks_of
 from migrator.service.preflight.host import criu_version
 from migrator.service.preflight.image import find_manifest, image_sizes
-from migrator.service.preflight.network import attachment_of
+from migrator.service.preflight.network import SYSCTLS, attachment_of
 from migrator.service.preflight.processes import read_processes
 from migrator.service.preflight.report import told
 from migrator.service.preflight.subject import Subject
@@ -69,6 +70,7 @@ class InspectSource(HostStep):
             "anonymous_bytes": sum(process.anonymous_bytes for process in subject.processes),
             "huge_bytes": sum(process.huge_bytes for process in subject.processes),
             "network": pack_attachment(_attachment(subject, findings)),
+            SYSCTLS: list(network_sysctls(subject.spec)),
             "dumps_connections": dumps_connections(subject),
             "endpoints": [asdict(endpoint) for endpoint in host_endpoints(subject)],
             "source_criu": traits.criu,

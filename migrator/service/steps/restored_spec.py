@@ -9,6 +9,7 @@ from typing import Any
 from migrator.errors import PreconditionFailed
 from migrator.models.volumes import Volume
 from migrator.service.network.attachment import Attachment
+from migrator.service.network.sysctls import network_sysctls, sysctl_hook
 from migrator.service.volumes.declared import clean, is_bind
 
 Spec = dict[str, Any]
@@ -21,6 +22,8 @@ LOOPBACK_HOOK = {
     "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
     "timeout": 10,
 }
+OTHER_END = "nowhere"
+"""The other end of an interface that leads nowhere."""
 
 
 def renamed(spec: Spec, old_name: str, new_name: str) -> Spec:
@@ -40,6 +43,15 @@ def with_loopback(spec: Spec) -> Spec:
     if not any(_is_own_network(namespace) for namespace in (spec.get("linux") or {}).get("namespaces") or []):
         return spec
     return with_hook(spec, LOOPBACK_HOOK)
+
+
+def with_sysctls(spec: Spec) -> Spec:
+    """Set what the spec wants of the kernel for its network; last of all, as some of it is an interface's."""
+    sysctls = network_sysctls(spec)
+    namespaces = (spec.get("linux") or {}).get("namespaces") or []
+    if not sysctls or not any(namespace.get("type") == "network" for namespace in namespaces):
+        return spec
+    return with_hook(spec, sysctl_hook(sysctls))
 
 
 def with_sources(spec: Spec, volumes: Iterable[Volume]) -> Spec:
@@ -72,15 +84,20 @@ def alone(spec: Spec, attachment: Attachment | None) -> Spec:
             remedy="give the container a network of its own, and take a new checkpoint",
         )
     spec = {**spec, "linux": {**linux, "namespaces": namespaces}}
-    return spec if attachment is None else with_hook(spec, _dummy_hook(attachment))
+    return spec if attachment is None else with_hook(spec, _lone_hook(attachment))
 
 
-def _dummy_hook(attachment: Attachment) -> dict[str, Any]:
-    """Add an interface without another end, so that what listens at its addresses can be restored."""
+def _lone_hook(attachment: Attachment) -> dict[str, Any]:
+    """Add an interface that leads nowhere, so that what listens at its addresses can be restored.
+
+    Its other end lies beside it: a pair of the kind that container networks are made of is there on every host, which
+    a dummy interface is not.
+    """
     name = attachment.interface
     enter = 'nsenter --net="/proc/$(sed -n \'s/.*"pid": *\\([0-9]*\\).*/\\1/p\')/ns/net" sh -c '
     commands = [
-        f"ip link add {name} type dummy",
+        f"ip link add {name} type veth peer name {OTHER_END}",
+        f"ip link set {OTHER_END} up",
         f"ip link set {name} address {attachment.mac} mtu {attachment.mtu} up",
         *(f"ip address replace {a} dev {name}{' nodad' if ':' in a else ''}" for a in attachment.addresses),
     ]

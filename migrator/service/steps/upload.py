@@ -70,8 +70,8 @@ class Upload(HostStep):
         """
         workload_id, checkpoint_id = act.command.workload_id, str(act.command.checkpoint_id)
         if act.facts.get(SOURCE_GONE):
-            own = host.checkpoints.chunks.own_pack_indexes(act.command.job_id)
-            kept = last_copy(host.checkpoints, workload_id, checkpoint_id, int(act.facts["image_bytes"]), own)
+            job_id, image_bytes = act.command.job_id, int(act.facts["image_bytes"])
+            kept = last_copy(host.checkpoints, job_id, workload_id, checkpoint_id, image_bytes)
             if kept is not None:
                 return kept
             allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
@@ -134,6 +134,8 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         RAN_BEFORE
     ):  # what is restored from it has prepared for a freeze, and must be told that it is over
         facts[FactAnnotation.HOOKS] = json.dumps(act.facts[HOOKS], sort_keys=True)
+    if act.request.schedule:
+        facts[FactAnnotation.SCHEDULE] = act.request.schedule
     known = index_annotations(host.runtime(act.request.namespace).containers.get(str(act.request.container)))
     index = {
         "schemaVersion": 2,

@@ -107,6 +107,11 @@ def write_pack_index(packs: Sequence[Pack]) -> bytes:
     return b"".join(pieces)
 
 
+def listed_bytes(packs: Sequence[Pack]) -> int:
+    """How long the index of some packs is."""
+    return len(PACK_INDEX_MAGIC) + sum(_PACK_HEAD.size + len(pack.chunks) * _STORED.size for pack in packs)
+
+
 def read_pack_index(name: str, data: bytes) -> list[Pack]:
     """Read a pack index.
 

@@ -38,6 +38,8 @@ class PackIndex:
     name: str
     size_bytes: int
     packs: tuple[Pack, ...]
+    damage: str = ""
+    """Why nothing can be learned from it."""
 
 
 class ChunkStore:
@@ -153,24 +155,26 @@ class ChunkStore:
         return found
 
     def pack_indexes(self) -> Iterator[PackIndex]:
-        """Read all pack indexes of the store.
-
-        Raises:
-            IntegrityError: `bad_pack_index` or `bad_pack`.
-        """
+        """Read all pack indexes of the store; a damaged one says so and names no pack."""
         for info in self._objects.scan(layout.PACK_INDEXES):
             name = info.key.removeprefix(layout.PACK_INDEXES)
             try:
                 data = self._objects.get(info.key, PACK_INDEX_LIMIT_BYTES)
+                yield PackIndex(name, len(data), tuple(read_pack_index(name, data)))
+            except IntegrityError as error:
+                yield PackIndex(name, info.size_bytes, (), error.message)
             except NotFound as error:
                 if error.code != "object_not_found":
                     raise
                 continue  # replaced since it was listed
-            yield PackIndex(name, len(data), tuple(read_pack_index(name, data)))
 
-    def put_pack_index(self, packs: Sequence[Pack]) -> None:
-        """Write the index of some packs: instead of others, to be deleted after this, or because it was lost."""
-        put_pack_index(self._objects, self._locations, packs)
+    def put_pack_index(self, packs: Sequence[Pack]) -> str:
+        """Write the index of some packs: instead of others, to be deleted after this, or because it was lost.
+
+        Returns:
+            Its name.
+        """
+        return put_pack_index(self._objects, self._locations, packs)[0]
 
     def own_packs(self, job_id: str) -> set[str]:
         """The packs that were written for one job alone: they carry a mark with its name from before they are there.

@@ -10,14 +10,14 @@ import json
 import secrets
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from migrator.errors import AlreadyExists, IntegrityError, NotFound, PermissionDenied
+from migrator.errors import AlreadyExists, IntegrityError, NotFound, PermissionDenied, PreconditionFailed
 from migrator.storage.encryption.ring import KeyRing, RingKey
 from migrator.storage.encryption.source import RingSource
 from migrator.storage.layout import DATA_KEYS, RING_MARK
@@ -113,22 +113,38 @@ class DataKeys:
         for info in self._objects.scan(DATA_KEYS):
             yield bytes.fromhex(info.key.removeprefix(DATA_KEYS))
 
-    def remove_unused(self, used: Set[bytes], written_before: datetime) -> int:
-        """Remove data keys, but for those in use, young ones, and those of this month and the last; return how many.
+    def unused(
+        self, used: Callable[[], Set[bytes]], written_before: datetime, checkpoints: Iterable[str]
+    ) -> set[bytes]:
+        """List data keys that no object needs, but for young ones, and those of this month and the last.
 
         A checkpoint is not written any more when its data key is old; what belongs to none goes on to be.
+
+        Args:
+            used: Reads which are needed. It looks at every object, so it is asked only if there is any doubt.
+            written_before: Only older ones.
+            checkpoints: Ids of checkpoints that are there: theirs are needed without a look.
         """
         ring, now = self._source.current(), datetime.now(UTC)
         months = (now, now.replace(day=1) - timedelta(days=1))
-        kept = used | {ring.data_key_id(general_purpose(month)) for month in months}
-        doomed = [
-            info.key
+        purposes = [*map(general_purpose, months), *map(checkpoint_purpose, checkpoints)]
+        old = {
+            bytes.fromhex(info.key.removeprefix(DATA_KEYS))
             for info in self._objects.scan(DATA_KEYS)
-            if info.modified_at < written_before and bytes.fromhex(info.key.removeprefix(DATA_KEYS)) not in kept
-        ]
-        for key in doomed:
-            self._objects.delete(key)
-        return len(doomed)
+            if info.modified_at < written_before
+        }
+        doubtful = old - {ring.data_key_id(purpose) for purpose in purposes}
+        return doubtful - used() if doubtful else doubtful
+
+    def remove(self, key_id: bytes) -> bool:
+        """Remove a data key; False if the store must keep it for now."""
+        try:
+            self._objects.delete(data_key_path(key_id))
+        except PreconditionFailed:
+            return False
+        with self._lock:
+            self._known.pop(key_id, None)
+        return True
 
     def rewrap(self, key_id: bytes, ring: KeyRing) -> bool:
         """Wrap a data key by the active key unless it is so already; tell whether it was done now."""
@@ -201,6 +217,11 @@ class DataKeys:
 def general_purpose(month: datetime) -> str:
     """The purpose of the data key for what belongs to no checkpoint that is kept."""
     return f"general/{month:%Y-%m}"
+
+
+def checkpoint_purpose(checkpoint_id: str) -> str:
+    """The purpose of the data key of a checkpoint."""
+    return f"checkpoint/{checkpoint_id}"
 
 
 def data_key_path(key_id: bytes) -> str:

@@ -97,12 +97,7 @@ class KeyKeeper:
 
     def sweep(self, now: datetime) -> int:
         """Remove data keys that no object needs any more; return how many."""
-        objects, before = self._checkpoints.objects, now - UNUSED_FOR
-        return (
-            objects.data_keys.remove_unused(objects.data_keys_used(), before)
-            if isinstance(objects, EncryptedStore)
-            else 0
-        )
+        return sweep_data_keys(self._checkpoints, now - UNUSED_FOR, dry_run=False)
 
     @property
     def _data_keys(self) -> DataKeys | None:
@@ -140,6 +135,22 @@ class KeyKeeper:
         document = self._checkpoints.read_signature(sealed.workload_id, sealed.checkpoint_id, digest)
         signer = self._signatures.check(document, sealed.workload_id, sealed.checkpoint_id, digest)
         return str(signer), digest
+
+
+def sweep_data_keys(checkpoints: CheckpointStore, written_before: datetime, *, dry_run: bool) -> int:
+    """Remove the data keys of an encrypted store that no object needs; return how many.
+
+    Args:
+        checkpoints: The store.
+        written_before: Only older ones.
+        dry_run: Only count them.
+    """
+    objects = checkpoints.objects
+    if not isinstance(objects, EncryptedStore):
+        return 0
+    sealed = [found.checkpoint_id for found in checkpoints.sealed()]
+    unused = objects.data_keys.unused(objects.data_keys_used, written_before, sealed)
+    return len(unused) if dry_run else sum(map(objects.data_keys.remove, sorted(unused)))
 
 
 def prepare_key(file: RingFile) -> RingKey:

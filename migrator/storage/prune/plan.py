@@ -26,12 +26,28 @@ class PrunePlan:
     """Mostly unused packs: marked, and what is needed of them is written anew first."""
     kept_young: int = 0
     """Objects that nobody needs and that are too young to be judged, or a job under way may rely on."""
+    merge: set[str] = field(default_factory=set)
+    """Small pack indexes, of which one large one is made."""
     unclear: list[str] = field(default_factory=list)
-    """Damaged checkpoints, for whose sake no pack is touched."""
+    """Damaged checkpoints, for whose sake no pack is touched, and perhaps no blob either."""
+    damaged: list[str] = field(default_factory=list)
+    """What is damaged, in words."""
+    left: int = 0
+    """Objects that nothing readable needs and that stay, for what is damaged may need them."""
+    left_bytes: int = 0
     locked: list[str] = field(default_factory=list)
     """What the store must keep for now, in words: which object, until when."""
+    hidden: dict[str, int] = field(default_factory=dict)
+    """Deleted, though the store keeps versions of them: their bytes are not free."""
     missing_chunks: int = 0
     """Chunks that are needed and that no pack is known to have: no pack is touched before a verification."""
+
+    def leave(self, *objects: dict[str, int]) -> None:
+        """Let objects stay that would have been deleted, marked or written anew."""
+        for some in objects:
+            self.left += len(some)
+            self.left_bytes += sum(some.values())
+            some.clear()
 
     @property
     def freed_bytes(self) -> int:

@@ -24,8 +24,10 @@ class Needs:
     """Digests."""
     chunks: set[bytes] = field(default_factory=set)
     """Names."""
-    unclear: list[str] = field(default_factory=list)
-    """Checkpoints of which it cannot be said which chunks they need: a document of theirs is damaged."""
+    unclear: dict[str, str] = field(default_factory=dict)
+    """Checkpoints of which it cannot be said which chunks they need, and why: a document of theirs is damaged."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Checkpoints whose index cannot be read, as when it does not decrypt: nobody knows which blobs they need."""
 
 
 def read_needs(checkpoints: CheckpointStore, pulse: Pulse) -> Needs:
@@ -39,14 +41,17 @@ def read_needs(checkpoints: CheckpointStore, pulse: Pulse) -> Needs:
             data = checkpoints.read_unchecked_index(sealed.workload_id, sealed.checkpoint_id)
         except NotFound:
             continue  # removed since it was listed
+        except IntegrityError as error:
+            needs.unreadable[sealed.checkpoint_id] = error.message
+            continue
         needs.blobs |= checkpoints.blobs_named(data, seen)
         try:
             for part in filter(is_chunked, parse_index(data).parts):
                 if part.digest not in recipes:
                     needs.chunks |= set(checkpoints.chunks.names_in(checkpoints.read_recipe(part)))
                     recipes.add(part.digest)
-        except (IntegrityError, NotFound):
-            needs.unclear.append(sealed.checkpoint_id)
+        except (IntegrityError, NotFound) as error:
+            needs.unclear[sealed.checkpoint_id] = error.message
     return needs
 
 

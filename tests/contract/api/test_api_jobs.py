@@ -181,6 +181,22 @@ def test_a_silent_host_refuses_the_job_and_says_what_to_do(two_hosts: ServedApi,
     assert f"migrator worker --host {silent}" in failure.remedy
 
 
+def test_on_a_busy_machine_a_host_is_silent_only_if_others_were_heard_since(two_hosts: ServedApi) -> None:
+    """The controller has got as far as ten seconds ago, and so have the heartbeats."""
+    two_hosts.beat("alpha", "beta", age_s=12)
+    two_hosts.heard(10)
+    assert create(two_hosts, **REQUESTS["mig"]).id
+    two_hosts.heard(5)
+    status, failure = failure_of(lambda: create(two_hosts, **REQUESTS["mig"]))
+    assert (status, failure.code) == (KINDS["Unavailable"].grpc_status, "no_live_worker")
+
+
+def test_a_controller_that_hears_nothing_at_all_is_not_asked_who_lives(two_hosts: ServedApi) -> None:
+    two_hosts.beat("alpha", "beta", age_s=60)
+    two_hosts.heard(60)
+    refused(two_hosts, "Unavailable", "no_live_worker", **REQUESTS["mig"])
+
+
 def test_a_very_long_message_arrives_nevertheless(two_hosts: ServedApi) -> None:
     status, failure = failure_of(lambda: get(two_hosts, "ü" * 30_000))
     assert (status, failure.kind, failure.code) == ("NOT_FOUND", "NotFound", "job_not_found")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from migrator.models.drains import DrainOptions
 from migrator.models.phase import Phase
 from migrator.models.values import ContainerView
 from tests.contract.cli.test_cli_json import assert_keys
@@ -89,11 +91,11 @@ def test_an_update_changes_what_is_given_and_nothing_else(api: ServedApi, cli: C
     assert changed == {"cron", "every_s", "jitter_s", "end", "next_at", "updated_at"}
     assert (after["every_s"], after["end"]) == (21600, None)
     moved = cli("schedules", "update", "nightly", "-l", "app=web", "--json").data
-    assert (moved["labels"], moved["container"]) == ({"app": "web"}, None)
+    assert (moved["selector"], moved["container"]) == ("app=web", None)
 
 
 def test_targets(api: ServedApi, cli: Cli) -> None:
-    assert create(cli, "a", "checkpoint", "-l", "app=web", "--every", "1h")["labels"] == {"app": "web"}
+    assert create(cli, "a", "checkpoint", "-l", "app=web", "--every", "1h")["selector"] == "app=web"
     assert create(cli, "b", "checkpoint", "--all-on", "alpha", "--every", "90m")["every_s"] == 5400
     assert create(cli, "c", "migration", "alpha/web", "--to", "beta", "--at", "2036-12-24 03:00")["target"] == "beta"
     out = cli("schedules", "list").out
@@ -144,10 +146,10 @@ def test_history_tells_jobs_and_reasons(api: ServedApi, cli: Cli) -> None:
         (2, "longer than the shortest interval", ("alpha/web", "--every", "1m", "--jitter", "2m")),
         (2, "'8-18' is no window of time", ("alpha/web", "--every", "1h", "--blackout", "8-18")),
         (2, "'both' is no policy for overlaps", ("alpha/web", "--every", "1h", "--overlap", "both")),
-        (2, "'app' is no label", ("-l", "app", "--every", "1h")),
+        (2, "'app web' is no condition on a label", ("-l", "app web", "--every", "1h")),
         (2, "exclude each other", ("alpha/web", "-l", "app=web", "--every", "1h")),
-        (2, "takes one container, labels, or all on a host", ("--every", "1h")),
-        (2, "'web' does not name a container", ("web", "--every", "1h")),
+        (2, "takes one container, a selector, or all on a host", ("--every", "1h")),
+        (3, "workload 'web' does not exist", ("web", "--every", "1h")),
         (3, "container 'no' does not exist", ("alpha/no", "--every", "1h")),
         (3, "host 'no' is unknown", ("no/web", "--every", "1h")),
         (3, "nothing that runs matches app=no", ("-l", "app=no", "--every", "1h")),
@@ -182,6 +184,11 @@ def test_kinds_and_their_options(api: ServedApi, cli: Cli) -> None:
     create(cli, "f", "forget", "--cron", "@daily", "--keep-last", "3")
     create(cli, "d", "drain", "--all-on", "alpha", "--at", "2036-12-24 03:00")
     create(cli, "r", "return", "--to", "alpha", "--at", "2036-12-24 05:00")
+    create(
+        cli, "m", "drain", "--all-on", "alpha", "--at", "2036-12-24 03:00", "--to", "beta", "-l", "app=web",
+        "--return-after", "2h", "--parallel", "2", "--skip-refused",
+    )  # fmt: skip
+    create(cli, "h", "backup", "alpha/web", "--every", "1h", "--before", "sync", "--on-hook-failure", "ignore")
     specs = {schedule.name: schedule.spec.job for schedule in api.desk.list()}
     assert specs["p"].prune is not None
     assert specs["p"].prune.grace_s == 172800
@@ -190,6 +197,28 @@ def test_kinds_and_their_options(api: ServedApi, cli: Cli) -> None:
     assert specs["f"].forget is not None
     assert specs["f"].forget.policy is not None
     assert specs["f"].forget.policy.last == 3
+    options = DrainOptions(("beta",), "app=web", parallel=2, return_after_s=7200, skip_refused=True)
+    assert specs["m"].drain == options
+    assert (specs["h"].hooks.before, specs["h"].hooks.policies) == ("sync", "before=ignore,after=ignore")
+    assert cli("schedules", "update", "m", "--return-after", "", "--to", "", "--json").code == 0
+    assert api.desk.get("m").spec.job.drain == replace(options, targets=(), return_after_s=None)
+    refused(cli("schedules", "create", "g", "drain", "--all-on", "alpha", "--to", "no", "--every", "1h"), 3, "'no'")
+    refused(
+        cli("schedules", "create", "g", "backup", "alpha/web", "--return-after", "2h", "--every", "1h"),
+        2,
+        "no options of a drain",
+    )
+    refused(
+        cli("schedules", "create", "g", "migration", "alpha/web", "--to", "a", "--to", "b", "--every", "1h"),
+        2,
+        "both a and b",
+    )
+    refused(
+        cli("schedules", "create", "g", "drill", "alpha/web", "--to", "beta", "--every", "1d"), 3, "no checkpoints of"
+    )
+    api.keep_checkpoint()
+    drilled = create(cli, "g", "drill", "alpha/web", "--to", "beta", "--probe", "true", "--every", "1d")
+    assert (drilled["kind"], drilled["target"], drilled["job"]) == ("drill", "beta", {"probe": {"command": "true"}})
     refused(cli("schedules", "create", "g", "forget", "--every", "1h"), 5, "it would remove every checkpoint")
     refused(cli("schedules", "create", "g", "prune", "alpha/web", "--every", "1h"), 2, "takes no target")
     refused(cli("schedules", "create", "g", "drain", "--every", "1h"), 2, "takes one host")

@@ -53,6 +53,18 @@ class TestHosts:
             assert [host.name for host in tx.hosts.list()] == ["beta"]
 
 
+class TestHearing:
+    def test_the_last_word_wins(self, database: Database) -> None:
+        with database.transaction() as tx:
+            assert tx.hosts.heard_until() is None
+            tx.hosts.note_hearing(moment(5))
+        with database.transaction() as tx:
+            assert tx.hosts.heard_until() == moment(5)
+            tx.hosts.note_hearing(moment(3))  # a clock set back
+        with database.transaction(write=False) as tx:
+            assert tx.hosts.heard_until() == moment(3)
+
+
 class TestContainers:
     def test_what_is_seen_now_replaces_what_was_seen_before(self, database: Database) -> None:
         record(database, Host("alpha", moment(0)), Host("beta", moment(0)))

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import pytest
 
-from migrator.errors import MigratorError
+from migrator.errors import MigratorError, ResourceBusy
 from migrator.models import schema
-from migrator.models.phase import Phase
+from migrator.models.drains import DrainOptions
+from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Database
-from migrator.models.values import ContainerView, Host, Job, StepStatus, Workload
+from migrator.models.values import ContainerView, Host, Job, JobRequest, StepStatus, Workload
 from tests.contract.models.samples import a_job, moment, race
 
 WRITERS = 8
@@ -50,6 +51,63 @@ def test_one_commit_wins(database: Database) -> None:
     assert winners[0].epoch == 2
     with database.transaction(write=False) as tx:
         assert tx.workloads.get("w") == winners[0]
+
+
+def test_one_drain_of_a_host_is_accepted(database: Database) -> None:
+    drain = JobRequest(JobKind.DRAIN, source_host="alpha")
+    back = JobRequest(JobKind.RETURN, target_host="alpha")
+
+    def accept(number: int) -> Job:
+        with database.transaction() as tx:
+            return tx.jobs.add(a_job(f"drn-{number}", request=back if number % 2 else drain, steps=()))
+
+    winners, losers = race(WRITERS, accept)
+    assert len(winners) == 1
+    assert codes(losers) == ["drain_under_way"] * (WRITERS - 1)
+    assert winners[0].id in str(losers[0])
+    with database.transaction() as tx:
+        dry = replace(drain, drain=DrainOptions(dry_run=True))
+        tx.jobs.add(a_job("drn-dry", request=dry, steps=()))
+        tx.jobs.add(a_job("drn-beta", request=replace(drain, source_host="beta"), steps=()))
+        assert tx.jobs.alone_with("host alpha") == winners[0]
+        tx.jobs.save(winners[0], replace(winners[0], phase=Phase.FAILED))
+        assert tx.jobs.alone_with("host alpha") is None
+        tx.jobs.add(a_job("drn-next", request=drain, steps=()))
+
+
+def test_a_drain_goes_on_after_an_operator_only_if_no_other_has_begun(database: Database) -> None:
+    drain = JobRequest(JobKind.DRAIN, source_host="alpha")
+    with database.transaction() as tx:
+        stopped = tx.jobs.add(a_job("drn-1", request=drain, steps=()))
+        stopped = tx.jobs.save(stopped, replace(stopped, phase=Phase.NEEDS_OPERATOR))
+        other = tx.jobs.add(a_job("drn-2", request=drain, steps=()))
+    goes_on = replace(stopped, phase=Phase.ROLLING_BACK)
+    with pytest.raises(ResourceBusy, match="drn-2") as caught, database.transaction() as tx:
+        tx.jobs.save(stopped, goes_on)
+    assert caught.value.code == "drain_under_way"
+    with database.transaction() as tx:
+        tx.jobs.save(other, replace(other, phase=Phase.SUCCEEDED))
+        assert tx.jobs.save(stopped, goes_on).phase is Phase.ROLLING_BACK
+
+
+def test_one_restore_under_its_own_name_is_accepted(database: Database) -> None:
+    """Of all generations together: of an older checkpoint, too, and whatever the target."""
+    family = "web-23456789ab"
+
+    def accept(number: int) -> Job:
+        request = JobRequest(JobKind.RESTORE, checkpoint_id=f"ck-{number % 2}", target_host=f"host-{number}")
+        job = a_job(f"res-{number}", request=request, workload_id=f"{family}.23456789a{number}", steps=())
+        with database.transaction() as tx:
+            return tx.jobs.add(job)
+
+    winners, losers = race(WRITERS, accept)
+    assert len(winners) == 1
+    assert codes(losers) == ["restore_under_way"] * (WRITERS - 1)
+    clone = JobRequest(JobKind.RESTORE, checkpoint_id="ck-1", target_host="beta", new_name="web-2")
+    with database.transaction() as tx:
+        tx.jobs.add(a_job("res-clone", request=clone, workload_id="web-2-23456789ab", steps=()))
+        tx.jobs.save(winners[0], replace(winners[0], phase=Phase.SUCCEEDED))
+    assert accept(9).id == "res-9"
 
 
 def test_one_save_wins(database: Database) -> None:

@@ -25,13 +25,15 @@ anything = st.recursive(
 )
 facts = st.dictionaries(words, anything, max_size=3)
 
+hosts = words.map(lambda word: f"{word}{next(numbers)}")
+"""Each once: a host has one drain at a time."""
 requests = st.builds(
     JobRequest,
     kind=st.sampled_from(JobKind),
     namespace=words,
-    source_host=st.none() | words,
+    source_host=st.none() | hosts,
     container=st.none() | words,
-    target_host=st.none() | words,
+    target_host=st.none() | hosts,
     checkpoint_id=st.none() | words,
     new_name=st.none() | words,
     keep_checkpoint=st.booleans(),

@@ -29,6 +29,7 @@ TABLES = {
     "checkpoints",
     "examinations",
     "cordons",
+    "hearing",
     "displacements",
     "schedules",
     "schedule_runs",

@@ -28,6 +28,15 @@ def test_it_is_heard_up_to_the_last_moment_that_came_back() -> None:
     assert echo.heard_until() == BEGAN + timedelta(seconds=2)
 
 
+def test_it_is_warm_when_every_host_has_had_its_turn() -> None:
+    clock = Clock()
+    echo = Echo(lambda _: None, clock)
+    for second, warm in ((1, False), (4, True)):
+        clock.now = BEGAN + timedelta(seconds=second)
+        echo.hear(clock.now)
+        assert echo.is_warm() is warm
+
+
 def test_another_controllers_clock_does_not_lead_it_into_the_future() -> None:
     echo = Echo(lambda _: None, Clock())
     echo.hear(BEGAN + timedelta(hours=1))

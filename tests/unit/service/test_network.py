@@ -13,7 +13,7 @@ import pytest
 
 from migrator.errors import IntegrityError, PreconditionFailed
 from migrator.service.network import cni_files, handover
-from migrator.service.network.announcement import checksum, frame_for, is_answer
+from migrator.service.network.announcement import checksum, frame_for, is_answer, probe_for
 from migrator.service.network.attachment import Attachment, Route, pack_attachment, read_attachment
 from migrator.service.network.cni import Cni, plugin_input, with_addresses
 from migrator.service.network.cni_files import Record, find_program, parse_record, read_networks, write_record
@@ -127,6 +127,25 @@ def test_a_neighbour_advertisement_has_the_right_checksum() -> None:
     assert head[7] == 255
     assert message[0] == 136
     assert checksum(pseudo + message) == 0
+
+
+def test_a_question_about_an_address_claims_nothing() -> None:
+    """RFC 4862: from the unspecified address, to those who may have it."""
+    frame = probe_for(bytes.fromhex(MAC.replace(":", "")), ip_address("fd00::1234:5678"))
+    head, message = frame[14:54], frame[54:]
+    assert frame[:6] == bytes.fromhex("3333ff345678")
+    assert head[8:24] == bytes(16)
+    assert head[24:40] == ip_address("ff02::1:ff34:5678").packed
+    assert (message[0], message[8:24]) == (135, ip_address("fd00::1234:5678").packed)
+    assert len(message) == 24, "no option tells of an own address"
+    assert checksum(head[8:40] + len(message).to_bytes(4, "big") + (58).to_bytes(4, "big") + message) == 0
+
+
+def test_a_neighbour_advertisement_answers_for_its_address() -> None:
+    frame = frame_for(MAC, ip_address("fd00::5"))
+    assert is_answer(frame, ip_address("fd00::5").packed)
+    assert not is_answer(frame, ip_address("fd00::6").packed)
+    assert not is_answer(probe_for(bytes(6), ip_address("fd00::5")), ip_address("fd00::5").packed)
 
 
 def test_an_interface_is_set_up_as_it_was() -> None:

@@ -26,7 +26,7 @@ OVERLAY = os.makedev(0, 119)
 Check = Callable[[Subject], Iterator[Finding]]
 
 
-def subject(*processes: Process, own: tuple[str, ...] = ("pid", "ipc")) -> Subject:
+def subject(*processes: Process, own: tuple[str, ...] = ("pid", "ipc", "mount")) -> Subject:
     spec = {"linux": {"namespaces": [{"type": kind} for kind in own]}}
     nothing: Any = SimpleNamespace(pid=10)
     return Subject(nothing, REQUEST, nothing, Container(id="web"), nothing, spec, processes=processes)
@@ -239,6 +239,30 @@ HOOKS: dict[str, Any] = {
 )
 def test_a_hook_would_run_once_more_on_the_target(hooks: Any, labels: dict[str, str], told: list[str]) -> None:
     hooked = replace(subject(INIT), spec={"hooks": hooks}, container=Container(id="web", labels=labels))
-    found = list(container.check_hooks(hooked))
+    found = list(container.check_runtime_hooks(hooked))
     assert [finding.code for finding in found] == told
     assert all("container 'web'" in finding.message and finding.remedy for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("mount", "found"),
+    [
+        ({"type": "tmpfs", "source": "shm"}, []),
+        ({"type": "bind", "source": "/srv"}, []),
+        ({"type": "none", "source": "/srv", "options": ["rbind"]}, []),
+        ({"type": "ext4", "source": "/dev/sda1"}, ["unknown_mount"]),
+        ({"type": "overlay", "source": "x", "options": ["lowerdir=/srv"]}, ["unknown_mount"]),
+    ],
+)
+def test_a_disk_is_shown_by_a_bind_mount_or_not_at_all(mount: dict[str, Any], found: list[str]) -> None:
+    seen = subject()
+    seen.spec["mounts"] = [{"destination": "/data", **mount}]
+    assert [finding.code for finding in container.check_mounts(seen)] == found
+
+
+def test_what_is_the_hosts_own_is_refused() -> None:
+    assert [finding.code for finding in container.check_namespaces(subject())] == []
+    seen = subject(own=())
+    seen.spec["linux"]["netDevices"] = {"eth1": {}}
+    found = [finding.code for finding in container.check_namespaces(seen)]
+    assert found == ["host_pid_namespace", "host_mount_namespace", "host_interface"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
-from migrator.service.steps.restored_spec import LOOPBACK_UP, renamed, with_loopback
+from migrator.service.steps.restored_spec import LOOPBACK_UP, renamed, with_loopback, with_sysctls
 
 OWN: dict[str, Any] = {"linux": {"namespaces": [{"type": "network"}, {"type": "pid"}], "cgroupsPath": "/default/web"}}
 
@@ -41,3 +42,20 @@ def test_the_hook_reads_the_pid_from_the_state() -> None:
     for text in (state, state.replace(" ", "")):
         told = subprocess.run(["sh", "-c", script], input=text, capture_output=True, text=True, check=True)
         assert told.stdout == "--net=/proc/4711/ns/net\n"
+
+
+def test_settings_of_the_network_are_made_again_and_others_travel(tmp_path: Path) -> None:
+    spec = {**OWN, "linux": {**OWN["linux"], "sysctl": {"net.core.somaxconn": "12 34", "kernel.msgmax": "9"}}}
+    [hook] = with_sysctls(spec)["hooks"]["createRuntime"]
+    assert hook["args"][-1].count("printf") == 1
+    log = tmp_path / "log"
+    script = f'nsenter() {{ printf "%s|" "$@" > {log}; }}; {hook["args"][-1]}'
+    subprocess.run(["sh", "-c", script], input='{"pid": 4711}', text=True, check=True)
+    inside = "printf %s '12 34' > /proc/sys/net/core/somaxconn"
+    assert log.read_text() == f"--net=/proc/4711/ns/net|sh|-c|{inside}|"
+
+
+def test_a_host_has_its_own_settings() -> None:
+    spec = {"linux": {"namespaces": [{"type": "pid"}], "sysctl": {"net.core.somaxconn": "1"}}}
+    assert with_sysctls(spec) == spec
+    assert with_sysctls(OWN) == OWN

@@ -342,6 +342,13 @@ class PruneReport(_message.Message):
     MISSING_CHUNKS_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     LOCKED_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    LEFT_BYTES_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
+    DATA_KEYS_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
+    HIDDEN_BYTES_FIELD_NUMBER: _builtins.int
     blobs: _builtins.int
     """Deleted now, because marked a grace time ago."""
     packs: _builtins.int
@@ -362,13 +369,27 @@ class PruneReport(_message.Message):
     """Chunks that no pack is known to have; then no pack was touched either."""
     dry_run: _builtins.bool
     """Only a plan."""
+    left: _builtins.int
+    """Objects that nothing readable needs and that stay, for what is damaged may need them."""
+    left_bytes: _builtins.int
+    merged: _builtins.int
+    """Small pack indexes that became a large one."""
+    data_keys: _builtins.int
+    """Data keys of an encrypted store that nothing needed any more."""
+    hidden: _builtins.int
+    """Deleted, though the store keeps versions of them: their bytes are not free."""
+    hidden_bytes: _builtins.int
     @_builtins.property
     def unclear(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Damaged checkpoints, for whose sake no pack was touched."""
+        """Damaged checkpoints, for whose sake no pack was touched, or if their index cannot be read no blob either."""
 
     @_builtins.property
     def locked(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the store must keep for now: which object, until when. At most 50."""
+
+    @_builtins.property
+    def damaged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is damaged, in words. At most 50."""
 
     def __init__(
         self,
@@ -387,10 +408,17 @@ class PruneReport(_message.Message):
         missing_chunks: _builtins.int = ...,
         dry_run: _builtins.bool = ...,
         locked: _abc.Iterable[_builtins.str] | None = ...,
+        damaged: _abc.Iterable[_builtins.str] | None = ...,
+        left: _builtins.int = ...,
+        left_bytes: _builtins.int = ...,
+        merged: _builtins.int = ...,
+        data_keys: _builtins.int = ...,
+        hidden: _builtins.int = ...,
+        hidden_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "dry_run", b"dry_run", "freed_bytes", b"freed_bytes", "locked", b"locked", "marked", b"marked", "marked_bytes", b"marked_bytes", "missing_chunks", b"missing_chunks", "packs", b"packs", "planned_bytes", b"planned_bytes", "repacked", b"repacked", "unclear", b"unclear", "unmarked", b"unmarked", "uploads", b"uploads", "young", b"young"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "damaged", b"damaged", "data_keys", b"data_keys", "dry_run", b"dry_run", "freed_bytes", b"freed_bytes", "hidden", b"hidden", "hidden_bytes", b"hidden_bytes", "left", b"left", "left_bytes", b"left_bytes", "locked", b"locked", "marked", b"marked", "marked_bytes", b"marked_bytes", "merged", b"merged", "missing_chunks", b"missing_chunks", "packs", b"packs", "planned_bytes", b"planned_bytes", "repacked", b"repacked", "unclear", b"unclear", "unmarked", b"unmarked", "uploads", b"uploads", "young", b"young"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -112,26 +112,6 @@ class ScheduleSpec(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     CRON_FIELD_NUMBER: _builtins.int
     EVERY_S_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
@@ -144,7 +124,7 @@ class ScheduleSpec(_message.Message):
     BLACKOUTS_FIELD_NUMBER: _builtins.int
     PAUSE_AFTER_FAILURES_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
+    SELECTOR_FIELD_NUMBER: _builtins.int
     ALLOW_EMPTY_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
     cron: _builtins.str
@@ -163,6 +143,8 @@ class ScheduleSpec(_message.Message):
     jitter_s: _builtins.int
     pause_after_failures: _builtins.int
     """Pause after so many runs in a row that did not succeed; 0 never does."""
+    selector: _builtins.str
+    """All running containers that have these labels, such as app=web,tier!=db, on `source` or on every host."""
     allow_empty: _builtins.bool
     """What it is about need not be there, now or later."""
     @_builtins.property
@@ -171,13 +153,10 @@ class ScheduleSpec(_message.Message):
 
     @_builtins.property
     def job(self) -> _migrator_pb2.CreateJobRequest:
-        """What is asked for at each firing. `source` and `container` name one container, which is followed when it moves;
-        `source` alone is all that runs on a host, or the host itself for kinds that are about hosts.
+        """What is asked for at each firing. `source` and `container` name one container, which is followed when it moves, as
+        does `workload`; `source` alone is all that runs on a host, or the host itself for kinds that are about hosts. A
+        drill proves the newest checkpoint of each.
         """
-
-    @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """All running containers that have these labels, on `source` or on every host."""
 
     @_builtins.property
     def keep(self) -> _retention_pb2.RetentionPolicy:
@@ -198,13 +177,13 @@ class ScheduleSpec(_message.Message):
         blackouts: _abc.Iterable[_builtins.str] | None = ...,
         pause_after_failures: _builtins.int = ...,
         job: _migrator_pb2.CreateJobRequest | None = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        selector: _builtins.str = ...,
         allow_empty: _builtins.bool = ...,
         keep: _retention_pb2.RetentionPolicy | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_catchup_s", b"_catchup_s", "catchup_s", b"catchup_s", "job", b"job", "keep", b"keep"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catchup_s", b"_catchup_s", "allow_empty", b"allow_empty", "at", b"at", "blackouts", b"blackouts", "catchup_s", b"catchup_s", "cron", b"cron", "end", b"end", "every_s", b"every_s", "jitter_s", b"jitter_s", "job", b"job", "keep", b"keep", "labels", b"labels", "overlap", b"overlap", "pause_after_failures", b"pause_after_failures", "start", b"start", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catchup_s", b"_catchup_s", "allow_empty", b"allow_empty", "at", b"at", "blackouts", b"blackouts", "catchup_s", b"catchup_s", "cron", b"cron", "end", b"end", "every_s", b"every_s", "jitter_s", b"jitter_s", "job", b"job", "keep", b"keep", "overlap", b"overlap", "pause_after_failures", b"pause_after_failures", "selector", b"selector", "start", b"start", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__catchup_s: _TypeAlias = _typing.Literal["catchup_s"]  # noqa: Y015
     _WhichOneofArgType__catchup_s: _TypeAlias = _typing.Literal["_catchup_s", b"_catchup_s"]  # noqa: Y015

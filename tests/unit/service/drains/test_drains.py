@@ -18,6 +18,7 @@ from migrator.errors import (
 from migrator.models.drains import DrainOptions, PassageStatus
 from migrator.models.phase import JobKind, Phase
 from migrator.models.values import JobRequest, StepCommand
+from migrator.service.drains.fleet import Fleet
 from tests.unit.service.drains.bench import MB, Bench
 
 SIX = ("a", "b", "c", "d", "e", "f")
@@ -179,6 +180,18 @@ def test_targets_that_are_cordoned_or_silent_get_nothing(bench: Bench) -> None:
     bench.plane.cordon_host("beta", "me", "")
     assert bench.run(bench.drain()).phase is Phase.SUCCEEDED
     assert bench.on("gamma") == ["a", "b"]
+
+
+def test_a_busy_machine_makes_no_target_silent(bench: Bench) -> None:
+    """The last heartbeats are old, and the controller has not got any further with its messages."""
+    bench.add("a")
+    job_id, silence = bench.drain(), timedelta(seconds=4)
+    with bench.database.transaction() as tx:
+        tx.hosts.note_hearing(bench.now)
+    with bench.database.transaction(write=False) as tx:
+        job = tx.jobs.get(job_id)
+        assert Fleet.read(tx, bench.now + timedelta(seconds=10), silence).targets(job) == ["beta", "gamma"]
+        assert Fleet.read(tx, bench.now + timedelta(seconds=60), silence).targets(job) == [], "the controller is dead"
 
 
 def test_without_any_target_it_says_so(bench: Bench) -> None:

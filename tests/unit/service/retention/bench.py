@@ -62,10 +62,11 @@ class DyingStore(MemoryStore):
         """All bytes under a prefix."""
         return sum(info.size_bytes for info in self.scan(prefix))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str) -> bool:
         self.clockwork.tick()
-        super().delete(key)
+        gone = super().delete(key)
         self.clockwork.tick()
+        return gone
 
 
 class DyingDatabase(MemoryDatabase):
@@ -98,10 +99,14 @@ class Bench:
 
     def forget_chunks(self) -> None:
         """A control plane whose cache of chunks is empty."""
-        self.checkpoints = CheckpointStore(self.objects, parallel_looks=1)
+        self.checkpoints = self.open()
         if hasattr(self, "database"):
             self.plane = ControlPlane(self.database, self, self.checkpoints, host_silent_s=4, now=lambda: self.now)
             self.start()
+
+    def open(self) -> CheckpointStore:
+        """The object store, opened anew."""
+        return CheckpointStore(self.objects, parallel_looks=1)
 
     def lose_database(self) -> None:
         """A control plane with an empty database over the same store."""

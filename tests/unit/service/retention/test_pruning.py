@@ -8,15 +8,22 @@ from datetime import timedelta
 
 import pytest
 
-from migrator.errors import InvalidRequest, PermissionDenied, ResourceBusy
+from migrator.errors import IntegrityError, InvalidRequest, PermissionDenied, ResourceBusy
 from migrator.models.phase import JobKind, Phase
-from migrator.models.retention import ForgetRequest, PruneRequest, RetentionPolicy
+from migrator.models.retention import ForgetRequest, PruneRequest, RetentionPolicy, VerifyRequest
 from migrator.models.roles import Role
 from migrator.models.values import Job, JobRequest
 from migrator.storage import layout
+from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.encryption.ring import new_ring
+from migrator.storage.encryption.store import EncryptedStore
+from migrator.storage.prune import pruner
 from migrator.storage.prune.notes import PruneLock, doom
+from migrator.storage.prune.pruner import MERGE_FROM
+from migrator.storage.store import SMALL_BYTES
 from tests.unit.service.retention.bench import Bench, Died
 from tests.unit.storage.chunked import index_of, some_bytes, write
+from tests.unit.storage.encryption.samples import source_of
 from tests.unit.storage.samples import Sample
 
 DAY_S = 86400.0
@@ -141,6 +148,8 @@ def test_mostly_unused_packs_are_written_anew(bench: Bench) -> None:
     second = report(small.prune())
     assert second["freed_bytes"] > 900_000
     assert small.objects.sizes(layout.PACKS) < 150_000
+    verified = small.run(JobRequest(JobKind.VERIFICATION, verify=VerifyRequest(read_data="all")))
+    assert verified.phase is Phase.SUCCEEDED, "it looks for packs where they were before"
     assert small.restores("small")
     assert unneeded(small) == (0, 0)
 
@@ -153,6 +162,75 @@ def test_a_damaged_checkpoint_keeps_every_pack(bench: Bench) -> None:
     found = report(bench.prune())
     assert found["unclear"] == ["chunked-2"]
     assert bench.objects.sizes(layout.PACKS) == packs
+
+
+def test_an_index_that_does_not_decrypt_keeps_everything_and_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, read = layout.index_key("web-1", "plain-2"), bench.objects.get
+
+    def get(name: str, limit_bytes: int = SMALL_BYTES) -> bytes:
+        if name == key:
+            raise IntegrityError(f"object '{key}' does not decrypt", code="object_damaged")
+        return read(name, limit_bytes)
+
+    monkeypatch.setattr(bench.objects, "get", get)
+    before = {info.key for info in bench.objects.scan("")}
+    bench.prune()
+    found = bench.prune().facts["pruned"]
+    assert {info.key for info in bench.objects.scan("")} == before
+    assert (found["unclear"], found["blobs"], found["packs"], found["marked"]) == (["plain-2"], 0, 0, 0)
+    assert found["damaged"] == [f"checkpoint plain-2: object '{key}' does not decrypt"]
+    assert found["left"] > 2
+    assert found["left_bytes"] > 40_000
+    monkeypatch.undo()
+    bench.prune()
+    assert report(bench.prune())["freed_bytes"] >= found["left_bytes"]
+    check(bench)
+
+
+def test_an_index_that_is_damaged_while_blobs_go_keeps_them(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could be read when the prune looked for the first time, and not when it looked again."""
+    bench.prune()
+    key, read = layout.index_key("web-1", "plain-2"), bench.objects.get
+    reads = []
+
+    def get(name: str, limit_bytes: int = SMALL_BYTES) -> bytes:
+        reads.append(name)
+        if name == key and reads.count(key) > 1:
+            raise IntegrityError("it does not decrypt", code="object_damaged")
+        return read(name, limit_bytes)
+
+    monkeypatch.setattr(bench.objects, "get", get)
+    blobs = bench.objects.sizes(layout.BLOBS)
+    assert report(bench.prune())["blobs"] == 0
+    assert bench.objects.sizes(layout.BLOBS) == blobs
+
+
+def test_a_damaged_pack_index_keeps_every_pack_and_blobs_go(bench: Bench) -> None:
+    bench.prune()
+    name = max(info.key for info in bench.objects.scan(layout.PACK_INDEXES))
+    bench.objects.put(name, b"garbage")
+    packs = bench.objects.sizes(layout.PACKS)
+    found = bench.prune().facts["pruned"]
+    assert (found["packs"], bench.objects.sizes(layout.PACKS)) == (0, packs)
+    assert found["blobs"] > 0
+    assert name.rpartition("/")[2][:19] in found["damaged"][0]
+    assert found["left"] > 0
+
+
+def test_small_pack_indexes_become_one(bench: Bench) -> None:
+    for number in range(MERGE_FROM):
+        back_up(bench, f"more-{number}", 100 + number)
+    assert report(bench.prune(dry_run=True))["merged"] == MERGE_FROM + 3
+    assert report(bench.prune())["merged"] == MERGE_FROM + 3
+    assert len([*bench.objects.scan(layout.PACK_INDEXES)]) == 2  # and that of what was repacked
+    bench.forget_chunks()
+    check(bench)
+    assert report(bench.prune())["merged"] == 0
+    bench.prune()
+    assert unneeded(bench) == (0, 0)
+    check(bench)
 
 
 def test_a_lost_pack_index_keeps_every_pack(bench: Bench) -> None:
@@ -209,6 +287,35 @@ def test_forget_may_prune_at_once(bench: Bench) -> None:
     assert bench.listed() == ["chunked-2"]
 
 
+class EncryptedBench(Bench):
+    """Its objects are encrypted."""
+
+    def forget_chunks(self) -> None:
+        self.source = getattr(self, "source", None) or source_of(new_ring())
+        super().forget_chunks()
+
+    def open(self) -> CheckpointStore:
+        return CheckpointStore(EncryptedStore(self.objects, self.source), parallel_looks=1)
+
+
+def test_data_keys_that_nothing_needs_go_after_a_week() -> None:
+    bench = EncryptedBench()
+    for number in (1, 2):
+        sample = Sample(memory=b"the same memory" + bytes([number]))
+        digest = sample.seal(bench.checkpoints.writing(f"ck-{number}"), "web-1", f"ck-{number}")
+        bench.list_checkpoint(f"ck-{number}", digest, hours_ago=number)
+    bench.forget("ck-1")
+    bench.prune()
+    assert report(bench.prune())["data_keys"] == 0
+    bench.now += timedelta(days=8)
+    assert report(bench.prune(dry_run=True))["data_keys"] == 0  # what both share was written with it
+    bench.forget("ck-2")
+    assert len([*bench.objects.scan("keys/data/")]) == 3  # theirs, and that of what belongs to none
+    bench.prune()
+    assert report(bench.prune())["data_keys"] == 1  # the first one wrote `oci-layout`, too
+    assert len([*bench.objects.scan("keys/data/")]) == 2
+
+
 # ---- wherever it dies
 
 
@@ -222,7 +329,11 @@ def prune_twice(bench: Bench) -> bool:
 
 
 @pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.wide)])
-def test_a_crash_at_any_write_loses_nothing_and_the_next_runs_finish(step: int) -> None:
+@pytest.mark.parametrize("merge_from", [2, MERGE_FROM])
+def test_a_crash_at_any_write_loses_nothing_and_the_next_runs_finish(
+    step: int, merge_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruner, "MERGE_FROM", merge_from)
     alive, point = False, 1 - step
     while not alive:
         point += step

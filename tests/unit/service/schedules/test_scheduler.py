@@ -8,12 +8,13 @@ from datetime import timedelta
 import pytest
 
 from migrator.errors import AlreadyExists, InvalidRequest, NotFound, PreconditionFailed, ResourceBusy
+from migrator.models.drains import DrainOptions
 from migrator.models.memory import MemoryJobs, Rows
 from migrator.models.memory_schedules import MemorySchedules
 from migrator.models.phase import JobKind, Phase
 from migrator.models.retention import ForgetRequest, RetentionPolicy
 from migrator.models.schedule_values import Cause, Overlap, RunState, Target, Trigger
-from migrator.models.values import Checkpoint, JobRequest, Workload
+from migrator.models.values import Checkpoint, JobRequest, Probe, Workload
 from tests.unit.service.schedules.bench import CHECKPOINT, WEB, Bench
 from tests.unit.service.schedules.walk import utc
 
@@ -313,7 +314,7 @@ def test_a_container_is_followed_when_it_has_moved(bench: Bench) -> None:
 
 def test_a_selector_is_looked_up_at_each_firing(bench: Bench) -> None:
     bench.run_containers("alpha/a", "beta/b", labels={"app": "web", "tier": "front"})
-    bench.create(target=Target(labels={"app": "web"}), overlap=Overlap.ALLOW)
+    bench.create(target=Target(selector="app=web"), overlap=Overlap.ALLOW)
     bench.pass_time(60)
     bench.run_containers("beta/c", labels={"app": "web"})
     bench.views = [replace(view, status="stopped") if view.name == "a" else view for view in bench.views]
@@ -343,8 +344,8 @@ def test_one_run_tells_what_became_of_each_container(bench: Bench) -> None:
 
 def test_a_selector_that_matches_nothing_any_more_is_a_failure(bench: Bench) -> None:
     bench.run_containers("alpha/a", labels={"app": "x"})
-    bench.create("strict", target=Target(labels={"app": "x"}))
-    bench.create("lax", target=Target(labels={"app": "x"}), allow_empty=True)
+    bench.create("strict", target=Target(selector="app=x"))
+    bench.create("lax", target=Target(selector="app=x"), allow_empty=True)
     bench.views = [view for view in bench.views if view.name != "a"]
     bench.pass_time(62)
     assert [run.state for run in bench.runs("strict")] == [FAILED]
@@ -354,13 +355,109 @@ def test_a_selector_that_matches_nothing_any_more_is_a_failure(bench: Bench) -> 
 
 def test_what_is_there_already_is_not_moved(bench: Bench) -> None:
     bench.run_containers("alpha/a", "beta/b", labels={"app": "x"})
-    bench.create(job=MOVE, target=Target(labels={"app": "x"}))
+    bench.create(job=MOVE, target=Target(selector="app=x"))
     bench.pass_time(60)
     assert [act.note for act in bench.runs()[0].acts] == ["", "it is on host 'beta' already"]
     bench.end()
     bench.views = [replace(view, host="beta") if view.name == "a" else view for view in bench.views]
     bench.pass_time(62)
     assert [run.state for run in bench.runs()] == [SUCCEEDED, SKIPPED]
+
+
+def test_a_selector_is_the_drains_one(bench: Bench) -> None:
+    bench.run_containers("alpha/a", labels={"app": "web"})
+    bench.run_containers("beta/b", labels={"app": "web", "tier": "db"})
+    bench.create(target=Target(selector="app in (web,api),tier!=db"))
+    bench.pass_time(60)
+    assert [act.container for act in bench.runs()[0].acts] == ["a"]
+
+
+def test_a_workload_by_its_id(bench: Bench) -> None:
+    bench.create("first")
+    with bench.database.transaction() as tx:
+        web = tx.workloads.find("alpha", "default", "web")
+        assert web is not None
+        tx.workloads.commit(web.id, epoch=web.epoch, owner_host="beta")
+    bench.views = [replace(view, host="beta") if view.name == "web" else view for view in bench.views]
+    bench.beat()
+    bench.create("second", target=Target(workload_id=web.id))
+    bench.pass_time(60)
+    (act,) = bench.runs("second")[0].acts
+    assert (act.host, act.container, act.failure) == ("beta", "web", None)
+
+
+def test_a_workload_that_is_gone_is_a_failure(bench: Bench) -> None:
+    with pytest.raises(NotFound, match="workload 'web-1' does not exist"):
+        bench.create(target=Target(workload_id="web-1"))
+    bench.create(target=Target(workload_id="web-1"), allow_empty=True)
+    bench.pass_time(62)
+    assert bench.runs()[0].reason == "workload 'web-1' does not exist"
+
+
+def test_an_update_still_follows_a_container_that_has_moved(bench: Bench) -> None:
+    before = bench.create()
+    with bench.database.transaction() as tx:
+        tx.workloads.commit(str(before.spec.target.workload_id), epoch=1, owner_host="beta")
+    bench.views = [replace(view, host="beta") if view.name == "web" else view for view in bench.views]
+    bench.beat()
+    after = bench.desk.update("s", replace(before.spec, target=WEB, jitter_s=5), None)
+    assert after.spec.target == before.spec.target
+    assert bench.desk.host_of(after) == "beta"
+
+
+# ---- drills
+
+DRAIN = JobRequest(JobKind.DRAIN)
+DRILL = JobRequest(JobKind.DRILL, target_host="beta", probe=Probe("true"))
+
+
+def take(bench: Bench, checkpoint_id: str, workload_id: str = "web-9", container: str = "web") -> None:
+    taken = Checkpoint(checkpoint_id, workload_id, None, "alpha", "default", container, "i", "sha256:0", 1, bench.now)
+    with bench.database.transaction() as tx:
+        tx.checkpoints.add(taken)
+
+
+def test_a_drill_proves_the_newest_checkpoint_of_each_firing(bench: Bench) -> None:
+    take(bench, "ck-1")
+    bench.create(job=DRILL)
+    bench.pass_time(60)
+    take(bench, "ck-2")
+    bench.end()
+    bench.pass_time(60)
+    requests = [job.request for job in bench.jobs()]
+    assert [(request.kind, request.checkpoint_id, request.target_host) for request in requests] == [
+        (JobKind.DRILL, "ck-1", "beta"),
+        (JobKind.DRILL, "ck-2", "beta"),
+    ]
+    assert {(request.probe.command, request.schedule) for request in requests} == {("true", "s")}
+    assert bench.runs()[0].acts[0].container == "web"
+
+
+def test_a_drill_needs_no_running_container_and_no_host(bench: Bench) -> None:
+    take(bench, "ck-1")
+    bench.views = [view for view in bench.views if view.name != "web"]
+    bench.beat()
+    bench.create("named", job=DRILL)
+    bench.create("by-id", job=DRILL, target=Target(workload_id="web-9"))
+    with bench.database.transaction() as tx:
+        tx.hosts.forget("alpha")
+    bench.views = [view for view in bench.views if view.host != "alpha"]
+    bench.create("of-a-lost-host", job=DRILL)
+    bench.pass_time(60)
+    for name in ("named", "by-id", "of-a-lost-host"):
+        assert [act.failure for act in bench.runs(name)[0].acts] == [None]
+    assert [job.request.checkpoint_id for job in bench.jobs()] == ["ck-1"] * 3
+
+
+def test_one_without_checkpoints_keeps_no_other_from_its_drill(bench: Bench) -> None:
+    take(bench, "ck-1")
+    with pytest.raises(NotFound, match="no checkpoints of 'alpha/db'"):
+        bench.create(job=DRILL, target=Target("alpha"))
+    bench.create(job=DRILL, target=Target("alpha"), allow_empty=True)
+    bench.pass_time(60)
+    acts = {act.container: act for act in bench.runs()[0].acts}
+    assert (acts["db"].failure or {})["code"] == "no_checkpoints"
+    assert acts["web"].job_id == bench.jobs()[0].id
 
 
 # ---- what is refused
@@ -388,11 +485,20 @@ def test_nothing_is_written_down_that_makes_no_sense(bench: Bench) -> None:
         ("bad_pause_after", {"pause_after": -1}),
         ("kind_not_scheduled", {"job": JobRequest(JobKind.PREFLIGHT)}),
         ("bad_target", {"target": Target()}),
-        ("bad_target", {"target": Target("alpha", "web", labels={"app": "x"})}),
+        ("bad_target", {"target": Target("alpha", "web", selector="app=x")}),
+        ("bad_target", {"target": Target(workload_id="web-1", selector="app=x")}),
+        ("bad_selector", {"target": Target(selector="app web")}),
+        ("no_checkpoints", {"job": DRILL}),
+        ("incomplete_request", {"job": replace(DRILL, target_host=None), "target": Target(selector="app=x")}),
+        (
+            "host_not_found",
+            {"job": replace(DRAIN, drain=DrainOptions(targets=("nowhere",))), "target": Target("alpha")},
+        ),
+        ("contradictory_request", {"job": replace(DRAIN, drain=DrainOptions(plan_id="p")), "target": Target("alpha")}),
         ("host_not_found", {"target": Target("nowhere", "web")}),
         ("host_not_found", {"job": replace(MOVE, target_host="nowhere")}),
         ("container_not_found", {"target": Target("alpha", "nothing")}),
-        ("nothing_matches", {"target": Target(labels={"app": "y"})}),
+        ("nothing_matches", {"target": Target(selector="app=y")}),
         ("incomplete_request", {"job": JobRequest(JobKind.MIGRATION)}),
         ("contradictory_request", {"job": replace(CHECKPOINT, target_host="beta")}),
     ]
