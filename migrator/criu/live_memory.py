@@ -11,7 +11,7 @@ import os
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from migrator.criu.memory_map import PAGEMAP_MARK
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
 READ_BYTES = 1 << 20
+GONE = -1
+"""No file: every read from it fails."""
 _ENTRY_BYTES = 8
 """Of /proc/PID/pagemap for each page (the kernel's admin-guide/mm/pagemap.rst)."""
 _HELD = 0b11 << 62
@@ -180,9 +182,12 @@ def _entry(run: Run) -> PagemapEntry:
 
 
 def _pages(memory: LiveMemory) -> Iterator[bytes]:
-    with memory.file.open("rb", buffering=0) as file:
+    with ExitStack() as opened:
+        file = GONE
+        with suppress(OSError):
+            file = opened.enter_context(memory.file.open("rb", buffering=0)).fileno()
         for run in memory.runs:
-            yield from _extents(file.fileno(), run)
+            yield from _extents(file, run)
 
 
 def _extents(memory: int, run: Run) -> Iterator[bytes]:

@@ -234,7 +234,13 @@ class ChunkStore:
 
     def foreign_marks(self, own: Collection[str] = ()) -> frozenset[str]:
         """The packs that nobody may rely on, but those that the pack indexes of the job that asks tell of."""
-        return frozenset(self.marked_packs() - self._locations.packs_in(own))
+        return frozenset(self.marked_packs() - self._packs_in(own))
+
+    def _packs_in(self, own: Collection[str]) -> set[str]:
+        """The packs that some pack indexes tell of, which others may have written since the last look."""
+        if not self._locations.indexes().issuperset(own):
+            self.refresh()
+        return self._locations.packs_in(own)
 
     def marked_packs(self) -> set[str]:
         """The packs that prune is about to remove."""
@@ -247,7 +253,7 @@ class ChunkStore:
             packs: Their names.
             own: Pack indexes of the job that asks. Their packs are there since they were written, and nobody else's.
         """
-        packs = packs - self._locations.packs_in(own)
+        packs = packs - self._packs_in(own)
         if not packs:
             return set()
         marked = self.marked_packs()  # before the looks: a pack goes before its mark does

@@ -90,7 +90,8 @@ class Pruner:
             plan.leave(plan.blobs, plan.mark_blobs)
         kept = {name for name, chunks in use.used.items() if chunks}
         self._judge(packs, kept, marked_packs, cutoff, plan, (plan.packs, plan.mark_packs, plan.unmark_packs))
-        plan.unmark_packs -= self._written_for_jobs(cutoff)
+        plan.unmark_packs -= self._written_for_jobs(layout.PACK_MARKS, cutoff)
+        plan.unmark_blobs -= self._written_for_jobs(layout.BLOB_MARKS, cutoff)
         if plan.damaged or use.missing:
             plan.leave(plan.packs, plan.mark_packs)
         else:
@@ -100,11 +101,10 @@ class Pruner:
             plan.merge = small if len(small) >= MERGE_FROM else set()
         return plan, use
 
-    def _written_for_jobs(self, cutoff: Cutoff) -> set[str]:
-        """The packs that a job under way may have written for itself alone: their mark names it, and is its own."""
-        marks = self._objects.scan(layout.PACK_MARKS)
-        own = {info.key for info in marks if info.size_bytes and info.modified_at > cutoff.written}
-        return {key.removeprefix(layout.PACK_MARKS) for key in own}
+    def _written_for_jobs(self, marks: str, cutoff: Cutoff) -> set[str]:
+        """What a job under way may have written for itself alone: the mark names the job, and is its to take away."""
+        young = [info for info in self._objects.scan(marks) if info.modified_at > cutoff.written]
+        return {info.key.removeprefix(marks) for info in young if info.size_bytes}
 
     def _judge(
         self,
