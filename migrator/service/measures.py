@@ -23,8 +23,8 @@ def measure(job: Job) -> Measures:
         restore_ms=work[3],
         orchestration_ms=_orchestration_ms(steps, freeze_ms),
         total_ms=(end - job.created_at).total_seconds() * 1000 if end else None,
-        bytes_uploaded=_bytes(job, "image_uploaded_bytes", "uploaded_bytes"),
-        bytes_downloaded=_bytes(job, "image_downloaded_bytes", "downloaded_bytes"),
+        bytes_uploaded=_bytes(job, "image_uploaded_bytes", "sent_ahead_bytes", "uploaded_bytes"),
+        bytes_downloaded=_bytes(job, "image_downloaded_bytes", "fetched_ahead_bytes", "downloaded_bytes"),
         checkpoint_bytes=_bytes(job, "checkpoint_bytes"),
     )
 

@@ -28,7 +28,7 @@ from migrator.models.values import Facts
 from migrator.service.catalogue import SOURCE_GONE, last_copy, release_chunks
 from migrator.service.guards import Guards
 from migrator.service.host import Act
-from migrator.service.steps.ahead import AHEAD
+from migrator.service.steps.ahead import AHEAD, FETCHED_AHEAD
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, travels_chunked, written_before
 from migrator.simulator import programs
 from migrator.simulator.machine import ContainerRecord, Machine, Snapshot, TaskState
@@ -194,7 +194,7 @@ class Prefetch(SimulatedStep):
         act.check_aborted()
         here.machine.world.rules.effect(here.machine, act, "ahead")
         here.machine.ahead[act.command.job_id] = data
-        return {"ahead_bytes": len(data)}
+        return {FETCHED_AHEAD: len(data)}
 
     def undo(self, here: Here, act: Act) -> Acts:
         """Remove it."""

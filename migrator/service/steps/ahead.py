@@ -1,17 +1,18 @@
 """Move memory ahead of the freeze: the source reads it while the program runs, the target keeps it for the restore.
 
 It is a guess. What the dump finds is cut and named in the same way, and what was guessed right is not sent again; see
-decision 0030.
+decision 0032.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from migrator.containerd import with_role
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
-from migrator.criu.layers import CannotLayer, Layer, unpack_layer
+from migrator.criu.layers import CannotLayer, Layer, NamedChunk, unpack_layer
 from migrator.criu.live_memory import cut_memory, look_at
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
@@ -29,6 +30,8 @@ AHEAD = "ahead"
 """Fact: the names under which the recipes of what went ahead can be read, a round each."""
 SENT_AHEAD = "sent_ahead_bytes"
 """Fact: what all rounds have added to the store."""
+FETCHED_AHEAD = "fetched_ahead_bytes"
+"""Fact: what of all rounds has come to the target."""
 LAYER = ".layer"
 """Ends the name of the file that says what is where in a directory of images."""
 PROC = Path("/proc")
@@ -82,12 +85,12 @@ class Prefetch(HostStep):
         known = below.places if below else {}
         directory = ahead_directory(host, act, len(rounds), recipe.size_bytes)
         progress = Progress(act, recipe.size_bytes)
-        pieces = host.checkpoints.read_recipe_unless_known(recipe, known, progress.add)
+        pieces = CountedPieces(host.checkpoints.read_recipe_unless_known(recipe, known, progress.add))
         try:
             unpack_layer(pieces, directory, below).save(directory.with_suffix(LAYER))
         except CannotLayer:
             shutil.rmtree(directory, ignore_errors=True)
-        return {"ahead_bytes": recipe.size_bytes}
+        return {FETCHED_AHEAD: int(act.facts.get(FETCHED_AHEAD, 0)) + recipe.size_bytes - pieces.known_bytes}
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Remove it."""
@@ -105,6 +108,19 @@ class Again(HostStep):
     def run(self, host: Host, act: Act) -> Facts:
         """See the step that it repeats."""
         return self._first.run(host, act)
+
+
+class CountedPieces:
+    """Pieces on their way, and how many bytes of them were here already."""
+
+    def __init__(self, pieces: Iterable[NamedChunk]):
+        self._pieces = pieces
+        self.known_bytes = 0
+
+    def __iter__(self) -> Iterator[NamedChunk]:
+        for name, size_bytes, content in self._pieces:
+            self.known_bytes += size_bytes if content is None else 0
+            yield name, size_bytes, content
 
 
 def layer_below(host: Host, act: Act) -> Layer | None:

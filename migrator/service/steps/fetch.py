@@ -21,7 +21,7 @@ from migrator.models.values import Facts
 from migrator.models.volumes import Volume, VolumePolicy, made_on_target
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_snapshot_key
-from migrator.service.steps.ahead import layer_below
+from migrator.service.steps.ahead import CountedPieces, layer_below
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.streams import logs_of
 from migrator.service.steps.volumes import make_volumes, places_of, volumes_of_job
@@ -69,8 +69,8 @@ class Fetch(HostStep):
             _apply(leased, part_of(index.part(Role.RW_DIFF)), act)
             memory.result()
             volumes.result()
-        note_fetched(host, act, fetching.total_bytes)
-        return {"downloaded_bytes": fetching.total_bytes}
+        note_fetched(host, act, fetching.fetched_bytes)
+        return {"downloaded_bytes": fetching.fetched_bytes}
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Drop CRIU's files, the volumes and the snapshot that may hold half of the files.
@@ -93,6 +93,12 @@ class _Fetching:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self.total_bytes = sum(part_of(part).size_bytes for part in parts)
+        self._known_bytes = 0
+
+    @property
+    def fetched_bytes(self) -> int:
+        """What really came: all but what was here already."""
+        return self.total_bytes - self._known_bytes
 
     @contextmanager
     def or_stop(self) -> Iterator[None]:
@@ -129,11 +135,13 @@ class _Fetching:
         if below is None or not is_chunked(part):
             return False
         pieces = self._host.checkpoints.read_part_unless_known(part, below.places, self._count)
+        counted = CountedPieces(pieces)
         try:
-            unpack_layer(pieces, directory, below)
+            unpack_layer(counted, directory, below)
         except CannotLayer:
             shutil.rmtree(directory)
             return False
+        self._known_bytes = counted.known_bytes
         return True
 
     def chunks(self, part: Descriptor) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Self
 
 from migrator.errors import Unavailable
 from migrator.models.descriptors import Descriptor
@@ -31,6 +32,8 @@ PACK_BYTES = 12 << 20
 """A pack is closed when it holds this much."""
 TOGETHER = 256
 """Chunks that are looked up at once."""
+GROUPS_WAITING = 2
+"""So many groups of chunks may wait for their digest; a group is held in memory until then."""
 PARALLEL_PACKS = 2
 
 
@@ -79,6 +82,7 @@ class ChunkWriter:
         self._avoided = avoided
         self._job_id = job_id
         self._known: set[bytes] = set()
+        self._pools = pools
         self._pool = pools(PARALLEL_PACKS)
         self._sending: list[Future[None]] = []
         self._bodies: list[bytes] = []
@@ -93,23 +97,23 @@ class ChunkWriter:
             chunks: Its bytes as they were cut, none longer than a chunk may be.
             on_progress: Called with the bytes that were dealt with.
         """
-        digest, size_bytes = hashlib.sha256(), 0
         lists: list[ChunkList] = []
         current: list[ListedChunk] = []
         waiting: list[bytes] = []
-        for chunk in chunks:
-            digest.update(chunk)
-            size_bytes += len(chunk)
-            waiting.append(chunk)
-            if len(waiting) == TOGETHER:
-                self._list_all(waiting, current, lists)
-                waiting = []
-            if on_progress:
-                on_progress(len(chunk))
-        self._list_all(waiting, current, lists)
-        if current:
-            self._end_list(current, lists)
-        return Recipe(part.media_type, f"sha256:{digest.hexdigest()}", size_bytes, tuple(lists))
+        with _DigestBeside(self._pools) as digest:
+            for chunk in chunks:
+                waiting.append(chunk)
+                if len(waiting) == TOGETHER:
+                    digest.update(waiting)
+                    self._list_all(waiting, current, lists)
+                    waiting = []
+                if on_progress:
+                    on_progress(len(chunk))
+            digest.update(waiting)
+            self._list_all(waiting, current, lists)
+            if current:
+                self._end_list(current, lists)
+            return Recipe(part.media_type, digest.finish(), digest.size_bytes, tuple(lists))
 
     def add_note(self, data: bytes) -> bytes:
         """Write something that is no part and has room in one chunk; return its name, by which it can be read."""
@@ -196,6 +200,39 @@ class ChunkWriter:
         if self._job_id:
             mark_own(self._objects, layout.pack_mark_key(name), self._job_id)
         self._objects.upload(layout.pack_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
+
+
+class _DigestBeside:
+    """The SHA-256 of all chunks, computed beside everything else: it takes as long as all of that together."""
+
+    def __init__(self, pools: Pools):
+        self._pool = pools(1)
+        self._sha256 = hashlib.sha256()
+        self._under_way: list[Future[None]] = []
+        self.size_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def update(self, chunks: list[bytes]) -> None:
+        """Take the next chunks; waits if too many wait already."""
+        self.size_bytes += sum(map(len, chunks))
+        while len(self._under_way) >= GROUPS_WAITING:
+            self._under_way.pop(0).result()
+        self._under_way.append(self._pool.submit(self._update_all, chunks))
+
+    def finish(self) -> str:
+        """Return the digest of all of them."""
+        for group in self._under_way:
+            group.result()
+        return f"sha256:{self._sha256.hexdigest()}"
+
+    def _update_all(self, chunks: list[bytes]) -> None:
+        for chunk in chunks:
+            self._sha256.update(chunk)
 
 
 def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[Pack]) -> tuple[str, int]:
