@@ -185,6 +185,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         verify=verify_report(job),
         schedule=request.schedule or "",
         drain=drain_message(job),
+        rewinds_to=(request.checkpoint_id or "") if request.kind is JobKind.REWIND else "",
     )
 
 

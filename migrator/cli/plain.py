@@ -28,6 +28,7 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "target": job.target or None,
         "namespace": job.namespace,
         "checkpoint_id": job.checkpoint_id or None,
+        "rewinds_to": job.rewinds_to or None,
         "new_name": job.new_name or None,
         "created_at": _time(job, "created_at"),
         "updated_at": _time(job, "updated_at"),

@@ -56,6 +56,8 @@ def jobs(rows: Rows) -> None:
 def job(row: dict[str, Any]) -> None:
     """A job, what each step took, and its figures."""
     goal = f" → {row['target']}" if row["target"] else ""
+    if row["rewinds_to"]:  # on its own host
+        goal = f" → {row['rewinds_to']}"
     name = f" as {row['new_name']}" if row["new_name"] else ""
     title = Text.assemble((row["id"], "bold"), f"  {row['kind']}  {_origin(row)}{goal}{name}  ", _state(row["state"]))
     table = open_table("PHASE", "STEP", "HOST", "STATUS", "MS")
@@ -68,6 +70,8 @@ def job(row: dict[str, Any]) -> None:
         if value is not None:
             amount = size(value) if "bytes" in measure else f"{value:.1f} ms"
             console.print(f"  {measure.removesuffix('_ms').replace('_', ' '):<18}{amount:>12}")
+    if row["rewinds_to"] and row["state"] == "succeeded":
+        console.print(f"  what ran before     {row['checkpoint_id']}, pinned")
     for resolution in row["resolutions"]:
         reason = f": {resolution['reason']}" if resolution["reason"] else ""
         console.print(Text(f"{resolution['actor']} decided to keep the {resolution['keep']}{reason}", "yellow"))
@@ -157,6 +161,7 @@ def verdict(row: dict[str, Any]) -> None:
     frozen = f", frozen for {freeze_ms:.0f} ms" if freeze_ms is not None else ""
     kept = f"; checkpoint {row['checkpoint_id']}" if row["kind"] in ("checkpoint", "backup") else ""
     kept = f"; checkpoint {row['checkpoint_id']} is proven" if row["kind"] == "drill" else kept
+    kept = f"; what ran before is {row['checkpoint_id']}, pinned" if row["kind"] == "rewind" else kept
     open_console().print(Text.assemble(_state(row["state"]), f" in {total_ms or 0:.0f} ms{frozen}{kept}"))
 
 

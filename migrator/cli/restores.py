@@ -35,6 +35,9 @@ def restore(
     count: Annotated[
         int | None, typer.Option("--count", min=1, max=MOST_CLONES, help="So many clones at once.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="In the place of what runs there, which is kept as a checkpoint.")
+    ] = False,
     at: At = None,
     zone: Zone = None,
     volumes_at: Annotated[
@@ -52,7 +55,7 @@ def restore(
     as_json: AsJson = False,
     api: ApiAddress = None,
 ) -> None:
-    """Bring a checkpoint to life: under its own name, under another, or as many clones."""
+    """Bring a checkpoint to life: under its own name, under another, as many clones, or in the place of what runs."""
     request = {
         "kind": "JOB_KIND_RESTORE",
         **checkpoint_words(what, at, zone, namespace),
@@ -61,6 +64,10 @@ def restore(
         "volumes_at": volumes_at,
         "network": network,
     }
+    if replace:
+        asked = request | replaced_words(hosts, name or [], count)
+        run_job(asked | {"idempotency_key": idempotency_key or ""}, api, as_json=as_json, wait=wait, watch=watch)
+        return
     names = clone_names(name or [], count, len(hosts))
     many = len(names) > 1
     requests: list[dict[str, Any]] = [
@@ -131,6 +138,21 @@ def checkpoint_words(what: str, at: str | None, zone: str | None, namespace: str
             )
         return {"checkpoint_id": what}
     return {"workload": what, "at": moment, "namespace": namespace}
+
+
+def replaced_words(hosts: list[str], names: list[str], count: int | None) -> dict[str, Any]:
+    """Read what a rewind replaces: one container on one host; without a name the one that the checkpoint is of.
+
+    Raises:
+        InvalidRequest: `bad_clones`.
+    """
+    if len(hosts) > 1 or len(names) > 1 or count is not None or any(NUMBER in name for name in names):
+        raise InvalidRequest(
+            "only one container can be replaced at a time",
+            code="bad_clones",
+            remedy="name one HOST, and its container by --name if it is not called as the checkpoint's",
+        )
+    return {"kind": "JOB_KIND_REWIND", "source": hosts[0], "container": "".join(names)}
 
 
 def clone_names(names: list[str], count: int | None, hosts: int) -> list[str]:

@@ -55,6 +55,13 @@ def pruned(row: dict[str, Any], *, dry: bool) -> None:
             console.print(f"{row[name]} {words}")
     for words in row["locked"]:
         console.print(Text(words, "yellow"), soft_wrap=True)
+    if row["hidden"]:
+        words = (
+            f"{row['hidden']} deleted objects ({size(row['hidden_bytes'])}) still take room: the bucket keeps versions"
+        )
+        console.print(
+            Text(f"{words}, which only its own rules or the right to delete versions free", "yellow"), soft_wrap=True
+        )
     for words in row["damaged"]:
         console.print(Text.assemble(("damaged", "red"), f"  {words}"), soft_wrap=True)
     if row["left"]:

@@ -36,7 +36,7 @@ def job_columns(job: Job) -> dict[str, Any]:
         "checkpoint_id": job.checkpoint_id,
         "cancel_requested": job.cancel_requested,
         "failure": job.failure,
-        "maintains": job.request.maintains,
+        "alone_with": job.alone_with,
         "resolutions": [asdict(resolution) | {"at": resolution.at.isoformat()} for resolution in job.resolutions],
     }
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 
 from migrator.errors import AlreadyExists, InternalError, NotFound, PreconditionFailed, ResourceBusy
 from migrator.models.job_rows import job_columns, job_from_row, step_columns
-from migrator.models.phase import Phase, may_follow
+from migrator.models.phase import JobKind, Phase, may_follow
 from migrator.models.tables import HOLDS_WORKLOAD, UNFINISHED, JobRow, StepRow
 from migrator.models.values import Job, Step, StepStatus
 from migrator.models.writes import insert_unless_taken, write
@@ -37,8 +37,8 @@ class JobRepository:
 
         Raises:
             AlreadyExists: `idempotency_key_reused`, the key belongs to another request; `job_exists`, the id is taken.
-            ResourceBusy: `workload_busy`, another unfinished job works on its workload; `drain_under_way`, another
-                drain or return of its host is under way.
+            ResourceBusy: `workload_busy`, another unfinished job works on its workload; `drain_under_way` or
+                `restore_under_way`, see `Job.alone_with`.
         """
         job = replace(job, version=1)
         if not insert_unless_taken(self._session, JobRow, job_columns(job)):
@@ -66,9 +66,9 @@ class JobRepository:
         """Return the job that holds a workload; one that waits for an operator still does."""
         return self._one(JobRow.workload_id == workload_id, HOLDS_WORKLOAD)
 
-    def maintaining(self, host: str) -> Job | None:
-        """Return the drain or the return of a host that is under way."""
-        return self._one(JobRow.maintains == host, UNFINISHED)
+    def alone_with(self, what: str) -> Job | None:
+        """Return the unfinished job that nobody else may join; see `Job.alone_with`."""
+        return self._one(JobRow.alone_with == what, UNFINISHED)
 
     def list(self, *, phases: frozenset[Phase] = ALL_PHASES, host: str | None = None, limit: int = 100) -> Jobs:
         """List jobs, newest first.
@@ -99,7 +99,7 @@ class JobRepository:
 
         Raises:
             ResourceBusy: `job_changed`, somebody else was faster; `workload_busy`, another job holds its workload;
-                `drain_under_way`, it would go on beside another drain of its host.
+                `drain_under_way` or `restore_under_way`, see `Job.alone_with`.
             NotFound: `job_not_found`.
             InternalError: `bad_transition` or `bad_change`, a change that no job may go through.
         """
@@ -165,15 +165,9 @@ class JobRepository:
 
     def _busy(self, job: Job) -> ResourceBusy:
         """Say which job it would work beside."""
-        host = job.request.maintains
-        rival = self.maintaining(host) if host is not None else None
+        rival = self.alone_with(job.alone_with) if job.alone_with is not None else None
         if rival is not None and rival.id != job.id:
-            return ResourceBusy(
-                f"job '{rival.id}' ({rival.request.kind}) is under way for host '{host}'",
-                code="drain_under_way",
-                host=host,
-                remedy=f"follow it: migrator jobs watch {rival.id}",
-            )
+            return _under_way(rival)
         holder = self.active_for_workload(str(job.workload_id))
         name = f"job '{holder.id}'" if holder is not None else "another job"
         return ResourceBusy(
@@ -219,6 +213,17 @@ class JobRepository:
     def _many(self, query: Select[JobRow]) -> Jobs:
         found = query.options(selectinload(JobRow.steps)).execution_options(populate_existing=True)
         return [job_from_row(row) for row in self._session.scalars(found)]
+
+
+def _under_way(rival: Job) -> ResourceBusy:
+    request, remedy = rival.request, f"follow it: migrator jobs watch {rival.id}"
+    if request.kind is JobKind.RESTORE:
+        host, code = request.target_host, "restore_under_way"
+        what = f"job '{rival.id}' restores it under its own name on host '{host}'"
+    else:
+        host, code = request.source_host or request.target_host, "drain_under_way"
+        what = f"job '{rival.id}' ({request.kind}) is under way for host '{host}'"
+    return ResourceBusy(what, code=code, host=host, remedy=remedy)
 
 
 def job_changed(before: Job, current: Job) -> ResourceBusy:

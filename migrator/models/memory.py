@@ -197,9 +197,9 @@ class MemoryJobs(JobRepository):
         """See `JobRepository.active_for_workload`."""
         return next((job for job in self._all() if job.workload_id == workload_id and _holds(job)), None)
 
-    def maintaining(self, host: str) -> Job | None:
-        """See `JobRepository.maintaining`."""
-        return next((job for job in self._all() if _maintains(job) == host), None)
+    def alone_with(self, what: str) -> Job | None:
+        """See `JobRepository.alone_with`."""
+        return next((job for job in self._all() if _alone_with(job) == what), None)
 
     def list(self, *, phases: frozenset[Phase] = ALL_PHASES, host: str | None = None, limit: int = 100) -> Jobs:
         """See `JobRepository.list`."""
@@ -260,10 +260,10 @@ class MemoryJobs(JobRepository):
         return self.find_by_key(job.idempotency_key) if job.idempotency_key is not None else None
 
     def _rival(self, job: Job) -> bool:
-        """Whether another job holds the same workload, or works on the same host."""
+        """Whether another job holds the same workload, or is alone with something."""
         holder = self.active_for_workload(job.workload_id) if job.workload_id is not None and _holds(job) else None
-        host = _maintains(job)
-        other = self.maintaining(host) if host is not None else None
+        what = _alone_with(job)
+        other = self.alone_with(what) if what is not None else None
         return any(rival is not None and rival.id != job.id for rival in (holder, other))
 
 
@@ -344,6 +344,12 @@ class MemoryWorkloads(WorkloadRepository):
         name = (host, namespace, container)
         workloads: Mapping[str, Workload] = self._rows.table(WORKLOADS)
         return next((found for found in workloads.values() if _name(found) == name), None)
+
+    def named(self, namespace: str, container: str) -> list[Workload]:
+        """See `WorkloadRepository.named`."""
+        workloads: Mapping[str, Workload] = self._rows.table(WORKLOADS)
+        found = [item for item in workloads.values() if (item.namespace, item.container) == (namespace, container)]
+        return sorted(found, key=lambda item: item.owner_host)
 
     def add(self, workload: Workload) -> None:
         """See `WorkloadRepository.add`."""
@@ -532,8 +538,8 @@ def _holds(job: Job) -> bool:
     return job.phase not in FINISHED
 
 
-def _maintains(job: Job) -> str | None:
-    return None if job.phase in TERMINAL else job.request.maintains
+def _alone_with(job: Job) -> str | None:
+    return None if job.phase in TERMINAL else job.alone_with
 
 
 def _age(job: Job) -> tuple[datetime, str]:
@@ -553,7 +559,7 @@ def _unique_values(job: Job) -> dict[str, str | None]:
     return {
         "idempotency_key": job.idempotency_key,
         "workload_id": job.workload_id if _holds(job) else None,
-        "maintains": _maintains(job),
+        "alone_with": _alone_with(job),
     }
 
 

@@ -13,6 +13,8 @@ class JobKind(StrEnum):
     RESTORE = "restore"
     PREFLIGHT = "preflight"
     """The question whether a migration would go well: it looks, and touches nothing."""
+    REWIND = "rewind"
+    """A restore in the place of the container that runs, which is kept as a checkpoint of its own."""
     DRILL = "drill"
     """A restore on a sandbox that only proves that a checkpoint can be restored; it is thrown away in every case."""
     BACKUP = "backup"

@@ -90,8 +90,8 @@ class JobRow(Base):
     cancel_requested: Mapped[bool]
     failure: Mapped[dict[str, Any] | None]
     resolutions: Mapped[list[dict[str, Any]]]
-    maintains: Mapped[str | None]
-    """The host that a drain or a return works on."""
+    alone_with: Mapped[str | None]
+    """See `values.Job.alone_with`."""
 
     steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.position", lazy="raise", viewonly=True)
 
@@ -297,8 +297,8 @@ Index(
     postgresql_where=HOLDS_WORKLOAD,
 )
 Index(
-    "uq_jobs_host_maintained",
-    JobRow.maintains,
+    "uq_jobs_alone",
+    JobRow.alone_with,
     unique=True,
     sqlite_where=UNFINISHED,
     postgresql_where=UNFINISHED,

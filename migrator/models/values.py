@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from migrator.models.drains import Cordon, DrainOptions
+from migrator.models.generations import family_of, is_generation
 from migrator.models.hooks import Hooks
 from migrator.models.phase import JobKind, JobState, Phase
 from migrator.models.retention import ForgetRequest, PruneRequest, VerifyRequest
@@ -112,13 +113,6 @@ class JobRequest:
     drain: DrainOptions | None = None
     """Of a drain or a return; None means as usual."""
 
-    @property
-    def maintains(self) -> str | None:
-        """The host that it empties or fills again: one such job at a time. None of a dry run and of other kinds."""
-        if self.drain is not None and self.drain.dry_run:
-            return None
-        return {JobKind.DRAIN: self.source_host, JobKind.RETURN: self.target_host}.get(self.kind)
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -183,6 +177,20 @@ class Job:
     resolutions: tuple[Resolution, ...] = ()
     """Oldest first."""
     steps: tuple[Step, ...] = ()
+
+    @property
+    def alone_with(self) -> str | None:
+        """What no two unfinished jobs may work on at once; None if that is nothing.
+
+        A drain or a return has its host, a restore under its own name what it goes on with.
+        """
+        request = self.request
+        if request.kind is JobKind.RESTORE and self.workload_id is not None and is_generation(self.workload_id):
+            return f"workload {family_of(self.workload_id)}"
+        if request.drain is not None and request.drain.dry_run:
+            return None
+        host = {JobKind.DRAIN: request.source_host, JobKind.RETURN: request.target_host}.get(request.kind)
+        return None if host is None else f"host {host}"
 
     @property
     def state(self) -> JobState:
@@ -281,7 +289,7 @@ class Checkpoint:
     damage: str = ""
     """What that verification found wrong with it; empty when nothing."""
     schedule: str | None = None
-    """The name of the schedule that made it, as the catalogue knows; a rebuilt catalogue does not."""
+    """The name of the schedule that made it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,12 @@ class WorkloadRepository:
             WorkloadRow.owner_host == host, WorkloadRow.namespace == namespace, WorkloadRow.container == container
         )
 
+    def named(self, namespace: str, container: str) -> list[Workload]:
+        """List the workloads that have this name, on whichever host."""
+        query = select(WorkloadRow).where(WorkloadRow.namespace == namespace, WorkloadRow.container == container)
+        rows = self._session.scalars(query.order_by(WorkloadRow.owner_host).execution_options(populate_existing=True))
+        return [_from_row(row) for row in rows]
+
     def add(self, workload: Workload) -> None:
         """Register a workload.
 
@@ -86,7 +92,11 @@ class WorkloadRepository:
     def _first(self, *conditions: Any) -> Workload | None:
         query = select(WorkloadRow).where(*conditions).execution_options(populate_existing=True)
         row = self._session.scalars(query).one_or_none()
-        return None if row is None else Workload(row.id, row.namespace, row.container, row.owner_host, row.epoch)
+        return None if row is None else _from_row(row)
+
+
+def _from_row(row: WorkloadRow) -> Workload:
+    return Workload(row.id, row.namespace, row.container, row.owner_host, row.epoch)
 
 
 def unknown_workload(workload_id: str) -> NotFound:

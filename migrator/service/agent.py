@@ -13,6 +13,7 @@ from migrator.errors import InternalError, MigratorError, OutcomeUnknown
 from migrator.models.values import Facts, Outcome, StepAction, StepCommand
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.ledger import Ledger
+from migrator.service.rewinding import as_seen, as_told
 
 PROGRESS_S = 0.2
 log = structlog.get_logger()
@@ -103,11 +104,12 @@ class HostAgent:
                 f"this worker knows no step '{command.step}'", remedy="install the same version everywhere"
             )
         self._host.fence.check(command)
+        its = as_seen(act)
         if command.action is StepAction.RUN:
-            return step.run(self._host, act)
+            return as_told(command, step.run(self._host, its))
         if command.action is StepAction.UNDO:
-            return step.undo(self._host, act)
-        seen = step.observe(self._host, act)
+            return as_told(command, step.undo(self._host, its))
+        seen = step.observe(self._host, its)
         if seen == "unknown":
             raise OutcomeUnknown(f"step {command.step} of job {command.job_id} cannot be observed")
         return {"seen": seen}

@@ -20,6 +20,8 @@ SOURCE_RUNS = "source_runs"
 """Fact of a rollback: a task of the container runs, the same or a later one."""
 TARGET_GONE = "target_gone"
 """Fact of a migration: its target was removed after the proof, so that what was sealed is all that is left."""
+NOT_BROUGHT_BACK = "not_brought_back"
+"""Fact of a rollback: why a program that was displaced could not be brought back from its images."""
 LAST_COPY = "last_copy"
 """Fact of a rollback: the checkpoint stays in the store, whole, because of that."""
 
@@ -84,14 +86,15 @@ def keep_last_copy(tx: Transaction, job: Job) -> Job:
 def _tell(job: Job, *, kept: bool) -> WorkloadFailed:
     request, first = job.request, (job.failure or {}).get("message")
     state = f"its checkpoint {job.checkpoint_id} is kept" if kept else "it was not sealed yet"
+    fault = job.facts.get(NOT_BROUGHT_BACK)
     remedy = (
         f"remove what is left of the container, then bring it back: migrator restore {job.checkpoint_id} HOST"
         if kept
         else f"its files are still there; start it from them: ctr tasks start --detach {request.container}"
     )
     return WorkloadFailed(
-        f"the program that was frozen in container '{request.container}' is gone; {state}"
-        + (f" (after: {first})" if first else ""),
+        f"the program that was frozen in container '{request.container}' is gone"
+        f"{f' ({fault})' if fault else ''}; {state}" + (f" (after: {first})" if first else ""),
         code=SOURCE_GONE,
         host=request.source_host,
         remedy=remedy,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from migrator.errors import InvalidRequest, NotFound
+from migrator.models.generations import family_of
 from migrator.models.session import Transaction
 from migrator.models.values import Checkpoint
 
@@ -66,16 +67,16 @@ def newest(known: Iterable[Checkpoint], at: datetime | None) -> Checkpoint | Non
 def checkpoints_of(tx: Transaction, workload: str, namespace: str) -> list[Checkpoint]:
     """All checkpoints of a workload, on whichever hosts they were taken, newest first.
 
-    HOST/CONTAINER is whatever runs there now, and what was taken there under that name before: a container that was
-    lost and restored is another workload, and its past is still its own.
+    HOST/CONTAINER is whatever runs there now, and what was taken there under that name before. A container that was
+    lost and restored under its name is another workload of one family, and its past is still its own.
     """
     host, slash, container = workload.partition("/")
     owned = tx.workloads.find(host, namespace, container) if slash else None
-    ids = {owned.id} if owned else set() if slash else {workload}
+    families = {family_of(owned.id)} if owned else set() if slash else {family_of(workload)}
 
     def is_meant(item: Checkpoint) -> bool:
         there = slash and (item.host, item.namespace, item.container) == (host, namespace, container)
-        return item.workload_id in ids or bool(there)
+        return family_of(item.workload_id) in families or bool(there)
 
     return [item for item in tx.checkpoints.list() if is_meant(item)]
 

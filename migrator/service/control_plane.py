@@ -37,7 +37,7 @@ from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.job_making import new_job
 from migrator.service.looking import Looker
 from migrator.service.measures import measure
-from migrator.service.originals import check_original_gone, find_original
+from migrator.service.originals import check_original_gone, generations
 from migrator.service.reports import WorkloadReport, report_workloads
 from migrator.service.requests import check_request
 from migrator.service.resolving import resolve
@@ -127,7 +127,7 @@ class ControlPlane:
         if choice is not None and request.checkpoint_id is None:
             request = replace(request, checkpoint_id=self._choose(choice, idempotency_key))
         if request.kind is JobKind.RESTORE and request.checkpoint_id is not None:
-            self._look_at_original(request.checkpoint_id)
+            self._look_at_originals(request.checkpoint_id, request.new_name)
         with self._database.transaction() as tx:
             job = self.accept_job(tx, request, idempotency_key)
         if request.kind is JobKind.DRAIN and job.phase is Phase.ACCEPTED:
@@ -144,15 +144,19 @@ class ControlPlane:
             # A repeated request is completed as the first one was, even if the checkpoint is gone by now.
             twin = known and known.request.checkpoint_id == request.checkpoint_id
             origin = known.request if known and twin else tx.checkpoints.hold(request.checkpoint_id)
-            request = _complete_restore(request, origin.namespace)
+            request = _complete_restore(request, origin)
+        goes_on_with = None
         if known is None and request.kind is JobKind.RESTORE:
             taken = tx.checkpoints.get(str(request.checkpoint_id))
-            check_original_gone(tx, taken, request.namespace, request.new_name or taken.container)
+            name = request.new_name or taken.container
+            check_original_gone(tx, taken, request.namespace, name)
+            if (request.namespace, name) == (taken.namespace, taken.container):
+                goes_on_with = taken.workload_id
         if known is None:
             self._check(tx, request)
             check_selection(tx, request)
             check_maintenance(tx, request)
-        return tx.jobs.add(new_job(request, self._now(), idempotency_key))
+        return tx.jobs.add(new_job(request, self._now(), idempotency_key, goes_on_with))
 
     def announce(self, job_id: str) -> None:
         """Tell the controller of a job that was written down in somebody's transaction."""
@@ -358,19 +362,23 @@ class ControlPlane:
                 return known.request.checkpoint_id
             return choose(tx, choice, self._now()).id
 
-    def _look_at_original(self, checkpoint_id: str) -> None:
-        """Let the host of the program that a checkpoint was taken of look now, if it answers."""
-        host = None
+    def _look_at_originals(self, checkpoint_id: str, new_name: str | None) -> None:
+        """Let the hosts on which the program that a checkpoint was taken of may run look now, if they answer."""
+        names: list[str] = []
         with self._database.transaction(write=False) as tx, suppress(NotFound):
-            original = find_original(tx, tx.checkpoints.get(checkpoint_id))
-            found = tx.hosts.get(original.host) if original else None
-            host = found if found and self._hearing(tx).hears(found) else None
-        if host is None:
-            return
+            taken = tx.checkpoints.get(checkpoint_id)
+            owners = {
+                found.owner_host for found in generations(tx, taken, taken.namespace, new_name or taken.container)
+            }
+            hearing = self._hearing(tx)
+            names = [host.name for host in tx.hosts.list() if host.name in owners and hearing.hears(host)]
         asked_at = self._now()
-        with suppress(Unavailable):
-            self._bell.ask_host_to_look(host.name)
-            self._await_looks([host.name], asked_at)
+        asked = []
+        for name in names:
+            with suppress(Unavailable):
+                self._bell.ask_host_to_look(name)
+                asked.append(name)
+        self._await_looks(asked, asked_at)
 
     def _check(self, tx: Transaction, request: JobRequest) -> None:
         named = (request.source_host, request.target_host, *(request.drain.targets if request.drain else ()))
@@ -414,9 +422,14 @@ class ControlPlane:
             log.warning("controller not told, it will look by itself", job=job_id, error=str(error))
 
 
-def _complete_restore(request: JobRequest, origin: str) -> JobRequest:
-    """A restore goes into the namespace that the checkpoint came from, unless the request says otherwise."""
-    return replace(request, namespace=origin) if request.namespace == "default" else request
+def _complete_restore(request: JobRequest, origin: Checkpoint | JobRequest) -> JobRequest:
+    """A restore goes into the namespace that the checkpoint came from, unless the request says otherwise.
+
+    A rewind that names no container is of the one that the checkpoint is of.
+    """
+    if request.kind is JobKind.REWIND and request.container is None:
+        request = replace(request, container=origin.container)
+    return replace(request, namespace=origin.namespace) if request.namespace == "default" else request
 
 
 def _late(host: str) -> MigratorError:

@@ -12,11 +12,13 @@ from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import Role
 from migrator.models.session import Database
 from migrator.models.streams import OUTPUTS, read_stdio
-from migrator.models.values import Facts, Job
+from migrator.models.values import Checkpoint, Facts, Job
 from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.service.catalogue import TARGET_GONE, enter_checkpoint
 from migrator.service.network.attachment import pack_attachment, read_attachment
 from migrator.service.preflight.forecast import RECENT_JOBS, predict
+from migrator.service.retention.pinning import pin
+from migrator.service.rewinding import REWOUND, rewound_key
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
@@ -72,6 +74,10 @@ class ReadCheckpoint(ControlStep):
         with self._database.transaction(write=False) as tx:
             known = tx.checkpoints.get(str(job.request.checkpoint_id))
         index = self._checkpoints.read_index(known.workload_id, known.id)
+        facts = self._facts(job, known, index)
+        return {REWOUND: _for_rewind(job, facts)} if job.request.kind is JobKind.REWIND else facts
+
+    def _facts(self, job: Job, known: Checkpoint, index: CheckpointIndex) -> Facts:
         parts = [part_of(part) for part in index.parts]
         return {
             "image": {"name": known.image, "manifest": index.part(Role.IMAGE).to_oci()},
@@ -97,8 +103,17 @@ class ReadCheckpoint(ControlStep):
         }
 
 
+def _for_rewind(job: Job, facts: Facts) -> Facts:
+    """The same for what is to take the place of a container that has its rw snapshot still."""
+    key = rewound_key(str(job.request.container), job.id)
+    return {**facts, "snapshot": {**facts["snapshot"], "key": key}}
+
+
 class Settle(ControlStep):
-    """Put a checkpoint into the catalogue, or take a migration's own out of the store again."""
+    """Put a checkpoint into the catalogue, or take a migration's own out of the store again.
+
+    What ran before a rewind is pinned: it is the way back, until somebody says that it is not needed.
+    """
 
     name = "settle"
 
@@ -113,6 +128,9 @@ class Settle(ControlStep):
             return self._discard(job)
         with self._database.transaction() as tx:
             enter_checkpoint(tx, job)
+        if job.request.kind is JobKind.REWIND:
+            reason = f"ran before the rewind to {job.request.checkpoint_id}"
+            pin(self._database, self._checkpoints, str(job.checkpoint_id), reason, job.updated_at)
         return {}
 
     def _discard(self, job: Job) -> Facts:

@@ -308,9 +308,14 @@ def _stop(job: Job, error: MigratorError, now: datetime) -> Job:
     first = (job.failure or {}).get("message")
     failure = error.to_dict() | {
         "message": f"{error.message}, after: {first}" if first else error.message,
-        "remedy": f"look, then decide which copy goes on: migrator jobs resolve {job.id} --keep source|target",
+        "remedy": f"look, then decide which copy goes on: migrator jobs resolve {job.id} --keep source|target"
+        + (f"; source is what ran before (sealed: {job.checkpoint_id})" if _rewinds(job) else ""),
     }
     return replace(job, phase=Phase.NEEDS_OPERATOR, failure=failure, updated_at=now, finished_at=now)
+
+
+def _rewinds(job: Job) -> bool:
+    return job.request.kind is JobKind.REWIND
 
 
 def _passes(error: MigratorError) -> bool:

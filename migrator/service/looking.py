@@ -10,6 +10,7 @@ from migrator.errors import IntegrityError, InvalidRequest, NotFound
 from migrator.models.checkpoints import unknown_checkpoint
 from migrator.models.comparison import Comparison
 from migrator.models.contents import Contents
+from migrator.models.generations import family_of
 from migrator.models.session import Database
 from migrator.models.usage import CheckpointUsage, Usage
 from migrator.models.values import Checkpoint
@@ -71,14 +72,14 @@ class Looker:
         """Return what a checkpoint, the checkpoints of a workload, or all of them occupy.
 
         Args:
-            name: A checkpoint, a workload, or a container's name; empty for all.
+            name: A checkpoint, a workload, HOST/CONTAINER, or a container's name; empty for all.
             check: See above.
 
         Raises:
             NotFound: `checkpoint_not_found`, nothing is called so.
         """
         catalogue = self._list()
-        wanted = [item for item in catalogue if not name or name in (item.id, item.workload_id, item.container)]
+        wanted = [item for item in catalogue if not name or name in _names(item)]
         if name and not wanted:
             raise unknown_checkpoint(name)
         needs = self._needs(catalogue, check)
@@ -115,6 +116,10 @@ class Looker:
     def _list(self) -> list[Checkpoint]:
         with self._database.transaction(write=False) as tx:
             return tx.checkpoints.list()
+
+
+def _names(item: Checkpoint) -> tuple[str, ...]:
+    return item.id, item.workload_id, family_of(item.workload_id), item.container, f"{item.host}/{item.container}"
 
 
 def _together(all_needs: list[Needs]) -> dict[str, int]:

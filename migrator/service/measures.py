@@ -5,6 +5,7 @@ from __future__ import annotations
 from migrator.models.values import Job, Measures, Step
 
 WORK = ("dump", "upload", "fetch", "restore")
+FROZEN = (*WORK, "read-back")
 """Inside the freeze these do the work that grows with the container; all the rest is orchestration."""
 
 
@@ -49,8 +50,9 @@ def _orchestration_ms(steps: dict[str, Step], freeze_ms: float | None) -> float 
     dump = steps.get("dump")
     if dump and "thawed_after_s" in dump.facts:
         return freeze_ms - float(dump.facts["thawed_after_s"]) * 1000
-    frozen = ("dump",) if "thaw" in steps else WORK
-    return freeze_ms - sum(_took_ms(steps.get(name)) or 0.0 for name in frozen)
+    frozen = ("dump",) if "thaw" in steps else FROZEN
+    work = [steps[name] for name in frozen if name in steps and steps[name].position > steps["freeze"].position]
+    return freeze_ms - sum(_took_ms(step) or 0.0 for step in work)
 
 
 def _took_ms(step: Step | None) -> float | None:

@@ -1,26 +1,24 @@
-"""Whether the program that a checkpoint was taken of still lives: then nobody may run another one under its name."""
+"""Whether a program that a checkpoint was taken of still lives: then nobody may run another one under its name.
+
+The program is whatever goes on with the workload: the container itself, or what was restored under its name since,
+whichever generation the checkpoint is of (`models.generations`).
+"""
 
 from __future__ import annotations
 
-from migrator.errors import AlreadyExists, NotFound
+from migrator.errors import AlreadyExists
+from migrator.models.generations import family_of
 from migrator.models.session import Transaction
-from migrator.models.values import Checkpoint, ContainerView
+from migrator.models.values import Checkpoint, ContainerView, Workload
 
 DEAD = ("stopped", "none")
 """What containerd says of a task that has ended, or of a container without one; all else may run."""
 
 
-def find_original(tx: Transaction, checkpoint: Checkpoint) -> ContainerView | None:
-    """The container that a checkpoint was taken of, wherever its workload is, as its host saw it last."""
-    try:
-        workload = tx.workloads.get(checkpoint.workload_id)
-    except NotFound:
-        return None
-    place = (workload.owner_host, workload.namespace, workload.container)
-    return next(
-        (view for view in tx.hosts.containers(workload.owner_host) if (view.host, view.namespace, view.name) == place),
-        None,
-    )
+def generations(tx: Transaction, checkpoint: Checkpoint, namespace: str, name: str) -> list[Workload]:
+    """The workloads of a name, on any host, that a checkpoint is of or that go on with it."""
+    family = family_of(checkpoint.workload_id)
+    return [found for found in tx.workloads.named(namespace, name) if family_of(found.id) == family]
 
 
 def check_original_gone(tx: Transaction, checkpoint: Checkpoint, namespace: str, name: str) -> None:
@@ -29,13 +27,20 @@ def check_original_gone(tx: Transaction, checkpoint: Checkpoint, namespace: str,
     Raises:
         AlreadyExists: `original_runs`.
     """
-    original = find_original(tx, checkpoint)
-    if original is None or original.status in DEAD or (original.namespace, original.name) != (namespace, name):
-        return
-    raise AlreadyExists(
-        f"container '{name}' of checkpoint {checkpoint.id} is {original.status} on host '{original.host}'",
-        code="original_runs",
-        host=original.host,
-        remedy=f"restore under another name (--name), or remove it first; if '{original.host}' is gone for good: "
-        f"migrator hosts remove {original.host} --gone",
-    )
+    for workload in generations(tx, checkpoint, namespace, name):
+        original = _view(tx, workload)
+        if original is not None and original.status not in DEAD:
+            raise AlreadyExists(
+                f"container '{name}' of checkpoint {checkpoint.id} is {original.status} on host '{original.host}'",
+                code="original_runs",
+                host=original.host,
+                remedy="restore under another name (--name), in its place (--replace), or remove it first; "
+                f"if '{original.host}' is gone for good: migrator hosts remove {original.host} --gone",
+            )
+
+
+def _view(tx: Transaction, workload: Workload) -> ContainerView | None:
+    """The container of a workload as its host saw it last."""
+    place = (workload.owner_host, workload.namespace, workload.container)
+    views = tx.hosts.containers(workload.owner_host)
+    return next((view for view in views if (view.host, view.namespace, view.name) == place), None)

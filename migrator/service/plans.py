@@ -112,6 +112,31 @@ RESTORE = (
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
+REWIND = (
+    Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),
+    Line("inspect-source", SOURCE, Phase.PREFLIGHT, NOTHING, 15),
+    Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
+    Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
+    Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
+    Line("prepare", TARGET, Phase.PREPARING, LEFTOVERS, 600),
+    Line("fetch", TARGET, Phase.PREPARING, LEFTOVERS, 600),
+    Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S, queues=True),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
+    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
+    Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 60),
+    Line("read-back", SOURCE, Phase.FETCHING, NOTHING, 60),
+    Line("promise", SOURCE, Phase.PROMISED, NOTHING, 10),
+    Line("commit", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
+    Line("displace", SOURCE, Phase.RESTORING, OWNERSHIP, 60),
+    Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
+    Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
+    Line("after-hook", TARGET, Phase.REMOVING, NOTHING, HOOK_S, forward_only=True),
+    Line("settle", CONTROL, Phase.REMOVING, NOTHING, 30, forward_only=True),
+    Line("remove-displaced", SOURCE, Phase.REMOVING, NOTHING, 60, forward_only=True),
+    Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
+)
+"""One host is both: its source is what runs, its target what an old checkpoint holds (`rewinding.py`)."""
+
 DRILL = (
     Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),
     Line("inspect-target", TARGET, Phase.PREFLIGHT, NOTHING, 15),
@@ -165,6 +190,7 @@ PLANS = {
     JobKind.CHECKPOINT: CHECKPOINT,
     JobKind.RESTORE: RESTORE,
     JobKind.PREFLIGHT: PREFLIGHT,
+    JobKind.REWIND: REWIND,
     JobKind.DRILL: DRILL,
     JobKind.BACKUP: BACKUP,
     JobKind.FORGET: FORGET,

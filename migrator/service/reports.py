@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from migrator.errors import NotFound
+from migrator.models.generations import family_of
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Checkpoint, Workload
 from migrator.service.choosing import checkpoints_of
+from migrator.service.originals import generations
 
 Place = tuple[str, str, str]
 
@@ -68,7 +70,9 @@ def report(known: Iterable[Checkpoint], owner: Workload | None, now: datetime) -
 def _one(tx: Transaction, workload: str, namespace: str, now: datetime) -> WorkloadReport:
     known = checkpoints_of(tx, workload, namespace)
     host, slash, container = workload.partition("/")
-    owner = tx.workloads.find(host, namespace, container) if slash else _find(tx, workload)
+    owner = tx.workloads.find(host, namespace, container) if slash else None
+    if owner is None:
+        owner = _current(tx, known[0]) if known else _find(tx, workload)
     if not known and owner is None:
         raise NotFound(
             f"nothing is known of workload '{workload}' in namespace '{namespace}'",
@@ -85,12 +89,22 @@ def _all(tx: Transaction, now: datetime) -> list[WorkloadReport]:
     """
     known: dict[Place, list[Checkpoint]] = defaultdict(list)
     owners: dict[Place, Workload | None] = {}
+    current: dict[Place, Workload | None] = {}
     for item in tx.checkpoints.list():
-        owner = _find(tx, item.workload_id)
+        name = (family_of(item.workload_id), item.namespace, item.container)
+        owner = current[name] if name in current else current.setdefault(name, _current(tx, item))
         place = _place(owner, item)
         known[place].append(item)
         owners[place] = owners.get(place) or owner
     return [report(items, owners[place], now) for place, items in sorted(known.items())]
+
+
+def _current(tx: Transaction, item: Checkpoint) -> Workload | None:
+    """The workload of a checkpoint, or what goes on with it: of several generations the one that runs."""
+    known = generations(tx, item, item.namespace, item.container)
+    views = {(view.host, view.namespace, view.name) for host in known for view in tx.hosts.containers(host.owner_host)}
+    living = [one for one in known if (one.owner_host, one.namespace, one.container) in views]
+    return next(iter(living), None) or _find(tx, item.workload_id) or next(iter(known), None)
 
 
 def _find(tx: Transaction, workload_id: str) -> Workload | None:

@@ -19,6 +19,7 @@ NEEDED = {
     JobKind.MIGRATION: frozenset({"source_host", "container", "target_host"}),
     JobKind.CHECKPOINT: frozenset({"source_host", "container"}),
     JobKind.RESTORE: frozenset({"checkpoint_id", "target_host"}),
+    JobKind.REWIND: frozenset({"checkpoint_id", "source_host"}),
     JobKind.PREFLIGHT: frozenset({"source_host", "container", "target_host"}),
     JobKind.DRILL: frozenset({"checkpoint_id", "target_host"}),
     JobKind.BACKUP: frozenset({"source_host", "container"}),
@@ -29,8 +30,12 @@ NEEDED = {
     JobKind.RETURN: frozenset({"target_host"}),
 }
 DRAINS = (JobKind.DRAIN, JobKind.RETURN)
-ALLOWED = {**NEEDED, JobKind.RESTORE: NEEDED[JobKind.RESTORE] | {"new_name"}}
-HOOKED = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.PREFLIGHT)
+ALLOWED = {
+    **NEEDED,
+    JobKind.RESTORE: NEEDED[JobKind.RESTORE] | {"new_name"},
+    JobKind.REWIND: NEEDED[JobKind.REWIND] | {"container"},
+}
+HOOKED = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.REWIND, JobKind.PREFLIGHT)
 NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 """containerd's own rule for the names of containers and namespaces."""
 NAME_LIMIT = 76

@@ -33,10 +33,10 @@ def _keep_source(job: Job) -> Job:
     """Undo whatever is left to undo."""
     if job.request.kind is JobKind.RESTORE:
         raise _no_such_copy(job, Keep.SOURCE, Keep.TARGET)
-    remove = _step(job, "remove")
+    remove = _step(job, "remove") or _step(job, "remove-displaced")
     if remove is not None and remove.status not in UNTOUCHED:
         raise PreconditionFailed(
-            f"the source of job '{job.id}' may be removed already (step remove is {remove.status.value})",
+            f"the source of job '{job.id}' may be removed already (step {remove.name} is {remove.status.value})",
             code="source_gone",
             host=job.request.source_host,
             remedy=f"keep the other copy: migrator jobs resolve {job.id} --keep target",
@@ -59,7 +59,7 @@ def _keep_target(job: Job) -> Job:
             remedy=f"keep the other copy: migrator jobs resolve {job.id} --keep source",
         )
     steps = tuple(_accepted(_due_again(step, StepStatus.FAILED, StepStatus.PENDING)) for step in job.steps)
-    phase = Phase.REMOVING if job.request.kind is JobKind.MIGRATION else Phase.FINISHING
+    phase = Phase.REMOVING if job.request.kind in (JobKind.MIGRATION, JobKind.REWIND) else Phase.FINISHING
     return replace(job, phase=phase, failure=None, steps=steps)
 
 

@@ -48,6 +48,8 @@ class Task:
     busy_until_s: float = 0.0
     """CRIU dumps it, or brings it to life."""
     restored_by: Act | None = None
+    number: int = 0
+    """Tells it from those of the same name that were before, as the start of its first process does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,8 @@ class Machine:
         if name in self.tasks:
             raise AlreadyExists(f"task {name} exists")
         self.world.rules.effect(self, act, f"task {name}")
-        now_s = self.world.loop.now_s
-        self.tasks[name] = Task(Memory.from_bytes(images), TaskState.CREATED, now_s, restored_by=act)
+        memory, now_s, number = Memory.from_bytes(images), self.world.loop.now_s, self.world.new_pid()
+        self.tasks[name] = Task(memory, TaskState.CREATED, now_s, restored_by=act, number=number)
 
     def start(self, name: str, for_s: float) -> None:
         """Let CRIU bring a task to life; that goes on whatever becomes of the worker."""

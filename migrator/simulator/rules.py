@@ -36,6 +36,7 @@ from migrator.models.values import Job, StepAction, StepStatus, Workload
 from migrator.service.guards import GuardState
 from migrator.service.host import Act
 from migrator.service.housekeeping.store import StoreKeeper
+from migrator.service.identifiers import find_job
 from migrator.service.plans import LEFTOVERS, PLANS
 from migrator.simulator.guard import BUDGET_S, LOOK_S
 from migrator.simulator.machine import Machine, Task, TaskState
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 
 WORKER_DEAD_S = 5.0
 SLACK_S = 2 * LOOK_S
-FROM_A_SOURCE = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.PREFLIGHT)
+FROM_A_SOURCE = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.REWIND, JobKind.PREFLIGHT)
+RESTORING = (JobKind.MIGRATION, JobKind.RESTORE, JobKind.REWIND)
 BACKWARD = (StepStatus.UNDOING, StepStatus.UNDONE)
 ALIVE = (TaskState.RUNNING, TaskState.FROZEN)
 
@@ -117,7 +119,7 @@ class Rules:
 
     def proved(self, act: Act) -> None:
         """Rule 9: a step has seen the restored container run."""
-        self._proofs.add(act.command.job_id)
+        self._proofs.add(str(find_job(act.command.job_id)))
 
     def read(self, text: str) -> None:
         """Rule 8: somebody may read this."""
@@ -149,7 +151,7 @@ class Rules:
                 self._check_rollback(job)
             if job.phase is Phase.SUCCEEDED and job.id not in self._succeeded:
                 self._succeeded.add(job.id)
-                if job.request.kind in (JobKind.MIGRATION, JobKind.RESTORE) and job.id not in self._proofs:
+                if job.request.kind in RESTORING and job.id not in self._proofs:
                     self.broken(9, f"{job.id} succeeded and nobody has seen its container run")
 
     def _check_frozen(self, machine: Machine, name: str, task: Task) -> None:
@@ -247,6 +249,19 @@ class Rules:
             self.broken(7, f"{job.id} stopped for an operator: {(job.failure or {}).get('message')}")
         if job.phase in (Phase.FAILED, Phase.CANCELLED) and job.request.kind in FROM_A_SOURCE:
             self._check_source_runs(job)
+        if job.phase is Phase.SUCCEEDED and job.request.kind is JobKind.REWIND:
+            self._check_rewound(job)
+
+    def _check_rewound(self, job: Job) -> None:
+        """Rule 2: what a rewind displaced can be brought back; rule 7: what it restored runs in its place."""
+        machine, name = self._world.machines[str(job.request.source_host)], str(job.request.container)
+        with self._world.database.transaction(write=False) as tx:
+            kept = {checkpoint.id for checkpoint in tx.checkpoints.list() if checkpoint.pinned_at}
+        if job.checkpoint_id not in kept:
+            self.broken(2, f"{job.id} succeeded, and what ran before it is not kept")
+        task = machine.tasks.get(name)
+        if not machine.tasks_lost and (task is None or task.memory.program == name):
+            self.broken(7, f"{job.id} succeeded, and what it restored does not run")
 
     def _operator_needed(self, job: Job) -> bool:
         """Whether the documents send this case to an operator."""
@@ -263,6 +278,8 @@ class Rules:
             self.broken(7, f"{job.id} is {job.phase.value} and its source is gone")
         if task is not None and task.state is not TaskState.RUNNING:
             self.broken(7, f"{job.id} is {job.phase.value} and its source is {task.state.value}")
+        if task is not None and task.memory.program != name:
+            self.broken(7, f"{job.id} is {job.phase.value} and in place of its source {task.memory.program} runs")
 
     def _check_clean(self, machine: Machine) -> None:
         left: dict[str, Sequence[object]] = {
@@ -297,6 +314,7 @@ class Rules:
                 self.broken(6, f"{key} is left in the store")
             if found:
                 named |= {key, *self._named(data)}
+        named |= {layout.pin_key(checkpoint.id) for checkpoint in kept.values() if checkpoint.pinned_at}
         left = [key[-8:] for key in objects if key not in named]
         if left:
             self.broken(6, f"blobs left in the store: {', '.join(left)}")
@@ -335,5 +353,5 @@ class Rules:
         return [*self._world.database.tables[JOBS].values()]
 
     def _job(self, job_id: str) -> Job:
-        job: Job = self._world.database.tables[JOBS][job_id]
+        job: Job = self._world.database.tables[JOBS][str(find_job(job_id))]
         return job

@@ -13,7 +13,7 @@ from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.values import Checkpoint, JobRequest
 from migrator.simulator import programs
-from migrator.simulator.faults import CONTROL, Fault, Kind, Place, any_fault, faults_at
+from migrator.simulator.faults import CONTROL, HOSTS, Fault, Kind, Place, any_fault, faults_at
 from migrator.simulator.programs import CONTAINER, Memory
 from migrator.simulator.rules import Violation
 from migrator.simulator.world import Schedule, World
@@ -27,6 +27,7 @@ CHECKPOINT = JobRequest(JobKind.CHECKPOINT, source_host="alpha", container=CONTA
 OLD = "ck-old"
 """A checkpoint that was sealed before the run begins, of a program that runs nowhere."""
 RESTORE = JobRequest(JobKind.RESTORE, checkpoint_id=OLD, target_host="beta", new_name="copy")
+REWIND = JobRequest(JobKind.REWIND, checkpoint_id=OLD, source_host="alpha", container=CONTAINER)
 DRILL = JobRequest(JobKind.DRILL, checkpoint_id=OLD, target_host="beta")
 PREFLIGHT = JobRequest(JobKind.PREFLIGHT, source_host="alpha", container=CONTAINER, target_host="beta")
 DRAIN = JobRequest(JobKind.DRAIN, source_host="alpha")
@@ -48,6 +49,7 @@ SCENARIOS = {
     "migration": Scenario((MIGRATE,)),
     "checkpoint": Scenario((CHECKPOINT,)),
     "restore": Scenario((RESTORE,)),
+    "rewind": Scenario((REWIND,)),
     "migration-kept": Scenario((KEEP,)),
     "there-and-back": Scenario((MIGRATE,), (MIGRATE_BACK,)),
     "again": Scenario((MIGRATE,), (MIGRATE, CHECKPOINT)),
@@ -93,7 +95,7 @@ def perform(run: Run, trace: Callable[[str], None] | None = None) -> Result:
     """Perform a run and check the rules all the time."""
     world = World(run.seed, run.schedule, controllers=run.controllers, thorough=run.thorough, trace=trace)
     scenario, violation = SCENARIOS[run.scenario], None
-    if {RESTORE.kind, DRILL.kind} & {request.kind for request in (*scenario.together, *scenario.later)}:
+    if {RESTORE.kind, DRILL.kind, REWIND.kind} & {request.kind for request in (*scenario.together, *scenario.later)}:
         seal_old_checkpoint(world)
     try:
         world.loop.run_until(SUBMIT_S)
@@ -185,7 +187,11 @@ def turned_back(scenario: str, *, variants: bool = True) -> Iterator[Run]:
 
 def _last_way_back(points: list[tuple[Place, str]]) -> int:
     """The last point at which a failure still turns the job back."""
-    last = ("beta restore run: start", "alpha upload run: seal", "beta inspect-target run: look")
+    last = (
+        *(f"{host} restore run: start" for host in HOSTS),
+        "alpha upload run: seal",
+        "beta inspect-target run: look",
+    )
     return max(number for number, (_, what) in enumerate(points, start=1) if what in last)
 
 

@@ -7,6 +7,7 @@ come), so that a fault can hit before, between and after all effects.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from migrator.errors import (
 )
 from migrator.models.descriptors import Descriptor
 from migrator.models.hooks import RAN_BEFORE
+from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.catalogue import SOURCE_GONE, last_copy
@@ -85,6 +87,7 @@ class InspectSource(SimulatedStep):
             "estimate_bytes": 1 << 20,
             "memory_bytes": 1 << 20,
             "source_created_at": record.created_at,
+            "source_started": here.machine.task(record.name).number,
         }
 
 
@@ -94,7 +97,7 @@ class InspectTarget(SimulatedStep):
     def run(self, here: Here, act: Act) -> Acts:
         """Look."""
         yield "look"
-        if restored_name(act) in here.machine.containers:
+        if act.request.kind is not JobKind.REWIND and restored_name(act) in here.machine.containers:
             raise AlreadyExists(f"container {restored_name(act)} exists", code="container_exists")
         if restored_key(act) in here.machine.snapshots:
             raise AlreadyExists(f"snapshot {restored_key(act)} exists", code="snapshot_exists")
@@ -169,7 +172,8 @@ class Freeze(SimulatedStep):
         yield "forget the verdict"
         here.verdicts.forget(act.command.job_id)
         yield "look whether it lives"
-        return {SOURCE_GONE: str(act.request.container) not in here.machine.tasks}
+        task = here.machine.tasks.get(str(act.request.container))
+        return {SOURCE_GONE: task is None or task.number != act.facts["source_started"]}
 
 
 class BeforeHook(SimulatedStep):
@@ -330,12 +334,29 @@ class Upload(SimulatedStep):
         )
 
 
+class ReadBack(SimulatedStep):
+    """See `steps.read_back`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Verify every part."""
+        yield "read the index"
+        index = sealed_index(here, act)
+        for role in (Role.MEMORY, Role.CONTAINER, Role.RW_DIFF):
+            yield f"read the {role.value} back"
+            part = index.part(role)
+            deque(here.checkpoints.get_blob(part.digest, part.size_bytes), maxlen=0)
+            act.check_aborted()
+        return {}
+
+
 class Fetch(SimulatedStep):
     """See `steps.fetch`."""
 
     def run(self, here: Here, act: Act) -> Acts:
         """Verify and import."""
         machine, job = here.machine, act.command.job_id
+        if machine.memory_images.get(job) is not None:
+            return {"downloaded_bytes": len(machine.memory_images[job] or b"")}
         yield "take the lease"
         machine.take_lease(act)
         yield "read the index"
@@ -372,27 +393,13 @@ class Restore(SimulatedStep):
 
     def run(self, here: Here, act: Act) -> Acts:
         """Create container and task, start it."""
-        machine, name = here.machine, restored_name(act)
         yield "look whether it runs already"
         if self.observe(here, act) == "done":
             return {"pid": 1}
         index = sealed_index(here, act)
-        if index.part(Role.CONTAINER).digest not in machine.content:
+        if index.part(Role.CONTAINER).digest not in here.machine.content:
             raise NotFound("the container's record is gone", code="content_not_found")
-        yield "create the container"
-        hooked = self._create(here, act)
-        yield "end what a former attempt left"
-        machine.end_task(act, name)
-        yield "create the task"
-        machine.create_task(act, name)
-        yield "give the record its own spec"
-        machine.put_container(act, replace(hooked, hooked=False))
-        yield "start"
-        machine.start(name, START_S)
-        yield "start is under way", 0.05
-        yield "it runs", START_S
-        if machine.status(name) is not TaskState.RUNNING:
-            raise InternalError("it did not start")
+        yield from bring_to_life(here, act, restored_key(act))
         return {"pid": 1}
 
     def undo(self, here: Here, act: Act) -> Acts:
@@ -416,15 +423,91 @@ class Restore(SimulatedStep):
             return "absent"
         return SEEN.get(here.machine.status(record.name), "unknown")
 
-    def _create(self, here: Here, act: Act) -> ContainerRecord:
-        machine, name, job = here.machine, restored_name(act), act.command.job_id
+
+class Displace(SimulatedStep):
+    """See `steps.displace`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Set the record aside, end the task, give its name free."""
+        machine, name, mark = here.machine, str(act.request.container), aside(act)
+        yield "look at the images"
+        if machine.memory_images.get(act.command.job_id) is None:
+            raise PreconditionFailed("the images are gone", code="images_gone")
+        record = machine.containers.get(name)
+        if record is None and mark in machine.containers:
+            return {}
+        if record is None or record.created_at != act.facts["source_created_at"]:
+            raise PreconditionFailed(f"container {name} is not the one that was frozen", code="container_changed")
+        if record.job != mark:
+            yield "see it paused"
+            check_paused(here, act)
+            yield "set the record aside"
+            machine.put_container(act, replace(record, name=mark, job=mark))
+            yield "mark the original"
+            machine.put_container(act, replace(record, job=mark))
+        yield "end the task"
+        machine.end_task(act, name)
+        yield "delete its record"
+        machine.delete_container(act, name)
+        return {}
+
+    def undo(self, here: Here, act: Act) -> Acts:
+        """Bring it back from its images, or at least its record."""
+        machine, name, mark = here.machine, str(act.request.container), aside(act)
+        yield "look"
+        if mark in machine.containers:
+            record = machine.containers.get(name)
+            if record is None or record.job in (mark, act.command.job_id):
+                yield from self._bring_back(here, act)
+            yield "delete what was set aside"
+            machine.delete_container(act, mark)
+        yield "see what runs"
+        task = machine.tasks.get(name)
+        return {"source_started": task.number} if task else {}
+
+    def _bring_back(self, here: Here, act: Act) -> Acts:
+        machine, name = here.machine, str(act.request.container)
+        kept = machine.containers[aside(act)]
+        own = replace(kept, name=name, job=None)
+        if not self._runs(here, act):
+            yield "end the half ended"
+            machine.end_task(act, name)
+            yield "delete its record"
+            machine.delete_container(act, name)
+            yield from self._revive(here, act, kept.snapshot_key)
+        yield "put the record back"
         known = machine.containers.get(name)
-        if known is not None and known.job != job:
-            raise AlreadyExists(f"container {name} exists", code="container_exists")
-        created_at = known.created_at if known else machine.world.new_moment()
-        record = ContainerRecord(name, restored_key(act), created_at, job, hooked=True)
-        machine.put_container(act, record)
-        return record
+        machine.put_container(act, replace(own, created_at=known.created_at) if known else own)
+        return {}
+
+    def _revive(self, here: Here, act: Act, key: str) -> Acts:
+        if here.machine.memory_images.get(act.command.job_id) is not None:
+            try:
+                yield from bring_to_life(here, act, key)
+            except NotFound as error:
+                raise ResourceBusy(f"it died on its way back: {error}", code="not_brought_back") from error
+        return {}
+
+    def _runs(self, here: Here, act: Act) -> bool:
+        machine, name = here.machine, str(act.request.container)
+        record = machine.containers.get(name)
+        if record is None or record.job != act.command.job_id or name not in machine.tasks:
+            return False
+        if machine.status(name) is TaskState.UNKNOWN:
+            raise ResourceBusy(f"the task of {name} is unclear", code="task_unclear")
+        return machine.status(name) is TaskState.RUNNING
+
+
+class RemoveDisplaced(SimulatedStep):
+    """See `steps.displace`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Remove record and snapshot, send the guard away, let go."""
+        yield from delete_container(here, act, aside(act))
+        yield "send the guard away"
+        here.guards.release(act.command.job_id)
+        yield from let_go(here, act)
+        return {}
 
 
 class Prove(SimulatedStep):
@@ -504,6 +587,36 @@ class ReleaseTarget(SimulatedStep):
         return {}
 
 
+def bring_to_life(here: Here, act: Act, key: str) -> Acts:
+    """Create container and task from this job's images, start it."""
+    machine, name, job = here.machine, restored_name(act), act.command.job_id
+    yield "create the container"
+    known = machine.containers.get(name)
+    if known is not None and known.job != job:
+        raise AlreadyExists(f"container {name} exists", code="container_exists")
+    created_at = known.created_at if known else machine.world.new_moment()
+    hooked = ContainerRecord(name, key, created_at, job, hooked=True)
+    machine.put_container(act, hooked)
+    yield "end what a former attempt left"
+    machine.end_task(act, name)
+    yield "create the task"
+    machine.create_task(act, name)
+    yield "give the record its own spec"
+    machine.put_container(act, replace(hooked, hooked=False))
+    yield "start"
+    machine.start(name, START_S)
+    yield "start is under way", 0.05
+    yield "it runs", START_S
+    if machine.status(name) is not TaskState.RUNNING:
+        raise InternalError("it did not start")
+    return {}
+
+
+def aside(act: Act) -> str:
+    """What the record of a displaced original is called; also its mark."""
+    return f"{act.command.job_id}-displaced"
+
+
 def restored_name(act: Act) -> str:
     """The name that the container has after the restore."""
     return act.request.new_name or act.request.container or str(act.facts["source_name"])
@@ -528,7 +641,9 @@ def delete_container(here: Here, act: Act, name: str) -> Acts:
     record = here.machine.containers.get(name)
     if record is None:
         return {}
-    here.machine.remove_snapshot(act, record.snapshot_key)
+    others = [one for one in here.machine.containers.values() if one.name != name]
+    if not any(one.snapshot_key == record.snapshot_key for one in others):
+        here.machine.remove_snapshot(act, record.snapshot_key)
     yield "delete its record"
     here.machine.delete_container(act, name)
     return {}
@@ -603,13 +718,16 @@ STEPS: dict[str, SimulatedStep] = {
     "thaw": Thaw(),
     "after-hook": AfterHook(),
     "upload": Upload(),
+    "read-back": ReadBack(),
     "fetch": Fetch(),
     "promise": Promise(),
+    "displace": Displace(),
     "restore": Restore(),
     "prove": Prove(),
     "probe": TryProbe(),
     "discard": Discard(),
     "remove": Remove(),
+    "remove-displaced": RemoveDisplaced(),
     "release-source": ReleaseSource(),
     "release-target": ReleaseTarget(),
 }

@@ -74,11 +74,12 @@ class SimulatedStore(MemoryStore):
         self.faults.corrupt = now_s < self.corrupts_until_s
         yield from super().download(key, size_bytes=size_bytes, on_progress=on_progress)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str) -> bool:
         """See `ObjectStore.delete`."""
         self._before("delete", key)
-        super().delete(key)
+        gone = super().delete(key)
         self._after("delete", key)
+        return gone
 
     def _read(self, key: str) -> bytes:
         data = super()._read(key)

@@ -13,6 +13,7 @@ from migrator.models.values import Facts, Outcome, StepAction, StepCommand
 from migrator.service.fence import Fence
 from migrator.service.host import Act
 from migrator.service.ledger import Ledger
+from migrator.service.rewinding import as_seen, as_told
 from migrator.simulator.actor import Actor
 from migrator.simulator.faults import CONTROL, Place
 from migrator.simulator.guard import SimulatedGuards
@@ -89,12 +90,13 @@ class Worker(Actor):
         yield "begin"
         self._ledger.check(command)
         self._fence.check(command)
+        its = as_seen(act)
         if command.action is StepAction.RUN:
-            return (yield from step.run(self._here, act))
+            return as_told(command, (yield from step.run(self._here, its)))
         if command.action is StepAction.UNDO:
-            return (yield from step.undo(self._here, act))
+            return as_told(command, (yield from step.undo(self._here, its)))
         yield "look"
-        seen = step.observe(self._here, act)
+        seen = step.observe(self._here, its)
         if seen == "unknown":
             raise OutcomeUnknown(f"step {command.step} cannot be observed")
         return {"seen": seen}

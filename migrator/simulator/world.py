@@ -94,7 +94,7 @@ class World:
         machine = self.machines["alpha"]
         machine.containers[CONTAINER] = ContainerRecord(CONTAINER, f"{CONTAINER}-rw", self.new_moment())
         machine.snapshots[f"{CONTAINER}-rw"] = Snapshot(files="changed files")
-        task = machine.tasks[CONTAINER] = Task(Memory(CONTAINER, 0.0), TaskState.CREATED, 0.0)
+        task = machine.tasks[CONTAINER] = Task(Memory(CONTAINER, 0.0), TaskState.CREATED, 0.0, number=self.new_pid())
         self.rules.before_run(machine, task)
         task.state = TaskState.RUNNING
         for number, controller in enumerate(self.controllers):

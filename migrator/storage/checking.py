@@ -11,7 +11,7 @@ from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks.format import read_pack_directory, read_pack_index
 from migrator.storage.chunks.store import PACK_INDEX_LIMIT_BYTES
-from migrator.storage.oci import parse_index
+from migrator.storage.oci import CheckpointIndex, parse_index
 
 Pulse = Callable[[], None]
 PACK_LIMIT_BYTES = 64 << 20
@@ -58,6 +58,7 @@ class Checker:
         self._checkpoints = checkpoints
         self._objects = checkpoints.objects
         self._pulse = pulse
+        checkpoints.chunks.refresh()  # what was read long ago may name packs that a prune has replaced
         self.sizes = {
             info.key: info.size_bytes for prefix in (layout.BLOBS, layout.PACKS) for info in self._objects.scan(prefix)
         }
@@ -80,10 +81,17 @@ class Checker:
             key = layout.blob_key(blob.digest)
             found.keys.add(key)
             self._expect(key, blob.size_bytes)
-        for name in self._checkpoints.chunks.packs_of(self._checkpoints.recipes(index)):
-            key = layout.pack_key(name)
-            found.keys.add(key)
+        try:
+            found.keys |= self._find_packs(index)
+        except IntegrityError:  # or replaced just now
+            self._checkpoints.chunks.refresh()
+            found.keys |= self._find_packs(index)
+
+    def _find_packs(self, index: CheckpointIndex) -> set[str]:
+        keys = {layout.pack_key(name) for name in self._checkpoints.chunks.packs_of(self._checkpoints.recipes(index))}
+        for key in sorted(keys):
             self._expect(key, None)
+        return keys
 
     def _expect(self, key: str, size_bytes: int | None) -> None:
         there = self.sizes.get(key)

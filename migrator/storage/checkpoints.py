@@ -284,7 +284,7 @@ class CheckpointStore(PartStore):
         try:
             return self.read_index(workload_id, checkpoint_id).parts
         except NotFound as error:
-            if error.code != "checkpoint_not_found":
+            if error.code not in ("checkpoint_not_found", "object_not_encrypted"):
                 raise
         except IntegrityError:
             return ()
@@ -298,8 +298,8 @@ class CheckpointStore(PartStore):
 
     def _delete_blob(self, digest: str) -> int:
         found = self.objects.head(layout.blob_key(digest))
-        self.objects.delete(layout.blob_key(digest))
-        return found.size_bytes if found else 0
+        freed = self.objects.delete(layout.blob_key(digest))
+        return found.size_bytes if found and freed else 0
 
     def reachable(self, index: CheckpointIndex) -> list[Descriptor]:
         """List every blob that an index names, directly or through manifests, each once.

@@ -118,12 +118,18 @@ class DirectoryStore:
             if info := self.head(key):
                 yield info
 
-    def delete(self, key: str) -> None:
+    def hidden(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore.hidden`; no versions are kept here."""
+        del prefix
+        return iter(())
+
+    def delete(self, key: str) -> bool:
         """See `ObjectStore.delete`. Directories that become empty go too."""
         path = self._path(key)
         with self._translated():
             path.unlink(missing_ok=True)
         self._prune(path.parent)
+        return True
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
         """See `ObjectStore.abort_uploads`."""

@@ -121,11 +121,17 @@ class MemoryStore:
             found = sorted((key, len(data), at) for key, (data, at) in self._objects.items() if key.startswith(prefix))
         yield from (ObjectInfo(*item) for item in found)
 
-    def delete(self, key: str) -> None:
+    def hidden(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore.hidden`; no versions are kept here."""
+        del prefix
+        return iter(())
+
+    def delete(self, key: str) -> bool:
         """See `ObjectStore.delete`."""
         self._check(key)
         with self._lock:
             self._objects.pop(key, None)
+        return True
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
         """See `ObjectStore.abort_uploads`; nothing is ever half-done here."""

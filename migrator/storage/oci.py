@@ -40,6 +40,8 @@ class FactAnnotation(StrEnum):
     NAMESPACE = "io.migrator.namespace"
     CONTAINER = "io.migrator.container"
     JOB = "io.migrator.job"
+    SCHEDULE = "io.migrator.schedule"
+    """The name of the schedule that asked for it, if one did."""
     CREATED = "io.migrator.created"
     STDIO = "io.migrator.stdio"
     """JSON: `stdout`, `stderr`: where the task wrote to."""

@@ -153,12 +153,21 @@ class S3Store:
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def delete(self, key: str) -> None:
+    def hidden(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore.hidden`."""
+        if self._versions.kept():
+            for name, size_bytes, deleted_at in self._versions.hidden(self._prefix + prefix):
+                yield ObjectInfo(name.removeprefix(self._prefix), size_bytes, deleted_at)
+
+    def delete(self, key: str) -> bool:
         """See `ObjectStore.delete`. Of a versioned bucket all versions go, the newest last."""
-        name = self._key(key)
-        if not (self._versions.kept() and self._versions.delete(name, key)):
+        name, versions = self._key(key), self._versions.kept()
+        if versions and self._versions.delete(name, key):
+            return True
+        if not (versions and self.head(key) is None):  # one that is hidden already is not hidden once more
             with self._translated(key):
                 self._client.delete_object(Bucket=self._bucket, Key=name)
+        return not versions
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
         """See `ObjectStore.abort_uploads`."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from migrator.errors import MigratorError, NotFound, PermissionDenied, PreconditionFailed
@@ -44,6 +46,25 @@ class Versions:
                 status = None
             self._known = (time.monotonic(), status is not None)
         return self._known[1]
+
+    def hidden(self, prefix: str) -> list[tuple[str, int, datetime]]:
+        """List objects whose newest version is a mark of deletion: name, bytes of all versions, and when.
+
+        Nothing is known where the right to list versions is missing.
+        """
+        sizes, deleted = Counter[str](), dict[str, datetime]()
+        try:
+            with self._translated(prefix):
+                pages = self._client.get_paginator("list_object_versions")
+                for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                    for version in page.get("Versions", []):
+                        sizes[version["Key"]] += version["Size"]
+                    deleted |= {
+                        mark["Key"]: mark["LastModified"] for mark in page.get("DeleteMarkers", []) if mark["IsLatest"]
+                    }
+        except PermissionDenied:
+            return []
+        return [(name, sizes[name], deleted[name]) for name in sorted(deleted)]
 
     def delete(self, name: str, key: str) -> bool:
         """Delete all versions of an object, the newest last; False if it is to be hidden by an ordinary deletion.

@@ -110,8 +110,14 @@ class ObjectStore(Protocol):
     def scan(self, prefix: str) -> Iterator[ObjectInfo]:
         """List the objects whose keys begin with a prefix, by key."""
 
-    def delete(self, key: str) -> None:
+    def hidden(self, prefix: str) -> Iterator[ObjectInfo]:
+        """List what was deleted though the store keeps versions of it: what these occupy, and when that was."""
+
+    def delete(self, key: str) -> bool:
         """Delete an object; an absent one is fine.
+
+        Returns:
+            Whether its bytes are free now; False: nobody sees it any more, and the store keeps versions of it.
 
         Raises:
             PreconditionFailed: `object_locked`, the store must keep it for now; it is as it was.

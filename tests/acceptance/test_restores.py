@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.forging import forge
-from tests.workloads import Running
+from tests.workloads import WORKLOADS, Running
 from tests.workloads.workload import State
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300), pytest.mark.usefixtures("keeps_checkpoints")]
@@ -23,7 +23,8 @@ nonce, number = os.urandom(8).hex(), 0
 os.makedirs("/state", exist_ok=True)
 while True:
     number += 1
-    open("/data/count", "w").write(str(number))
+    open("/data/new", "w").write(str(number))
+    os.rename("/data/new", "/data/count")
     open("/state/new", "w").write(json.dumps({"counter": number, "nonce": nonce}))
     os.rename("/state/new", "/state/state.json")
     time.sleep(0.02)
@@ -155,3 +156,25 @@ def test_a_forged_checkpoint_is_refused_before_anything_of_it_is_here(cluster: C
         assert machine.run("sh", "-c", "ls /run/forged 2>/dev/null || true") == ""
         assert "clone-1" not in machine.containers()
     cluster.done("checkpoints", "remove", forged)
+
+
+def test_a_backup_with_an_address_is_proven_and_cloned_beside_its_original(
+    cluster: Cluster, nothing_left: None
+) -> None:
+    """What listens at the container's address is restored where nothing leads out, though the original has it."""
+    server = cluster.start(WORKLOADS["server"], "alpha", "origin", options=("--cni",))
+    try:
+        taken = cluster.finish("backup", str(server))
+        assert taken["state"] == "succeeded", taken
+        for host in ("beta", "alpha"):
+            drilled = cluster.finish("drill", "alpha/origin", host)
+            assert (drilled["state"], drilled["checkpoint_id"]) == ("succeeded", taken["checkpoint_id"]), drilled
+        cloned = cluster.finish("restore", "alpha/origin", "beta", "--name", "clone-1", "--network", "none")
+        assert cloned["state"] == "succeeded", cloned
+        clone = Running(cluster["beta"], "clone-1")
+        assert clone.address == server.address
+        clone.wait_until(lambda state: state["counter"] > server.state()["counter"] // 2)
+        routes = clone.host.run("nsenter", "-t", str(clone.pid), "-n", "ip", "route", "get", "10.78.0.11")
+        assert "via" not in routes
+    finally:
+        clear(cluster)

@@ -9,7 +9,6 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -53,28 +52,17 @@ from migrator.storage.layers import list_layer
 from migrator.storage.memory import MemoryStore
 from migrator.storage.pins import Pins, pin_key
 from migrator.storage.tars import TarFiles
+from tests.fuzz import targets_of_stores
 from tests.fuzz.mutation import mutated, mutated_document
+from tests.fuzz.target import Read, Target
 from tests.unit.inspection.real import HeldImages, RealCheckpoint
 from tests.unit.storage.samples import Sample
 
-Read = Callable[[bytes, Path], object]
 REAL = RealCheckpoint()
 IMAGES = {name: data for name, data in REAL.images.items() if not name.startswith("pages-")}
 SMALL = {name: IMAGES[name] for name in ("core-8.img", "fs-1.img", "pstree.img", "timens-0.img")}
 NAMES = ("pstree.img", "core-1.img", "core-8.img", "mm-7.img", "pagemap-7.img", "fdinfo-2.img", "files.img", "ids-6.img",
          "mountpoints-13.img")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Target:
-    """A parser, what it is tried with, and what it may raise."""
-
-    name: str
-    read: Read
-    data: st.SearchStrategy[bytes]
-    kinds: tuple[type[MigratorError], ...] = (IntegrityError,)
-    wide: bool = False
-    """It starts a program for every try: less of them."""
 
 
 def nothing() -> None:
@@ -271,6 +259,7 @@ TARGETS = (
     Target("compressed layer", _layer("application/vnd.oci.image.layer.v1.tar+gzip"), mutated(REAL.layer)),
     Target("comparison of pages", _compare, mutated(IMAGES["pagemap-7.img"])),
     *(Target(name, _read_image(name), mutated(IMAGES[name])) for name in NAMES),
+    *targets_of_stores.TARGETS,
 )  # fmt: skip
 VOLUME = Target("volume", lambda data, place: _unpack_volume(data, place), mutated(GNU), wide=True)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from migrator.errors import MigratorError
 from tests.fuzz.targets import TARGETS, VOLUME, Target
@@ -24,6 +23,8 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "inf"))
 """For each parser; then the rest is let go."""
 ALWAYS_THE_SAME = "FUZZ_TRIES" not in os.environ
 """In `make test`: what is found by chance belongs to `make fuzz`, not to whoever tests something else."""
+AT_ONCE = 200
+"""Tries between two looks at the clock."""
 MEMORY_LIMIT_BYTES = 96 << 20
 PROCESSOR_LIMIT_S = 5.0
 
@@ -57,8 +58,15 @@ def refusal_of(target: Target, data: bytes, place: Path) -> MigratorError | None
 
 
 def hold(target: Target, place: Path, tries: int) -> None:
-    """Try a parser with changed samples."""
+    """Try a parser with changed samples, some at a time until the time is over."""
     end = time.monotonic() + SECONDS
+    while tries > 0 and time.monotonic() < end:
+        hold_some(target, place, min(tries, AT_ONCE))
+        tries -= AT_ONCE
+
+
+def hold_some(target: Target, place: Path, tries: int) -> None:
+    """Try a parser with some changed samples."""
 
     @settings(
         max_examples=tries,
@@ -67,11 +75,10 @@ def hold(target: Target, place: Path, tries: int) -> None:
         derandomize=ALWAYS_THE_SAME,
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.data())
-    def check(data: st.DataObject) -> None:
-        if time.monotonic() < end:
-            shutil.rmtree(place / "here", ignore_errors=True)  # of a try that failed, before it is made smaller
-            attempt(target, data.draw(target.data), place / "here")
+    @given(target.data)
+    def check(data: bytes) -> None:
+        shutil.rmtree(place / "here", ignore_errors=True)  # of a try that failed, before it is made smaller
+        attempt(target, data, place / "here")
 
     check()
 

@@ -256,6 +256,31 @@ def last_copy_removed(patch: Patch) -> None:
     patch.setattr("migrator.simulator.steps.last_copy", lambda *_: None)
 
 
+def rewinds(*kinds: Kind) -> Iterator[Run]:
+    """Single faults of a rewind and of its rollback."""
+    runs = [*single_faults("rewind"), *turned_back("rewind")]
+    chosen = [run for run in runs if not kinds or {fault.kind for fault in [*run.schedule.values()][-1]} & {*kinds}]
+    Random(1).shuffle(chosen)
+    return iter(chosen)
+
+
+def sealed_and_never_read(patch: Patch) -> None:
+    def run(_self: Any, _here: Here, _act: Any) -> Acts:
+        yield "do not look"
+        return {}
+
+    patch.setattr(type(STEPS["read-back"]), "run", run)
+
+
+def one_name_for_both_halves(patch: Patch) -> None:
+    patch.setattr("migrator.service.rewinding.BESIDE", "")
+
+
+def original_comes_back_by_its_record_alone(patch: Patch) -> None:
+    """Its program is not brought back from the images of its dump."""
+    patch.setattr(type(STEPS["displace"]), "_revive", lambda *_: iter(()))
+
+
 @dataclass(frozen=True)
 class Mutant:
     protection: str
@@ -284,6 +309,11 @@ MUTANTS = (
     Mutant("a seal looks at every blob", seal_unseen, lambda: singles(Kind.STORE_KEEPS_LESS), (5,)),
     Mutant("a removal takes the index first", blobs_before_index, singles, (5,)),
     Mutant("the last copy of a lost program stays", last_copy_removed, lambda: singles(Kind.KILL_TASK), (2,)),
+    Mutant(
+        "what a rewind has sealed is read back", sealed_and_never_read, lambda: rewinds(Kind.STORE_TURNS_A_BIT), (2,)
+    ),
+    Mutant("the halves of a rewind have two names", one_name_for_both_halves, rewinds, (1, 2, 4, 6, 7)),
+    Mutant("what was displaced comes back", original_comes_back_by_its_record_alone, rewinds, (2, 7)),
 )
 
 

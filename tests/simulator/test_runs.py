@@ -27,7 +27,7 @@ from migrator.simulator.runs import (
 )
 from migrator.simulator.steps import STEPS
 
-PLAN_NAMES = ("migration", "checkpoint", "restore", "preflight", "drill")
+PLAN_NAMES = ("migration", "checkpoint", "restore", "rewind", "preflight", "drill")
 """The plans that hosts perform; a drain is made of them."""
 CHUNKS = 10
 IN_MAKE_TEST = 3
@@ -46,8 +46,8 @@ def check_all(runs: Iterable[Run]) -> int:
     return count
 
 
-def enumerated() -> Iterator[Run]:
-    for name in PLAN_NAMES:
+def enumerated(*names: str) -> Iterator[Run]:
+    for name in names:
         yield from chain(single_faults(name, variants=False), turned_back(name, variants=False))
         yield from chain(races(name), late_commands(name))
 
@@ -74,8 +74,18 @@ def test_without_faults_all_goes_well(name: str) -> None:
     "chunk", [pytest.param(chunk, marks=[pytest.mark.wide] * (chunk >= IN_MAKE_TEST)) for chunk in range(CHUNKS)]
 )
 def test_every_single_fault_at_every_point(chunk: int) -> None:
-    mine = (run for number, run in enumerate(enumerated()) if number % CHUNKS == chunk)
+    names = [name for name in PLAN_NAMES if name != "rewind"]
+    mine = (run for number, run in enumerate(enumerated(*names)) if number % CHUNKS == chunk)
     assert check_all(mine) >= 1000 // CHUNKS
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "chunk", [pytest.param(chunk, marks=[pytest.mark.wide] * (chunk > 0)) for chunk in range(CHUNKS)]
+)
+def test_every_single_fault_at_every_point_of_a_rewind(chunk: int) -> None:
+    mine = (run for number, run in enumerate(enumerated("rewind")) if number % CHUNKS == chunk)
+    assert check_all(mine) >= 9000 // CHUNKS
 
 
 @pytest.mark.timeout(600)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from migrator.containerd import Container, ContainerdClient, ProcessState
+from migrator.containerd.values import Labels
 from migrator.criu.leftovers import remove_tree
 from migrator.errors import NotFound
 from migrator.models.housekeeping import FindingKind
@@ -115,7 +116,7 @@ def find_containers(runtime: ContainerdClient) -> Iterator[Leftover]:
             partial(_remove_container, runtime, container),
             namespace=runtime.namespace,
             since=container.created_at,
-            job_id=container.labels[JOB_LABEL],
+            job_id=_job_of(container.labels),
             container=f"{runtime.namespace}/{container.id}",
         )
 
@@ -133,7 +134,7 @@ def find_snapshots(runtime: ContainerdClient, snapshotter: str) -> Iterator[Left
                 partial(_remove_snapshot, runtime, snapshotter, snapshot.name, snapshot.labels[JOB_LABEL]),
                 namespace=runtime.namespace,
                 since=snapshot.created_at,
-                job_id=snapshot.labels[JOB_LABEL],
+                job_id=_job_of(snapshot.labels),
                 container=f"{runtime.namespace}/{snapshot.name}",
             )
 
@@ -253,6 +254,11 @@ def leased_resources(runtime: ContainerdClient) -> frozenset[str]:
         except NotFound:
             continue  # given back since it was listed
     return frozenset(held)
+
+
+def _job_of(labels: Labels) -> str:
+    """The job that a label names; a rewind marks its two containers each in its own way."""
+    return find_job(labels[JOB_LABEL]) or labels[JOB_LABEL]
 
 
 def _lives(runtime: ContainerdClient, container: Container) -> bool:

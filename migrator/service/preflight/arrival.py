@@ -14,6 +14,7 @@ from migrator.models.values import Facts, JobRequest
 from migrator.models.volumes import Volume, read_volumes, relocated
 from migrator.service.host import Act, Host
 from migrator.service.preflight.traits import Traits
+from migrator.service.rewinding import REPLACED
 from migrator.service.room import ROOM, check_content_room, check_image_room, free_memory_bytes
 
 
@@ -48,18 +49,32 @@ def restored_volumes(act: Act | Arrival, host: Host) -> tuple[Volume, ...]:
     return relocated(known, place)
 
 
+def replaced(arrival: Arrival) -> Facts:
+    """What a rewind knows of the container that runs here and is to be displaced; nothing in other jobs."""
+    known: Facts = arrival.facts.get(REPLACED, {})
+    return known
+
+
+def moved_bytes(arrival: Arrival) -> Facts:
+    """What a rewind moves in all: one container each way. It decides how long its steps may take."""
+    if arrival.request.kind is not JobKind.REWIND:
+        return {}
+    return {"estimate_bytes": int(arrival.facts["estimate_bytes"]) + int(replaced(arrival)["estimate_bytes"])}
+
+
 def check_name(arrival: Arrival) -> Iterator[Finding]:
-    """Name and snapshot key must be free here.
+    """Name and snapshot key must be free here; in a rewind the name is given away by who has it.
 
     Raises:
         AlreadyExists: `container_exists` or `snapshot_exists`.
     """
     name, namespace = restored_name(arrival), arrival.request.namespace
-    if arrival.runtime.containers.list(f"id=={name}"):
+    if arrival.request.kind is not JobKind.REWIND and arrival.runtime.containers.list(f"id=={name}"):
         raise AlreadyExists(
             f"a container named '{name}' already exists in namespace '{namespace}'",
             code="container_exists",
-            remedy="remove it there, choose another target, or restore under another name",
+            remedy="remove it there, choose another target, or restore under another name"
+            + (", or in its place (--replace)" if arrival.request.kind is JobKind.RESTORE else ""),
         )
     key = restored_snapshot_key(arrival)
     try:
@@ -131,7 +146,7 @@ def check_room(arrival: Arrival) -> Iterator[Finding]:
         ResourceExhausted: `no_room`.
     """
     memory_bytes = int(arrival.facts["memory_bytes"])
-    check_image_room(arrival.host, memory_bytes)
+    check_image_room(arrival.host, memory_bytes + int(replaced(arrival).get("memory_bytes", 0)))
     elsewhere_bytes = memory_bytes + int(arrival.facts.get("volume_bytes", 0))
     check_content_room(arrival.runtime, int(arrival.facts["estimate_bytes"]) - elsewhere_bytes)
     yield from ()

@@ -16,7 +16,7 @@ from migrator.service.network.handover import namespace_of
 from migrator.service.network.links import LOOPBACK, bridge_of, read_links
 from migrator.service.network.plugins import find_attachment, plugin_for
 from migrator.service.network.sysctls import missing_sysctls
-from migrator.service.preflight.arrival import Arrival
+from migrator.service.preflight.arrival import Arrival, replaced
 from migrator.service.preflight.connections import uses_host_network
 from migrator.service.preflight.subject import Subject
 
@@ -73,8 +73,32 @@ def _inode(pid: int) -> int | None:
 def check_attachment(arrival: Arrival) -> Iterator[Finding]:
     """Whether this host can take the container in, with its addresses and published ports."""
     wanted = wanted_attachment(arrival)
-    if wanted is not None:
+    if arrival.request.kind is JobKind.REWIND:
+        yield from _compare_attachments(wanted, read_attachment(replaced(arrival).get("network")))
+    elif wanted is not None:
         yield from plugin_for(wanted).examine(wanted)
+
+
+def _compare_attachments(wanted: Attachment | None, running: Attachment | None) -> Iterator[Finding]:
+    """What is rewound gets the place in the network that what runs gives up: the program must know it as its own."""
+    same = (None if known is None else _identity(known) for known in (wanted, running))
+    first, second = same
+    if first != second:
+        message = f"the checkpoint was connected as {_told(wanted)}, and what runs is as {_told(running)}"
+        remedy = "restore it under another name, which gets another address (--name), or remove the container first"
+        yield Finding("network", Grade.FAIL, message, "address_changed", remedy)
+
+
+def _identity(known: Attachment) -> tuple[object, ...]:
+    """What the program, its peers and the network know it by."""
+    network = (known.plugin, known.network, known.container_id, known.namespace_path)
+    return (*network, known.interface, known.mac, known.addresses)
+
+
+def _told(known: Attachment | None) -> str:
+    if known is None:
+        return "no network of its own"
+    return f"{', '.join(known.plain_addresses)} ({known.mac}) in '{known.network}'"
 
 
 def check_sysctls(arrival: Arrival) -> Iterator[Finding]:

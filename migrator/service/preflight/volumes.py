@@ -12,8 +12,8 @@ from typing import Any
 
 from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding, Grade
-from migrator.models.volumes import VOLUME_ROLE, Volume, VolumeKind, VolumePolicy, made_on_target
-from migrator.service.preflight.arrival import Arrival, restored_volumes
+from migrator.models.volumes import VOLUME_ROLE, Volume, VolumeKind, VolumePolicy, made_on_target, read_volumes
+from migrator.service.preflight.arrival import Arrival, replaced, restored_volumes
 from migrator.service.preflight.subject import Subject
 from migrator.service.volumes.archive import measure
 from migrator.service.volumes.declared import LABEL, Declared, find_declared, is_bind
@@ -83,6 +83,9 @@ def check_places(arrival: Arrival) -> Iterator[Finding]:
     """Look on the target whether there is a place for each volume."""
     if arrival.request.kind is JobKind.DRILL:
         yield from _refuse_shared(arrival)
+    if arrival.request.kind is JobKind.REWIND:
+        yield from _refuse_made(arrival)
+        return
     yield from examine_places(restored_volumes(arrival, arrival.host))
 
 
@@ -95,6 +98,19 @@ def _refuse_shared(arrival: Arrival) -> Iterator[Finding]:
         message = f"a drill would write into volumes that others use: {', '.join(shared)}"
         remedy = f"drill it with --volume {shared[0]}=empty, or take checkpoints with --volume {shared[0]}=copy"
         yield Finding(CHECK, Grade.FAIL, message, "volume_in_use", remedy)
+
+
+def _refuse_made(arrival: Arrival) -> Iterator[Finding]:
+    """What stands in the place of a volume belongs to the program that runs: a rewind could not give it back whole."""
+    volumes = (*restored_volumes(arrival, arrival.host), *read_volumes(replaced(arrival).get("volumes", [])))
+    made = list(dict.fromkeys(volume.destination for volume in made_on_target(volumes)))
+    if made:
+        message = f"a rewind leaves volumes as they are, and these would be made anew: {', '.join(made)}"
+        flags = " ".join(f"--volume {destination}=shared" for destination in made)
+        remedy = f"let them stay as they are now ({flags}), or restore under another name with --volumes-at DIRECTORY"
+        yield Finding(CHECK, Grade.FAIL, message, "volume_in_place", remedy)
+    else:
+        yield from examine_places(restored_volumes(arrival, arrival.host))
 
 
 def examine_places(volumes: Iterable[Volume]) -> Iterator[Finding]:

@@ -89,6 +89,8 @@ def _told(plan: PrunePlan) -> Facts:
         "young": plan.kept_young,
         "unclear": plan.unclear,
         "damaged": plan.damaged[:TOLD],
+        "hidden": len(plan.hidden),
+        "hidden_bytes": sum(plan.hidden.values()),
         "left": plan.left,
         "left_bytes": plan.left_bytes,
         "merged": len(plan.merge),

@@ -18,7 +18,7 @@ from migrator.models.roles import Role
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Checkpoint, Job, Workload
 from migrator.storage.checkpoints import CheckpointStore, SealedCheckpoint
-from migrator.storage.chunks import part_of
+from migrator.storage.chunks import is_chunked, part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation, parse_index
 from migrator.storage.pins import Pins
 
@@ -61,6 +61,8 @@ def read_checkpoint(checkpoints: CheckpointStore, sealed: SealedCheckpoint, inde
         index_digest=index.digest,
         size_bytes=_size_bytes(checkpoints, index),
         created_at=_moment(told.get(FactAnnotation.CREATED, ""), sealed.sealed_at),
+        backup=any(map(is_chunked, index.parts)),
+        schedule=told.get(FactAnnotation.SCHEDULE) or None,
         pinned_at=pin.at if pin else None,
         pin_reason=pin.reason if pin else "",
     )

@@ -99,9 +99,9 @@ def select(tx: Transaction, request: JobRequest) -> list[Checkpoint]:
     wanted = {asked.workload_id} if asked.workload_id else _workloads(tx, request, known)
     found = [checkpoint for checkpoint in known if checkpoint.workload_id in wanted]
     if not found:
-        what = asked.workload_id or f"{asked.host}/{asked.container} in namespace {request.namespace}"
+        what = asked.workload_id or f"{asked.host}/{asked.container}"
         raise NotFound(
-            f"no checkpoint belongs to '{what[:200]}'",
+            f"no checkpoint belongs to '{what[:200]}' in namespace '{request.namespace}'",
             code="nothing_selected",
             remedy="see `migrator checkpoints list`",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migrator.service.host import HostStep
+from migrator.service.steps.displace import Displace, RemoveDisplaced
 from migrator.service.steps.drill import Discard, TryProbe
 from migrator.service.steps.dump import Dump
 from migrator.service.steps.fetch import Fetch
@@ -11,6 +12,7 @@ from migrator.service.steps.hooks import AfterHook, BeforeHook
 from migrator.service.steps.image import Prepare, PublishImage
 from migrator.service.steps.inspect_source import InspectSource
 from migrator.service.steps.inspect_target import InspectTarget
+from migrator.service.steps.read_back import ReadBack
 from migrator.service.steps.release import ReleaseSource, ReleaseTarget, Remove
 from migrator.service.steps.restore import Prove, Restore
 from migrator.service.steps.upload import Upload
@@ -28,13 +30,16 @@ HOST_STEPS: dict[str, HostStep] = {
         Thaw(),
         AfterHook(),
         Upload(),
+        ReadBack(),
         Fetch(),
         Promise(),
+        Displace(),
         Restore(),
         Prove(),
         TryProbe(),
         Discard(),
         Remove(),
+        RemoveDisplaced(),
         ReleaseSource(),
         ReleaseTarget(),
     )

@@ -22,12 +22,21 @@ from migrator.service.preflight.arrival import restored_snapshot_key
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.streams import logs_of
 from migrator.service.steps.volumes import make_volumes, places_of, volumes_of_job
-from migrator.service.steps.work import new_image_directory, remove_work_directory
+from migrator.service.steps.work import (
+    new_image_directory,
+    note_fetched,
+    read_fetched,
+    remove_work_directory,
+)
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation, parse_index
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
 """What goes into the content store; CRIU's images go into a directory, where the restore reads them."""
+
+
+LOGS_STAY = (JobKind.DRILL, JobKind.REWIND)
+"""What a drill says nobody wants to know; the log of what is rewound is here, and goes on."""
 
 
 class Fetch(HostStep):
@@ -36,17 +45,18 @@ class Fetch(HostStep):
     name = "fetch"
 
     def run(self, host: Host, act: Act) -> Facts:
-        """Return the bytes fetched.
+        """Return the bytes fetched; a late copy of the command finds it done.
 
         Raises:
             IntegrityError: A blob is not what its digest says, or the index is not the one that was sealed.
         """
+        if (fetched_bytes := read_fetched(host, act)) is not None:
+            return {"downloaded_bytes": fetched_bytes}
         runtime = host.runtime(act.request.namespace)
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
         index = sealed_index(host, act)
-        stdio = {} if act.request.kind is JobKind.DRILL else read_stdio(index.told(FactAnnotation.STDIO))
-        logs = tuple(log for log in logs_of(stdio) if index.has(log.role))
+        logs = () if act.request.kind in LOGS_STAY else _logs(index)
         fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act, logs))])
         with fetching.or_stop(), ThreadPoolExecutor(2) as beside:
             memory = beside.submit(fetching.into_directory, index.part(Role.MEMORY))
@@ -56,6 +66,7 @@ class Fetch(HostStep):
             _apply(leased, part_of(index.part(Role.RW_DIFF)), act)
             memory.result()
             volumes.result()
+        note_fetched(host, act, fetching.total_bytes)
         return {"downloaded_bytes": fetching.total_bytes}
 
     def undo(self, host: Host, act: Act) -> Facts:
@@ -119,6 +130,12 @@ class _Fetching:
             self._done_bytes += size_bytes
             done_bytes = self._done_bytes
         self._act.progress(done_bytes, self.total_bytes)
+
+
+def _logs(index: CheckpointIndex) -> tuple[Volume, ...]:
+    """The logs that the checkpoint holds."""
+    known = logs_of(read_stdio(index.told(FactAnnotation.STDIO)))
+    return tuple(log for log in known if index.has(log.role))
 
 
 def _copied(act: Act, logs: tuple[Volume, ...]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
-from migrator.service.preflight.arrival import Arrival
+from migrator.service.preflight.arrival import Arrival, moved_bytes
 from migrator.service.preflight.checks import TARGET_CHECKS, conclude, examine
 from migrator.service.preflight.host import criu_version
 from migrator.service.preflight.image import missing_image_bytes
@@ -29,4 +29,4 @@ class InspectTarget(HostStep):
         traits = read_traits(runtime, criu_version(host))
         arrival = Arrival(host, act.request, runtime, act.facts, traits)
         findings = conclude(examine(TARGET_CHECKS, arrival), act)
-        return {"target_criu": traits.criu, **told(findings), **missing_image_bytes(arrival)}
+        return {"target_criu": traits.criu, **told(findings), **missing_image_bytes(arrival), **moved_bytes(arrival)}

@@ -31,6 +31,8 @@ def prepare_interface(host: Host, act: Act) -> Facts:
     wanted = wanted_attachment(act)
     if wanted is None:
         return {}
+    if act.request.kind is JobKind.REWIND:  # what runs has it still: it is made anew once that is displaced
+        return {TARGET_NETWORK: pack_attachment(wanted)}
     made = handover.prepare(_room(host, act, wanted), wanted)
     if act.request.kind is JobKind.RESTORE:  # in a migration it is the source that answers
         handover.check_unanswered(made)
@@ -44,9 +46,8 @@ def drop_interface(host: Host, act: Act) -> None:
         handover.give_back(_room(host, act, wanted), wanted)
 
 
-def waiting_interface(host: Host, act: Act) -> Attachment | None:
+def waiting_interface(host: Host, act: Act, waiting: Attachment | None) -> Attachment | None:
     """Return the interface that waits for the container, made anew if a former restore has used it up."""
-    waiting = read_attachment(act.facts.get(TARGET_NETWORK))
     if waiting is None:
         return None
     room = _room(host, act, waiting)
@@ -79,9 +80,8 @@ def cut_off_restored(act: Act) -> None:
             handover.cut_off(attachment)
 
 
-def leave_room(host: Host, act: Act) -> None:
+def leave_room(host: Host, act: Act, waiting: Attachment | None) -> None:
     """Forget the waiting room, which has served since the restore."""
-    waiting = read_attachment(act.facts.get(TARGET_NETWORK))
     if waiting is not None:
         handover.leave(_room(host, act, waiting))
 

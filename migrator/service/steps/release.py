@@ -70,7 +70,7 @@ class ReleaseTarget(HostStep):
         if (pid := _task_pid(runtime, restored_name(act))) is not None:
             with suppress(MigratorError, OSError):  # the proof has joined it, unless an operator's word stands for that
                 join_restored(read_attachment(act.facts.get(TARGET_NETWORK)), pid)
-        leave_room(host, act)
+        leave_room(host, act, read_attachment(act.facts.get(TARGET_NETWORK)))
         _let_go(host, act)
         return {}
 

@@ -26,7 +26,7 @@ from migrator.models.roles import Role
 from migrator.models.streams import read_stdio
 from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
-from migrator.service.network.attachment import pack_attachment, read_attachment
+from migrator.service.network.attachment import Attachment, pack_attachment, read_attachment
 from migrator.service.preflight.arrival import restored_name, restored_snapshot_key, restored_volumes
 from migrator.service.preflight.network import is_alone
 from migrator.service.preflight.record import RECORD_LIMIT_BYTES, refuse_record
@@ -72,16 +72,9 @@ class Restore(HostStep):
             return {"pid": runtime.task(restored_name(act)).pid}  # `prove` joins its network
         index = sealed_index(host, act)
         container = _read_record(host, runtime, index, act)
-        interface = waiting_interface(host, act)
         spec = _restorable(host, index, act, container.spec_json())
-        _create(runtime, container, with_sysctls(with_interface(host, act, spec, interface)))
-        try:
-            with watching_criu(host, act):
-                task = _start(host, runtime, act, container, _restored_io(index, act))
-        except MigratorError as error:
-            log = work_directory(host, act) / "restore.log"
-            raise explain_failure("restore", container.id, error, log) from error
-        join_restored(interface, task.pid)
+        waiting = read_attachment(act.facts.get(TARGET_NETWORK))
+        task, interface = bring_to_life(host, act, container, spec, _restored_io(index, act), waiting)
         return {"pid": task.pid, TARGET_NETWORK: pack_attachment(interface)}
 
     def undo(self, host: Host, act: Act) -> Facts:
@@ -142,6 +135,38 @@ class Prove(HostStep):
         return {"processes": len(alive)}
 
 
+def bring_to_life(
+    host: Host, act: Act, container: Container, spec: Spec, io: PlainIO, waiting: Attachment | None
+) -> tuple[Task, Attachment | None]:
+    """Create a container and its task from this job's images, start it, and let it be reached.
+
+    Args:
+        host: This machine.
+        act: Whose images they are.
+        container: The record as it shall stay.
+        spec: The spec with what only the restore needs.
+        io: Where its output goes.
+        waiting: The interface that it gets, as it was prepared.
+
+    Returns:
+        The task, and the interface as it came out.
+
+    Raises:
+        WorkloadFailed: CRIU could not restore; nothing of the program has run here.
+    """
+    runtime = host.runtime(act.request.namespace)
+    interface = waiting_interface(host, act, waiting)
+    _create(runtime, container, with_sysctls(with_interface(host, act, spec, interface)))
+    try:
+        with watching_criu(host, act):
+            task = _start(host, runtime, act, container, io)
+    except MigratorError as error:
+        log = work_directory(host, act) / "restore.log"
+        raise explain_failure("restore", container.id, error, log) from error
+    join_restored(interface, task.pid)
+    return task, interface
+
+
 def end_task(runtime: ContainerdClient, container: str) -> None:
     """End a task without letting its program run one more line, and delete it; an absent one is fine."""
     try:
@@ -177,15 +202,23 @@ def _pids(task: Task) -> list[int]:
 
 
 def delete_container(runtime: ContainerdClient, name: str) -> None:
-    """Delete a container's snapshot, then its record, which tells where the snapshot is; absent ones are fine."""
+    """Delete a container's snapshot, then its record, which tells where the snapshot is; absent ones are fine.
+
+    A snapshot that another container has, too, stays: one of the two has been set aside for the other.
+    """
     try:
         container = runtime.containers.get(name)
     except NotFound:
         return
-    with suppress(NotFound):
-        runtime.snapshots(container.snapshotter).remove(container.snapshot_key)
+    if not any(other.snapshot_key == container.snapshot_key != "" for other in _others(runtime, name)):
+        with suppress(NotFound):
+            runtime.snapshots(container.snapshotter).remove(container.snapshot_key)
     with suppress(NotFound):
         runtime.containers.delete(name)
+
+
+def _others(runtime: ContainerdClient, name: str) -> list[Container]:
+    return [container for container in runtime.containers.list() if container.id != name]
 
 
 def _read_record(host: Host, runtime: ContainerdClient, index: CheckpointIndex, act: Act) -> Container:
@@ -220,7 +253,12 @@ def _restored_io(index: CheckpointIndex, act: Act) -> PlainIO:
     if act.request.kind is JobKind.DRILL:
         return PlainIO(Stdio())
     names = read_stdio(index.told(FactAnnotation.STDIO))
-    stdout, stderr = (str(names.get(name, "")) for name in ("stdout", "stderr"))
+    return streams_of(Stdio(stdout=str(names.get("stdout", "")), stderr=str(names.get("stderr", ""))))
+
+
+def streams_of(known: Stdio) -> PlainIO:
+    """Where the output of a restored task goes: log files and log programs go on, of a FIFO nobody reads any more."""
+    stdout, stderr = known.stdout, known.stderr
     return PlainIO(Stdio(stdout=stdout if "://" in stdout else "", stderr=stderr if "://" in stderr else ""))
 
 

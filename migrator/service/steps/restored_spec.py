@@ -22,6 +22,8 @@ LOOPBACK_HOOK = {
     "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
     "timeout": 10,
 }
+OTHER_END = "nowhere"
+"""The other end of an interface that leads nowhere."""
 
 
 def renamed(spec: Spec, old_name: str, new_name: str) -> Spec:
@@ -82,15 +84,20 @@ def alone(spec: Spec, attachment: Attachment | None) -> Spec:
             remedy="give the container a network of its own, and take a new checkpoint",
         )
     spec = {**spec, "linux": {**linux, "namespaces": namespaces}}
-    return spec if attachment is None else with_hook(spec, _dummy_hook(attachment))
+    return spec if attachment is None else with_hook(spec, _lone_hook(attachment))
 
 
-def _dummy_hook(attachment: Attachment) -> dict[str, Any]:
-    """Add an interface without another end, so that what listens at its addresses can be restored."""
+def _lone_hook(attachment: Attachment) -> dict[str, Any]:
+    """Add an interface that leads nowhere, so that what listens at its addresses can be restored.
+
+    Its other end lies beside it: a pair of the kind that container networks are made of is there on every host, which
+    a dummy interface is not.
+    """
     name = attachment.interface
     enter = 'nsenter --net="/proc/$(sed -n \'s/.*"pid": *\\([0-9]*\\).*/\\1/p\')/ns/net" sh -c '
     commands = [
-        f"ip link add {name} type dummy",
+        f"ip link add {name} type veth peer name {OTHER_END}",
+        f"ip link set {OTHER_END} up",
         f"ip link set {name} address {attachment.mac} mtu {attachment.mtu} up",
         *(f"ip address replace {a} dev {name}{' nodad' if ':' in a else ''}" for a in attachment.addresses),
     ]

@@ -82,7 +82,7 @@ class Upload(HostStep):
 
 def _portable(runtime: ContainerdClient, part: Descriptor, act: Act) -> Descriptor:
     """Compress the changed files where nobody waits for it: `ctr container restore --rw` knows them by gzip alone."""
-    waits = act.request.kind is JobKind.MIGRATION and part.size_bytes > WORTH_WAITING_BYTES
+    waits = act.request.kind in (JobKind.MIGRATION, JobKind.REWIND) and part.size_bytes > WORTH_WAITING_BYTES
     if part.annotations.get(ROLE_ANNOTATION) != Role.RW_DIFF or waits:
         return part
     return compress_layer(runtime, part)
@@ -135,6 +135,8 @@ def _index(host: Host, act: Act, parts: list[Descriptor]) -> bytes:
         RAN_BEFORE
     ):  # what is restored from it has prepared for a freeze, and must be told that it is over
         facts[FactAnnotation.HOOKS] = json.dumps(act.facts[HOOKS], sort_keys=True)
+    if act.request.schedule:
+        facts[FactAnnotation.SCHEDULE] = act.request.schedule
     known = index_annotations(host.runtime(act.request.namespace).containers.get(str(act.request.container)))
     index = {
         "schemaVersion": 2,

@@ -11,6 +11,10 @@ from migrator.models.phase import JobKind
 from migrator.service.host import Act, Host
 from migrator.service.room import fits_in_memory
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.durable import write_durably
+
+FETCHED = "fetched"
+"""The note that says so lies where a reboot forgets it."""
 
 
 def work_directory(host: Host, act: Act) -> Path:
@@ -38,6 +42,20 @@ def image_directory(host: Host, act: Act) -> Path:
     return on_disk if on_disk.exists() else _in_memory(host, act) / "images"
 
 
+def note_fetched(host: Host, act: Act, size_bytes: int) -> None:
+    """Note that all of a checkpoint is here; where there is no room for the note it may be fetched once more."""
+    note = _in_memory(host, act) / FETCHED
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_durably(note, str(size_bytes), note.with_suffix(".new"))
+
+
+def read_fetched(host: Host, act: Act) -> int | None:
+    """How many bytes of a checkpoint are here, all that there are; None if it must be fetched."""
+    note = _in_memory(host, act) / FETCHED
+    return int(note.read_text()) if note.exists() and image_directory(host, act).is_dir() else None
+
+
 def volume_directory(host: Host, act: Act) -> Path:
     """Where the content of this job's volumes lies: beside the images."""
     return image_directory(host, act).parent / "volumes"
@@ -45,6 +63,7 @@ def volume_directory(host: Host, act: Act) -> Path:
 
 def remove_images(host: Host, act: Act) -> None:
     """Remove this job's images and volumes and leave the logs."""
+    (_in_memory(host, act) / FETCHED).unlink(missing_ok=True)  # first: they are not all here any more
     for name in ("images", "volumes"):
         shutil.rmtree(_in_memory(host, act) / name, ignore_errors=True)
     shutil.rmtree(_on_disk(host, act), ignore_errors=True)

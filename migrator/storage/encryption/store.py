@@ -23,7 +23,7 @@ from migrator.storage.encryption.segments import (
     stored_size,
 )
 from migrator.storage.encryption.source import RingSource
-from migrator.storage.layout import ENCRYPTED, KEYS, check_key
+from migrator.storage.layout import CHECKPOINTS, ENCRYPTED, KEYS, check_key
 from migrator.storage.probing import PROBES
 from migrator.storage.store import SMALL_BYTES, ObjectInfo, ObjectStore, Progress, object_not_found
 from migrator.storage.verify import checked, size_mismatch
@@ -77,7 +77,10 @@ class EncryptedStore:
     def get(self, key: str, limit_bytes: int = SMALL_BYTES) -> bytes:
         """See `ObjectStore.get`."""
         with self._named(key) as stored:
-            data = self.inner.get(stored, stored_size(limit_bytes))
+            try:
+                data = self.inner.get(stored, stored_size(limit_bytes))
+            except NotFound as error:
+                raise self._explained(key, error) from error
             size_bytes = plain_size(len(data))
             if stored_size(size_bytes) != len(data):
                 raise damaged(key)
@@ -164,17 +167,26 @@ class EncryptedStore:
             return
         if not self._ring_seen:  # with other keys everything would seem to be gone
             self._ring_seen = self.data_keys.check_ring() is not None
+        yield from self._read_names(self.inner.scan(self._directory(prefix)), prefix)
+
+    def hidden(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore.hidden`. Sizes are those of what is stored."""
+        yield from self._read_names(self.inner.hidden(self._directory(prefix)), prefix, plain=False)
+
+    def _read_names(self, stored: Iterable[ObjectInfo], prefix: str, *, plain: bool = True) -> list[ObjectInfo]:
         found = []
-        for info in self.inner.scan(self._directory(prefix)):
+        for info in stored:
             key = self._names.read(info.key.removeprefix(ENCRYPTED))
             if key is not None and key.startswith(prefix):
-                found.append(ObjectInfo(key, plain_size(info.size_bytes), info.modified_at))
-        yield from sorted(found, key=lambda info: info.key)
+                size_bytes = plain_size(info.size_bytes) if plain else info.size_bytes
+                found.append(ObjectInfo(key, size_bytes, info.modified_at))
+        return sorted(found, key=lambda info: info.key)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str) -> bool:
         """See `ObjectStore.delete`."""
         with self._named(key) as stored:
-            self.inner.delete(stored)
+            return self.inner.delete(stored)
+        raise AssertionError
 
     def abort_uploads(self, prefix: str, older_than_s: float) -> list[str]:
         """See `ObjectStore.abort_uploads`. A prefix is empty, a directory with its slash, or a whole key."""
@@ -236,6 +248,21 @@ class EncryptedStore:
                 f"object '{key}' does not decrypt: {error.message}", code="object_damaged", remedy=error.remedy
             ) from error
         return SegmentCipher(data_key.secret, header, key)
+
+    def _explained(self, key: str, error: NotFound) -> NotFound:
+        """Say of a checkpoint from before there were keys that it is there, and why it is not read all the same.
+
+        To read it here would let whoever can write to the store put a readable one in the place of any other.
+        """
+        if error.code != "object_not_found" or not key.startswith(CHECKPOINTS) or self.inner.head(key) is None:
+            return error
+        return NotFound(
+            f"'{key}' lies unencrypted in {self.inner.location}: an encrypted store does not read what is from before "
+            "there were keys",
+            code="object_not_encrypted",
+            remedy="to restore it, run with MIGRATOR_ENCRYPTION=false and MIGRATOR_ACCEPT_UNPROTECTED=true, then take "
+            "a new checkpoint; see docs/encryption.md",
+        )
 
     @contextmanager
     def _named(self, key: str) -> Iterator[str]:

@@ -37,6 +37,8 @@ class PrunePlan:
     left_bytes: int = 0
     locked: list[str] = field(default_factory=list)
     """What the store must keep for now, in words: which object, until when."""
+    hidden: dict[str, int] = field(default_factory=dict)
+    """Deleted, though the store keeps versions of them: their bytes are not free."""
     missing_chunks: int = 0
     """Chunks that are needed and that no pack is known to have: no pack is touched before a verification."""
 

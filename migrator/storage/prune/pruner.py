@@ -130,8 +130,9 @@ class Pruner:
                     plan.repack[name] = use.sizes[name]
 
     def _named_by_digest(self, prefix: str) -> dict[str, ObjectInfo]:
-        """What is there under a prefix; objects with other names are not ours."""
-        found = {info.key.removeprefix(prefix): info for info in self._objects.scan(prefix)}
+        """What is there under a prefix, or was deleted and still takes room; objects with other names are not ours."""
+        found = {info.key.removeprefix(prefix): info for info in self._objects.hidden(prefix)}
+        found |= {info.key.removeprefix(prefix): info for info in self._objects.scan(prefix)}
         return {name: info for name, info in found.items() if layout.HEX.fullmatch(name)}
 
     def _marks(self, prefix: str) -> dict[str, datetime]:
@@ -165,7 +166,7 @@ class Pruner:
             if needs.unreadable or f"sha256:{name}" in needs.blobs or name in rescued:
                 plan.blobs.pop(name)
                 continue
-            if self._may_delete(layout.blob_key(f"sha256:{name}"), plan):
+            if self._may_delete(layout.blob_key(f"sha256:{name}"), plan, plan.blobs[name]):
                 freed_bytes += plan.blobs[name]
                 self._objects.delete(layout.blob_mark_key(name))
         self._objects.delete(layout.doomed_key(note))
@@ -177,7 +178,7 @@ class Pruner:
         freed_bytes = 0
         for name in plan.packs.keys() - held:
             self._pulse()
-            if self._may_delete(layout.pack_key(name), plan):
+            if self._may_delete(layout.pack_key(name), plan, plan.packs[name]):
                 self._objects.delete(layout.pack_mark_key(name))
                 freed_bytes += plan.packs[name]
         return freed_bytes
@@ -202,18 +203,21 @@ class Pruner:
         held: set[str] = set()
         for index in old:
             self._pulse()
-            if index.name not in written and not self._may_delete(layout.pack_index_key(index.name), plan):
+            key = layout.pack_index_key(index.name)
+            if index.name not in written and not (self._may_delete(key, plan, index.size_bytes) or key in plan.hidden):
                 held |= {pack.name for pack in index.packs}
         return held
 
-    def _may_delete(self, key: str, plan: PrunePlan) -> bool:
-        """Delete an object; False, and it is told, if the store must keep it. The next prune tries again."""
+    def _may_delete(self, key: str, plan: PrunePlan, size_bytes: int) -> bool:
+        """Delete an object; False, and it is told, if the store keeps it or its bytes. The next prune tries again."""
         try:
-            self._objects.delete(key)
+            gone = self._objects.delete(key)
         except PreconditionFailed as error:
             plan.locked.append(error.message)
             return False
-        return True
+        if not gone:
+            plan.hidden[key] = size_bytes
+        return gone
 
     def _goes(self, pack: Pack, plan: PrunePlan, use: PackUse) -> bool:
         """Whether a pack is deleted now, or was before a prune died; one that came since they were listed is there."""

@@ -69,9 +69,9 @@ def test_one_drain_of_a_host_is_accepted(database: Database) -> None:
         dry = replace(drain, drain=DrainOptions(dry_run=True))
         tx.jobs.add(a_job("drn-dry", request=dry, steps=()))
         tx.jobs.add(a_job("drn-beta", request=replace(drain, source_host="beta"), steps=()))
-        assert tx.jobs.maintaining("alpha") == winners[0]
+        assert tx.jobs.alone_with("host alpha") == winners[0]
         tx.jobs.save(winners[0], replace(winners[0], phase=Phase.FAILED))
-        assert tx.jobs.maintaining("alpha") is None
+        assert tx.jobs.alone_with("host alpha") is None
         tx.jobs.add(a_job("drn-next", request=drain, steps=()))
 
 
@@ -88,6 +88,26 @@ def test_a_drain_goes_on_after_an_operator_only_if_no_other_has_begun(database: 
     with database.transaction() as tx:
         tx.jobs.save(other, replace(other, phase=Phase.SUCCEEDED))
         assert tx.jobs.save(stopped, goes_on).phase is Phase.ROLLING_BACK
+
+
+def test_one_restore_under_its_own_name_is_accepted(database: Database) -> None:
+    """Of all generations together: of an older checkpoint, too, and whatever the target."""
+    family = "web-23456789ab"
+
+    def accept(number: int) -> Job:
+        request = JobRequest(JobKind.RESTORE, checkpoint_id=f"ck-{number % 2}", target_host=f"host-{number}")
+        job = a_job(f"res-{number}", request=request, workload_id=f"{family}.23456789a{number}", steps=())
+        with database.transaction() as tx:
+            return tx.jobs.add(job)
+
+    winners, losers = race(WRITERS, accept)
+    assert len(winners) == 1
+    assert codes(losers) == ["restore_under_way"] * (WRITERS - 1)
+    clone = JobRequest(JobKind.RESTORE, checkpoint_id="ck-1", target_host="beta", new_name="web-2")
+    with database.transaction() as tx:
+        tx.jobs.add(a_job("res-clone", request=clone, workload_id="web-2-23456789ab", steps=()))
+        tx.jobs.save(winners[0], replace(winners[0], phase=Phase.SUCCEEDED))
+    assert accept(9).id == "res-9"
 
 
 def test_one_save_wins(database: Database) -> None:

@@ -107,3 +107,44 @@ def test_a_prune_harms_nothing_else(bucket: Locked) -> None:
     assert checkpoints.has_blob(digest_bytes(locked), len(locked))
     for blob in checkpoints.reachable(checkpoints.read_index("web-1", "ck-1")):
         assert b"".join(checkpoints.get_blob(blob.digest, blob.size_bytes)) == kept.blobs[blob.digest]
+
+
+def test_what_was_deleted_before_and_still_takes_room_is_freed_in_two_phases(bucket: Locked) -> None:
+    """By somebody who could not delete versions; what a checkpoint needs comes back only by an upload, and stays."""
+    checkpoints = CheckpointStore(bucket.store)
+    needed = Sample(memory=b"needed, and deleted by mistake")
+    needed.seal(checkpoints, "web-1", "ck-2")
+    lost = needed.parts[0].digest
+    loose = b"nobody needs this, and somebody hid it"
+    checkpoints.put_blob(digest_bytes(loose), len(loose), [loose])
+    for digest in (lost, digest_bytes(loose)):
+        bucket.client.delete_object(Bucket=bucket.bucket, Key=layout.blob_key(digest))
+    hidden = {info.key: info.size_bytes for info in bucket.store.hidden(layout.BLOBS)}
+    assert hidden[layout.blob_key(digest_bytes(loose))] == len(loose)
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    freed_bytes = sum(
+        Pruner(checkpoints).run(Cutoff(later, later), PruneLock(bucket.store, "prn-1"))[1] for _ in (1, 2)
+    )
+    assert freed_bytes >= len(loose)
+    assert bucket.versions(layout.blob_key(digest_bytes(loose))) == 0
+    assert bucket.versions(layout.blob_key(lost)) == 2, "an operator can take the mark of deletion away"
+
+
+def test_without_the_right_to_delete_versions_nothing_is_said_to_be_free(
+    bucket: Locked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = CheckpointStore(bucket.store)
+    loose = b"nobody needs this, and its versions stay"
+    key = layout.blob_key(checkpoints.put_blob(digest_bytes(loose), len(loose), [loose]) and digest_bytes(loose))
+    monkeypatch.setattr(bucket.store._versions, "delete", lambda *_: False)
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    for _ in range(3):
+        plan, freed_bytes = Pruner(checkpoints).run(Cutoff(later, later), PruneLock(bucket.store, "prn-1"))
+    assert key in plan.hidden
+    assert freed_bytes == 0
+    assert bucket.store.head(key) is None
+    assert bucket.versions(key) == 2, "it is hidden once"
+    monkeypatch.undo()
+    plan, freed_bytes = Pruner(checkpoints).run(Cutoff(later, later), PruneLock(bucket.store, "prn-1"))
+    assert (bucket.versions(key), plan.hidden) == (0, {})
+    assert freed_bytes >= len(loose)

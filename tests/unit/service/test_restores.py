@@ -19,6 +19,7 @@ from migrator.errors import (
     Unavailable,
     WorkloadFailed,
 )
+from migrator.models.generations import family_of
 from migrator.models.memory import MemoryDatabase
 from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Transaction
@@ -38,6 +39,8 @@ from migrator.service import engine
 from migrator.service.choosing import Choice, choose
 from migrator.service.decisions import OWNERSHIP
 from migrator.service.endings import conclude
+from migrator.service.identifiers import find_job, new_generation, new_id
+from migrator.service.job_making import KIND_PREFIX
 from migrator.service.network.attachment import Attachment
 from migrator.service.originals import check_original_gone
 from migrator.service.plans import steps_for
@@ -131,10 +134,51 @@ def test_under_its_own_name_nothing_is_restored_while_the_original_may_run(tx: T
     check_original_gone(tx, taken(4, 2, workload="db-1"), "default", "web")
 
 
+def test_whichever_generation_runs_it_is_the_original(tx: Transaction) -> None:
+    """Restored under its name on gamma, the first one's record gone: an older checkpoint is still of that program."""
+    first, second = "web-23456789ab", new_generation("web-23456789ab")
+    assert (family_of(second), family_of(new_generation(second))) == (first, first)
+    older, newer = taken(7, 50, workload=first), taken(8, 1, workload=second, host="gamma")
+    tx.workloads.add(Workload(second, "default", "web", "gamma", 2))
+    show(tx, "running", host="gamma")
+    for checkpoint in (older, newer):
+        with pytest.raises(AlreadyExists) as caught:
+            check_original_gone(tx, checkpoint, "default", "web")
+        assert caught.value.host == "gamma"
+    check_original_gone(tx, taken(1, 30), "default", "web")  # another program of that name
+
+
+def test_the_past_of_what_was_restored_is_its_own(database: MemoryDatabase) -> None:
+    first, second = "api-23456789ab", new_generation("api-23456789ab")
+    with database.transaction() as tx:
+        tx.checkpoints.add(taken(7, 50, workload=first, name="api"))
+        tx.checkpoints.add(taken(8, 1, workload=second, host="gamma", name="api"))
+        tx.workloads.add(Workload(first, "default", "api", "alpha", 2))  # nobody has told that it is gone
+        tx.workloads.add(Workload(second, "default", "api", "gamma", 2))
+        tx.hosts.record(Host("gamma", NOW))
+        tx.hosts.replace_containers("gamma", [ContainerView("gamma", "default", "api", "running")], NOW)
+        assert choose(tx, Choice("gamma/api", at=NOW - timedelta(hours=10)), NOW).id == "ck-7"
+        assert choose(tx, Choice(first), NOW).id == "ck-8"
+    (row,) = [row for row in report_workloads(database, "", "default", NOW) if row.container == "api"]
+    assert (row.host, row.workload_id, row.checkpoints) == ("gamma", second, 2)
+    for name in ("gamma/api", first):
+        (row,) = report_workloads(database, name, "default", NOW)
+        assert (row.host, row.checkpoints, row.newest and row.newest.id) == ("gamma", 2, "ck-8")
+
+
 @pytest.mark.parametrize("status", ["stopped", "none"])
 def test_an_original_that_has_ended_is_in_nobodys_way(tx: Transaction, status: str) -> None:
     show(tx, status)
     check_original_gone(tx, taken(1, 30), "default", "web")
+
+
+def test_what_a_job_of_any_kind_leaves_is_known_by_its_name() -> None:
+    """Or housekeeping would leave it for ever."""
+    assert {*KIND_PREFIX} == {*JobKind}
+    for prefix in KIND_PREFIX.values():
+        job_id = new_id(prefix)
+        assert find_job(job_id) == find_job(f"migrator-{job_id}") == find_job(f"{job_id}-dump") == job_id
+    assert find_job(new_id("web")) is None
 
 
 def test_an_original_went_with_a_host_that_is_gone(tx: Transaction) -> None:
@@ -280,7 +324,7 @@ def test_what_is_alone_has_a_network_of_its_own_with_the_addresses_that_it_knows
     made = alone(spec, attachment)
     assert made["linux"]["namespaces"] == [{"type": "pid"}, {"type": "network"}]
     (hook,) = made["hooks"]["createRuntime"]
-    assert "ip link add eth0 type dummy" in hook["args"][2]
+    assert "ip link add eth0 type veth peer name nowhere" in hook["args"][2]
     assert "ip address replace fd00::5/64 dev eth0 nodad" in hook["args"][2]
     assert "hooks" not in alone(spec, None)
 

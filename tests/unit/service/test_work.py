@@ -64,3 +64,24 @@ def test_what_fits_nowhere_is_said_before_the_freeze(host: Host) -> None:
         check_image_room(host, HUGE)
     assert caught.value.code == "no_room"
     assert str(host.settings.state_dir) in str(caught.value)
+
+
+@pytest.mark.parametrize("size_bytes", [1000, HUGE])
+def test_a_checkpoint_is_fetched_when_all_of_it_is_here(host: Host, act: Act, size_bytes: int) -> None:
+    assert work.read_fetched(host, act) is None
+    images = work.new_image_directory(host, act, size_bytes)
+    images.mkdir()
+    assert work.read_fetched(host, act) is None
+    work.note_fetched(host, act, 77)
+    assert work.read_fetched(host, act) == 77
+    work.new_image_directory(host, act, size_bytes).mkdir()
+    assert work.read_fetched(host, act) is None, "a fetch that is begun anew has not ended"
+    work.note_fetched(host, act, 77)
+    work.remove_work_directory(host, act)
+    assert work.read_fetched(host, act) is None
+
+
+def test_without_room_for_the_note_it_is_fetched_once_more(host: Host, act: Act, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("no directory")
+    work.note_fetched(host, act, 77)
+    assert not (tmp_path / "run/criu").exists()

@@ -38,10 +38,11 @@ class DyingStore(MemoryStore):
         data = b"".join(chunks)
         self._count(lambda: MemoryStore.put(self, key, data))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str) -> bool:
         self._count(lambda: super(DyingStore, self).delete(key))
+        return True
 
-    def _count(self, act: Callable[[], None]) -> None:
+    def _count(self, act: Callable[[], object]) -> None:
         self.changes += 1
         dies = self.dies_at is not None and self.changes >= self.dies_at
         if not dies or (self.after and self.changes == self.dies_at):
@@ -74,12 +75,12 @@ def write_one(store: CheckpointStore, data: bytes) -> Descriptor:
     return found
 
 
-def index_of(parts: list[Descriptor], name: str = "") -> bytes:
+def index_of(parts: list[Descriptor], name: str = "", **facts: str) -> bytes:
     document = {
         "schemaVersion": 2,
         "mediaType": INDEX_TYPES[0],
         "manifests": [part.to_oci() for part in parts],
-        "annotations": {"io.migrator.container": name or "demo"},
+        "annotations": {"io.migrator.container": name or "demo"} | {f"io.migrator.{key}": facts[key] for key in facts},
     }
     return json.dumps(document, sort_keys=True).encode()
 

@@ -65,6 +65,8 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     """Asks whether a migration would go well; looks and touches nothing."""
     JOB_KIND_DRILL: _JobKind.ValueType  # 12
     """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
+    JOB_KIND_REWIND: _JobKind.ValueType  # 14
+    """Restores a checkpoint in the place of the container that runs on the host `source`, which is sealed and kept first."""
     JOB_KIND_BACKUP: _JobKind.ValueType  # 5
     """A checkpoint of which only what the store lacks is kept."""
     JOB_KIND_PRUNE: _JobKind.ValueType  # 10
@@ -88,6 +90,8 @@ JOB_KIND_PREFLIGHT: JobKind.ValueType  # 4
 """Asks whether a migration would go well; looks and touches nothing."""
 JOB_KIND_DRILL: JobKind.ValueType  # 12
 """Restores a checkpoint on a sandbox, lets a probe decide, and throws it away."""
+JOB_KIND_REWIND: JobKind.ValueType  # 14
+"""Restores a checkpoint in the place of the container that runs on the host `source`, which is sealed and kept first."""
 JOB_KIND_BACKUP: JobKind.ValueType  # 5
 """A checkpoint of which only what the store lacks is kept."""
 JOB_KIND_PRUNE: JobKind.ValueType  # 10
@@ -501,6 +505,7 @@ class Job(_message.Message):
     VERIFY_FIELD_NUMBER: _builtins.int
     SCHEDULE_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    REWINDS_TO_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     kind: Global___JobKind.ValueType
     state: Global___JobState.ValueType
@@ -514,6 +519,8 @@ class Job(_message.Message):
     cancel_requested: _builtins.bool
     schedule: _builtins.str
     """The name of the schedule that asked for it."""
+    rewinds_to: _builtins.str
+    """Of a rewind: the checkpoint that it goes back to; checkpoint_id is what ran before."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -585,10 +592,11 @@ class Job(_message.Message):
         verify: _retention_pb2.VerifyReport | None = ...,
         schedule: _builtins.str = ...,
         drain: _drains_pb2.Drain | None = ...,
+        rewinds_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "rewinds_to", b"rewinds_to", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -347,6 +347,8 @@ class PruneReport(_message.Message):
     LEFT_BYTES_FIELD_NUMBER: _builtins.int
     MERGED_FIELD_NUMBER: _builtins.int
     DATA_KEYS_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELD_NUMBER: _builtins.int
+    HIDDEN_BYTES_FIELD_NUMBER: _builtins.int
     blobs: _builtins.int
     """Deleted now, because marked a grace time ago."""
     packs: _builtins.int
@@ -374,6 +376,9 @@ class PruneReport(_message.Message):
     """Small pack indexes that became a large one."""
     data_keys: _builtins.int
     """Data keys of an encrypted store that nothing needed any more."""
+    hidden: _builtins.int
+    """Deleted, though the store keeps versions of them: their bytes are not free."""
+    hidden_bytes: _builtins.int
     @_builtins.property
     def unclear(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Damaged checkpoints, for whose sake no pack was touched, or if their index cannot be read no blob either."""
@@ -408,10 +413,12 @@ class PruneReport(_message.Message):
         left_bytes: _builtins.int = ...,
         merged: _builtins.int = ...,
         data_keys: _builtins.int = ...,
+        hidden: _builtins.int = ...,
+        hidden_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "damaged", b"damaged", "data_keys", b"data_keys", "dry_run", b"dry_run", "freed_bytes", b"freed_bytes", "left", b"left", "left_bytes", b"left_bytes", "locked", b"locked", "marked", b"marked", "marked_bytes", b"marked_bytes", "merged", b"merged", "missing_chunks", b"missing_chunks", "packs", b"packs", "planned_bytes", b"planned_bytes", "repacked", b"repacked", "unclear", b"unclear", "unmarked", b"unmarked", "uploads", b"uploads", "young", b"young"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "damaged", b"damaged", "data_keys", b"data_keys", "dry_run", b"dry_run", "freed_bytes", b"freed_bytes", "hidden", b"hidden", "hidden_bytes", b"hidden_bytes", "left", b"left", "left_bytes", b"left_bytes", "locked", b"locked", "marked", b"marked", "marked_bytes", b"marked_bytes", "merged", b"merged", "missing_chunks", b"missing_chunks", "packs", b"packs", "planned_bytes", b"planned_bytes", "repacked", b"repacked", "unclear", b"unclear", "unmarked", b"unmarked", "uploads", b"uploads", "young", b"young"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,18 +15,18 @@ depends_on = None
 
 UNFINISHED = sa.text("(phase NOT IN ('cancelled', 'failed', 'needs_operator', 'succeeded'))")
 JOBS = sa.table(
-    "jobs", sa.column("id"), sa.column("request", sa.JSON()), sa.column("maintains"), sa.column("created_at")
+    "jobs", sa.column("id"), sa.column("request", sa.JSON()), sa.column("alone_with"), sa.column("created_at")
 )
 SCHEDULES = sa.table("schedules", sa.column("id"), sa.column("spec", sa.JSON()))
 
 
 def upgrade() -> None:
-    op.add_column("jobs", sa.Column("maintains", sa.String(), nullable=True))
+    op.add_column("jobs", sa.Column("alone_with", sa.String(), nullable=True))
     _note_drains()
     op.create_index(
-        "uq_jobs_host_maintained",
+        "uq_jobs_alone",
         "jobs",
-        ["maintains"],
+        ["alone_with"],
         unique=True,
         sqlite_where=UNFINISHED,
         postgresql_where=UNFINISHED,
@@ -37,8 +37,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_index("uq_jobs_host_maintained", "jobs")
-    op.drop_column("jobs", "maintains")
+    op.drop_index("uq_jobs_alone", "jobs")
+    op.drop_column("jobs", "alone_with")
     _rewrite_targets("selector", "", "labels", _read_labels)
 
 
@@ -53,7 +53,7 @@ def _note_drains() -> None:
         dry = (job.request.get("drain") or {}).get("dry_run")
         if host is not None and not dry and host not in held:
             held.add(host)
-            connection.execute(sa.update(JOBS).where(JOBS.c.id == job.id).values(maintains=host))
+            connection.execute(sa.update(JOBS).where(JOBS.c.id == job.id).values(alone_with=f"host {host}"))
 
 
 def _rewrite_targets(before: str, empty: Any, after: str, write: Callable[[Any], Any]) -> None:

@@ -62,10 +62,11 @@ class DyingStore(MemoryStore):
         """All bytes under a prefix."""
         return sum(info.size_bytes for info in self.scan(prefix))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str) -> bool:
         self.clockwork.tick()
-        super().delete(key)
+        gone = super().delete(key)
         self.clockwork.tick()
+        return gone
 
 
 class DyingDatabase(MemoryDatabase):

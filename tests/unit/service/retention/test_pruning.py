@@ -10,7 +10,7 @@ import pytest
 
 from migrator.errors import IntegrityError, InvalidRequest, PermissionDenied, ResourceBusy
 from migrator.models.phase import JobKind, Phase
-from migrator.models.retention import ForgetRequest, PruneRequest, RetentionPolicy
+from migrator.models.retention import ForgetRequest, PruneRequest, RetentionPolicy, VerifyRequest
 from migrator.models.roles import Role
 from migrator.models.values import Job, JobRequest
 from migrator.storage import layout
@@ -148,6 +148,8 @@ def test_mostly_unused_packs_are_written_anew(bench: Bench) -> None:
     second = report(small.prune())
     assert second["freed_bytes"] > 900_000
     assert small.objects.sizes(layout.PACKS) < 150_000
+    verified = small.run(JobRequest(JobKind.VERIFICATION, verify=VerifyRequest(read_data="all")))
+    assert verified.phase is Phase.SUCCEEDED, "it looks for packs where they were before"
     assert small.restores("small")
     assert unneeded(small) == (0, 0)
 

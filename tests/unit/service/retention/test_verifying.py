@@ -23,7 +23,7 @@ def bench() -> Bench:
     bench = Bench()
     bench.keep("plain", hours_ago=2)
     parts, _ = write(bench.checkpoints, {Role.MEMORY: some_bytes(60_000)})
-    digest = bench.checkpoints.seal("web-1", "chunked", index_of(parts, "web"))
+    digest = bench.checkpoints.seal("web-1", "chunked", index_of(parts, "web", schedule="nightly"))
     bench.list_checkpoint("chunked", digest, hours_ago=1)
     return bench
 
@@ -160,6 +160,8 @@ def test_the_catalogue_comes_back_from_the_store_alone(bench: Bench) -> None:
     for name, checkpoint in after.items():
         assert (checkpoint.workload_id, checkpoint.index_digest) == ("web-1", before[name].index_digest)
         assert bench.restores(name)
+    told = {name: (checkpoint.backup, checkpoint.schedule) for name, checkpoint in after.items()}
+    assert told == {"chunked": (True, "nightly"), "plain": (False, None)}
     again = verify(bench, rebuild=True)
     assert again.facts["verified"]["added"] == []
     assert {checkpoint.id: checkpoint for checkpoint in bench.plane.list_checkpoints()} == after
