@@ -16,7 +16,7 @@ DEAD = ("stopped", "none")
 
 
 def generations(tx: Transaction, workload_id: str, namespace: str, name: str) -> list[Workload]:
-    """The workloads of a name, on any host, that are of one family: a workload's own record, and what goes on with it."""
+    """The workloads of a name, on any host, of one family: a workload's own record, and what goes on with it."""
     family = family_of(workload_id)
     return [found for found in tx.workloads.named(namespace, name) if family_of(found.id) == family]
 
