@@ -368,7 +368,8 @@ class ControlPlane:
         with self._database.transaction(write=False) as tx, suppress(NotFound):
             taken = tx.checkpoints.get(checkpoint_id)
             owners = {
-                found.owner_host for found in generations(tx, taken, taken.namespace, new_name or taken.container)
+                found.owner_host
+                for found in generations(tx, taken.workload_id, taken.namespace, new_name or taken.container)
             }
             hearing = self._hearing(tx)
             names = [host.name for host in tx.hosts.list() if host.name in owners and hearing.hears(host)]

@@ -15,10 +15,18 @@ DEAD = ("stopped", "none")
 """What containerd says of a task that has ended, or of a container without one; all else may run."""
 
 
-def generations(tx: Transaction, checkpoint: Checkpoint, namespace: str, name: str) -> list[Workload]:
-    """The workloads of a name, on any host, that a checkpoint is of or that go on with it."""
-    family = family_of(checkpoint.workload_id)
+def generations(tx: Transaction, workload_id: str, namespace: str, name: str) -> list[Workload]:
+    """The workloads of a name, on any host, of one family: a workload's own record, and what goes on with it."""
+    family = family_of(workload_id)
     return [found for found in tx.workloads.named(namespace, name) if family_of(found.id) == family]
+
+
+def current_generation(tx: Transaction, workload_id: str, namespace: str, name: str) -> Workload | None:
+    """The one that is there: whose container its host has seen; else the workload itself, else any of its family."""
+    known = generations(tx, workload_id, namespace, name)
+    there = [workload for workload in known if _view(tx, workload) is not None]
+    own = [workload for workload in known if workload.id == workload_id]
+    return next(iter((*there, *own, *known)), None)
 
 
 def check_original_gone(tx: Transaction, checkpoint: Checkpoint, namespace: str, name: str) -> None:
@@ -27,7 +35,7 @@ def check_original_gone(tx: Transaction, checkpoint: Checkpoint, namespace: str,
     Raises:
         AlreadyExists: `original_runs`.
     """
-    for workload in generations(tx, checkpoint, namespace, name):
+    for workload in generations(tx, checkpoint.workload_id, namespace, name):
         original = _view(tx, workload)
         if original is not None and original.status not in DEAD:
             raise AlreadyExists(

@@ -12,7 +12,7 @@ from migrator.models.generations import family_of
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Checkpoint, Workload
 from migrator.service.choosing import checkpoints_of
-from migrator.service.originals import generations
+from migrator.service.originals import current_generation
 
 Place = tuple[str, str, str]
 
@@ -100,11 +100,9 @@ def _all(tx: Transaction, now: datetime) -> list[WorkloadReport]:
 
 
 def _current(tx: Transaction, item: Checkpoint) -> Workload | None:
-    """The workload of a checkpoint, or what goes on with it: of several generations the one that runs."""
-    known = generations(tx, item, item.namespace, item.container)
-    views = {(view.host, view.namespace, view.name) for host in known for view in tx.hosts.containers(host.owner_host)}
-    living = [one for one in known if (one.owner_host, one.namespace, one.container) in views]
-    return next(iter(living), None) or _find(tx, item.workload_id) or next(iter(known), None)
+    """The workload of a checkpoint, or what goes on with it, under whatever name it has now."""
+    there = current_generation(tx, item.workload_id, item.namespace, item.container)
+    return there or _find(tx, item.workload_id)
 
 
 def _find(tx: Transaction, workload_id: str) -> Workload | None:

@@ -107,6 +107,26 @@ def test_clones_and_choices_by_time(cluster: Cluster, origin: Running) -> None:
     assert cluster.failure("restore", "alpha/origin", "beta", "--at", tomorrow)["code"] == "time_in_future"
 
 
+def test_what_was_restored_under_its_name_is_the_original_from_then_on(cluster: Cluster, origin: Running) -> None:
+    """Also for a checkpoint from before the loss, and wherever it went since."""
+    older = take(cluster, origin)
+    cluster.remove("origin")
+    cluster["alpha"].run("rm", "-rf", DATA)
+    restored = cluster.finish("restore", older["id"], "beta")
+    assert restored["state"] == "succeeded", restored
+    failure = cluster.failure("restore", older["id"], "alpha")
+    assert (failure["code"], failure["host"]) == ("original_runs", "beta")
+    (row,) = cluster.done("report", "beta/origin")
+    assert row["workload_id"].startswith(f"{older['workload_id']}.")
+    assert row["checkpoints"], "those from before the loss"
+    taken = take(cluster, Running(cluster["beta"], "origin"))
+    assert taken["workload_id"] == row["workload_id"]
+    assert cluster.failure("restore", taken["id"], "alpha")["code"] == "original_runs"
+    cluster.remove("origin")
+    assert cluster.finish("restore", older["id"], "alpha")["state"] == "succeeded"
+    assert cluster.failure("restore", taken["id"], "beta")["host"] == "alpha"
+
+
 def test_a_drill_proves_a_checkpoint_and_leaves_nothing(cluster: Cluster, origin: Running) -> None:
     taken = take(cluster, origin)
     probe = json.dumps(["/usr/bin/python3", "-c", "import os; raise SystemExit(not os.path.exists('/data/count'))"])

@@ -49,6 +49,7 @@ SOURCE_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     network.check_network,
     states.check_stopped,
     states.check_users,
+    states.check_pinned,
     programs.check_executed,
     hooks.check_hooks,
     programs.check_sleep,

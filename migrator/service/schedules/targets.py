@@ -9,9 +9,10 @@ from migrator.errors import NotFound
 from migrator.models.phase import JobKind
 from migrator.models.schedule_values import Schedule, ScheduleSpec, Target
 from migrator.models.session import Transaction
-from migrator.models.values import JobRequest
+from migrator.models.values import JobRequest, Workload
 from migrator.models.workloads import unknown_workload
 from migrator.service.choosing import Choice, choose
+from migrator.service.originals import current_generation
 from migrator.service.schedules.kinds import Scope, scope_of
 from migrator.service.selectors import select
 
@@ -75,13 +76,23 @@ def name_target(target: Target) -> str:
 
 
 def _follow(tx: Transaction, target: Target, namespace: str) -> list[Place]:
-    """Where a container is now; where it was when nobody has moved it."""
-    try:
-        if target.workload_id is not None:
-            workload = tx.workloads.get(target.workload_id)
-            return [Place(workload.owner_host, workload.namespace, workload.container, workload.id)]
-    except NotFound:  # another container of its name took its place on a host it had moved to, or it is gone
-        pass
+    """Where a container is now, or what goes on with it; where it was when nobody has moved it."""
+    workload = _find(tx, target, namespace)
+    if workload is not None:
+        return [Place(workload.owner_host, workload.namespace, workload.container, workload.id)]
     if target.container is not None:
         return [Place(target.host, namespace, target.container)]
     return [Place(None, namespace, None, target.workload_id)]
+
+
+def _find(tx: Transaction, target: Target, namespace: str) -> Workload | None:
+    """None if another container of its name took its place on a host it had moved to, or if it is gone."""
+    if target.workload_id is None:
+        return None
+    name = target.container
+    try:
+        known = tx.workloads.get(target.workload_id)
+        namespace, name = known.namespace, known.container
+    except NotFound:
+        known = None
+    return known if name is None else current_generation(tx, target.workload_id, namespace, name)

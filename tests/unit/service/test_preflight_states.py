@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -48,6 +49,24 @@ def test_a_stopped_process_is_refused_and_one_that_sleeps_is_not(sleeper: int) -
     found = only(states.check_stopped(subject(os.getpid(), sleeper)))
     assert found.code == "stopped_process"
     assert str(sleeper) in found.message
+
+
+def test_a_thread_that_keeps_to_one_processor_is_told(sleeper: int) -> None:
+    usual = os.sched_getaffinity(0)
+    assert list(states.check_pinned(subject(sleeper))) == []
+    one = min(usual)
+    limited = replace(subject(sleeper), spec={"linux": {"resources": {"cpu": {"cpus": f"{one},{max(usual) + 1}"}}}})
+    (found,) = states.check_pinned(limited)
+    assert (found.grade, found.code) == (Grade.WARN, "pinned_processors")
+    os.sched_setaffinity(sleeper, {one})
+    limited.spec["linux"]["resources"]["cpu"]["cpus"] = str(one)
+    assert list(states.check_pinned(limited)) == [], "the container's own limit"
+    assert bool(list(states.check_pinned(subject(sleeper)))) == (len(usual) > 1)
+
+
+def test_a_list_of_processors() -> None:
+    assert states.parse_processors("0-2,7") == {0, 1, 2, 7}
+    assert states.parse_processors("") == set()
 
 
 def test_a_process_that_is_gone_is_no_matter(sleeper: int) -> None:

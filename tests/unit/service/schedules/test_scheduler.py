@@ -15,6 +15,7 @@ from migrator.models.phase import JobKind, Phase
 from migrator.models.retention import ForgetRequest, RetentionPolicy
 from migrator.models.schedule_values import Cause, Overlap, RunState, Target, Trigger
 from migrator.models.values import Checkpoint, JobRequest, Probe, Workload
+from migrator.service.identifiers import new_generation
 from tests.unit.service.schedules.bench import CHECKPOINT, WEB, Bench
 from tests.unit.service.schedules.walk import utc
 
@@ -310,6 +311,20 @@ def test_a_container_is_followed_when_it_has_moved(bench: Bench) -> None:
         tx.workloads.commit(web.id, epoch=web.epoch, owner_host="beta")
     bench.pass_time(60)
     assert bench.jobs()[0].request.source_host == "beta"
+
+
+def test_what_was_restored_under_its_name_is_followed_like_the_original(bench: Bench) -> None:
+    """On another host; the record of the lost one is still there, or went with it."""
+    first = str(bench.create(overlap=Overlap.ALLOW).spec.target.workload_id)
+    bench.views = [replace(view, host="beta") if view.name == "web" else view for view in bench.views]
+    with bench.database.transaction() as tx:
+        tx.workloads.add(Workload(new_generation(first), "default", "web", "beta", 2))
+    bench.beat()
+    bench.pass_time(60)
+    with bench.database.transaction() as tx:
+        tx.workloads.remove(first)
+    bench.pass_time(60)
+    assert [job.request.source_host for job in bench.jobs()] == ["beta", "beta"]
 
 
 def test_a_selector_is_looked_up_at_each_firing(bench: Bench) -> None:
