@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from migrator.errors import NotFound, ResourceBusy, WorkloadFailed
+from migrator.errors import IntegrityError, NotFound, ResourceBusy, Unavailable, WorkloadFailed
 from migrator.models.phase import JobKind, Phase
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.session import Transaction
@@ -67,32 +67,29 @@ def last_copy(
         index = checkpoints.read_index_bytes(workload_id, checkpoint_id)
         own = checkpoints.chunks.own_pack_indexes(job_id)
         digest = checkpoints.seal(workload_id, checkpoint_id, index, own=own)  # looks at every blob once more
-        OwnContent(checkpoints, job_id).keep(workload_id, checkpoint_id)
+        OwnContent(checkpoints, job_id).keep()
     except (NotFound, ResourceBusy):
         return None
+    except IntegrityError as error:  # of a passing kind, perhaps: nothing is taken out before it can be read
+        raise Unavailable(
+            f"checkpoint {checkpoint_id} cannot be read: {error.message}", code="last_copy_unread", remedy=error.remedy
+        ) from error
     parts = map(part_of, parse_index(index).parts)
     rest = [part for part in parts if part.annotations.get(ROLE_ANNOTATION) != Role.IMAGE]
     size_bytes = sum(part.size_bytes for part in rest) + image_bytes
     return {LAST_COPY: True, "index_digest": digest, "checkpoint_bytes": size_bytes}
 
 
-def release_chunks(
-    checkpoints: CheckpointStore, job_id: str, workload_id: str, checkpoint_id: str, facts: Facts
-) -> None:
-    """Take the chunks that a job wrote for itself out of the store, but those of its checkpoint if that stays.
+def release_chunks(checkpoints: CheckpointStore, job_id: str, facts: Facts) -> None:
+    """Take the chunks that a job wrote for itself out of the store, unless its checkpoint is the last copy.
 
     Args:
         checkpoints: The store.
         job_id: The job.
-        workload_id: The workload of its checkpoint.
-        checkpoint_id: Its checkpoint.
         facts: What its steps and their undos found out.
     """
-    own = OwnContent(checkpoints, job_id)
-    if facts.get(LAST_COPY):
-        own.keep(workload_id, checkpoint_id)
-    else:
-        own.discard()
+    if not facts.get(LAST_COPY):
+        OwnContent(checkpoints, job_id).discard()
 
 
 def keep_last_copy(tx: Transaction, job: Job) -> Job:

@@ -130,7 +130,7 @@ class Settle(ControlStep):
         with self._database.transaction() as tx:
             enter_checkpoint(tx, job)
         if job.request.kind in OWN_CHUNKS:
-            OwnContent(self._checkpoints, job.id).keep(str(job.workload_id), str(job.checkpoint_id))
+            OwnContent(self._checkpoints, job.id).keep()
         if job.request.kind is JobKind.REWIND:
             reason = f"ran before the rewind to {job.request.checkpoint_id}"
             pin(self._database, self._checkpoints, str(job.checkpoint_id), reason, job.updated_at)

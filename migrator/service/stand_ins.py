@@ -58,7 +58,7 @@ class LostPrecopy(ControlStep):
 
     def undo(self, job: Job) -> Facts:
         """Take it out of the store."""
-        release_chunks(self._checkpoints, job.id, str(job.workload_id), str(job.checkpoint_id), job.facts)
+        release_chunks(self._checkpoints, job.id, job.facts)
         return {}
 
 

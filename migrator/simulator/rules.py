@@ -300,9 +300,9 @@ class Rules:
             if found:
                 named |= {key, *self._sealed_content.keys(data, objects)}
         named |= {layout.pin_key(checkpoint.id) for checkpoint in kept.values() if checkpoint.pinned_at}
-        if packs := {key.removeprefix(layout.PACKS) for key in named if key.startswith(layout.PACKS)}:
-            named |= {layout.pack_mark_key(pack) for pack in packs}
-            named |= {key for key in objects if key.startswith(layout.PACK_INDEXES)}
+        if any(key.startswith(layout.PACKS) for key in named):  # what was sent for it and is not needed is prune's
+            named |= {key for key in objects if key.startswith((layout.PACKS, layout.PACK_INDEXES))}
+            named |= {key for key in objects if key.startswith(layout.BLOBS)}
         left = [key[-50:] for key in objects if key not in named]
         if left:
             self.broken(6, f"objects left in the store: {', '.join(left)}")

@@ -173,8 +173,7 @@ class Precopy(SimulatedStep):
     def undo(self, here: Here, act: Act) -> Acts:
         """Take it out of the store again."""
         yield "discard what went ahead"
-        command = act.command
-        release_chunks(here.checkpoints, command.job_id, command.workload_id, str(command.checkpoint_id), act.facts)
+        release_chunks(here.checkpoints, act.command.job_id, act.facts)
         return {}
 
 

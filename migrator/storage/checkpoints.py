@@ -194,14 +194,6 @@ class CheckpointStore(PartStore):
                 raise
             raise self._not_found(checkpoint_id) from error
 
-    def packs_of(self, index: CheckpointIndex) -> set[str]:
-        """The packs that hold the chunks of a checkpoint.
-
-        Raises:
-            IntegrityError: `chunk_missing`.
-        """
-        return self.chunks.packs_of(self.recipes(index))
-
     def recipes(self, index: CheckpointIndex) -> list[Recipe]:
         """Read the recipes of all chunked parts of a checkpoint."""
         return [self.read_recipe(part) for part in index.parts if is_chunked(part)]
@@ -268,18 +260,6 @@ class CheckpointStore(PartStore):
             doom(self.objects, checkpoint_id, wanted)
         self.unseal(workload_id, checkpoint_id)
         return self._delete_doomed(checkpoint_id, wanted, seen)
-
-    def remove_unneeded(self, name: str, digests: Iterable[str]) -> int:
-        """Delete those of some blobs that no index names, and return the bytes freed.
-
-        Args:
-            name: Of the note that they are doomed: the same at each try.
-            digests: The blobs.
-        """
-        wanted = set(digests)
-        if wanted:
-            doom(self.objects, name, wanted)
-        return self._delete_doomed(name, wanted, {})
 
     def _delete_doomed(self, name: str, wanted: set[str], seen: dict[str, set[str]]) -> int:
         """Read once more who needs what is noted as doomed, and delete the rest.

@@ -44,17 +44,10 @@ class OwnContent:
         """Delete its packs; no checkpoint has come to need them, or it is gone."""
         self._checkpoints.chunks.discard_own(self._job_id)
 
-    def keep(self, workload_id: str, checkpoint_id: str) -> None:
-        """Leave what its sealed checkpoint needs to everybody, and delete what else it has written.
-
-        Raises:
-            IntegrityError: The checkpoint cannot be read; nothing is deleted.
-        """
-        index = self._checkpoints.read_index(workload_id, checkpoint_id)
-        self._checkpoints.chunks.discard_own(self._job_id, self._checkpoints.packs_of(index))
-        recipes = self._recipes()
-        self._checkpoints.remove_unneeded(f"{checkpoint_id}-recipes", recipes - {part.digest for part in index.parts})
-        self._forget(recipes)
+    def keep(self) -> None:
+        """Leave all of it to everybody: its checkpoint stays. What went ahead and was guessed wrong is a prune's."""
+        self._checkpoints.chunks.give_own(self._job_id)
+        self._forget(self._recipes())
 
     def _recipes(self) -> set[str]:
         names = names_marked(self._checkpoints.objects, layout.BLOB_MARKS, self._job_id, self._checkpoints.chunks.pools)

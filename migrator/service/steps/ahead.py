@@ -65,8 +65,7 @@ class Precopy(HostStep):
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Take what was sent out of the store again, unless the sealed checkpoint is the last copy of the program."""
-        command = act.command
-        release_chunks(host.checkpoints, command.job_id, command.workload_id, str(command.checkpoint_id), act.facts)
+        release_chunks(host.checkpoints, act.command.job_id, act.facts)
         return {}
 
 

@@ -190,43 +190,23 @@ class ChunkStore:
         self.refresh()
         return self._locations.indexes_of(packs)
 
-    def discard_own(self, job_id: str, but: Collection[str] = ()) -> None:
-        """Delete what was written for one job alone: pack indexes first, marks last.
-
-        Args:
-            job_id: The job.
-            but: Packs that a sealed checkpoint of its needs: they stay, and from now on anybody may rely on them.
-        """
-        own = self.own_packs(job_id)
-        if not own:
+    def discard_own(self, job_id: str) -> None:
+        """Delete what was written for one job alone: pack indexes first, marks last."""
+        packs = self.own_packs(job_id)
+        if not packs:
             return
-        kept = own & set(but)
         self.refresh()
-        for index in self._locations.indexes_of(own):
-            self._shorten_index(index, own - kept)
+        for index in self._locations.indexes_of(packs):
+            self._objects.delete(layout.pack_index_key(index))
         with self.pools(PARALLEL_LOOKS) as pool:
-            for _ in pool.map(self._delete_own, sorted(own - kept)):
+            for _ in pool.map(self._delete_own, sorted(packs)):
                 pass
-        for name in sorted(kept):
-            self._objects.delete(layout.pack_mark_key(name))
         self.refresh()
 
-    def _shorten_index(self, index: str, doomed: set[str]) -> None:
-        """Replace a pack index by one without some packs."""
-        try:
-            packs = read_pack_index(index, self._objects.get(layout.pack_index_key(index), PACK_INDEX_LIMIT_BYTES))
-        except IntegrityError:
-            packs = []  # damaged: it tells nothing
-        except NotFound as error:
-            if error.code != "object_not_found":
-                raise
-            return  # a former attempt has done it
-        rest = [pack for pack in packs if pack.name not in doomed]
-        if rest and len(rest) == len(packs):
-            return
-        if rest:
-            self.put_pack_index(rest)
-        self._objects.delete(layout.pack_index_key(index))
+    def give_own(self, job_id: str) -> None:
+        """Leave what was written for one job alone to everybody: its checkpoint stays. The rest is a prune's."""
+        for name in sorted(self.own_packs(job_id)):
+            self._objects.delete(layout.pack_mark_key(name))
 
     def _delete_own(self, name: str) -> None:
         self._objects.delete(layout.pack_key(name))

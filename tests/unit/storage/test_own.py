@@ -78,20 +78,19 @@ def test_it_goes_with_its_checkpoint() -> None:
     assert keys(objects) == {layout.OCI_LAYOUT}
 
 
-def test_it_stays_with_its_checkpoint_and_what_was_guessed_wrong_goes() -> None:
+def test_it_stays_with_its_checkpoint_and_others_rely_on_it() -> None:
     objects = DyingStore()
     store = CheckpointStore(objects)
     _, own = send(store, some_bytes(900 * KIB, 5))
     part, own = send(store, MEMORY, own=own)
     store.seal("web", "ck-1", index_of([part]), own=own)
-    OwnContent(store, JOB).keep("web", "ck-1")
+    OwnContent(store, JOB).keep()
     assert not list(objects.scan("prune/"))
-    assert sum(info.size_bytes for info in objects.scan(layout.PACKS)) < 1000 * KIB
     other = CheckpointStore(objects)
     assert b"".join(other.read_part(part)) == MEMORY
     again, _ = send(other, MEMORY, "")
     other.seal("web", "ck-2", index_of([again]))
-    assert sum(info.size_bytes for info in objects.scan(layout.PACKS)) < 1000 * KIB
+    assert sum(info.size_bytes for info in objects.scan(layout.PACKS)) < 2000 * KIB
 
 
 @pytest.mark.parametrize("stays", [False, True], ids=["withdrawn", "kept"])
@@ -112,13 +111,13 @@ def test_whatever_change_was_the_last_nothing_is_lost_and_nothing_is_left(stays:
         check(objects, part, stays=stays)
     else:
         pytest.fail("it never ends")
-    assert number > 5
+    assert number > 4
 
 
 def finish(objects: DyingStore, *, stays: bool) -> None:
     own = OwnContent(kept(objects), JOB)
     if stays:
-        own.keep("web", "ck-1")
+        own.keep()
     else:
         own.withdraw("web", "ck-1", [])
 
