@@ -137,7 +137,8 @@ def test_a_violation_is_told_with_its_seed(monkeypatch: pytest.MonkeyPatch, caps
     from migrator.simulator import __main__ as command_line
 
     monkeypatch.setattr(PauseGuard, "_reason_to_resume", lambda *_: None)
-    broken = Run("migration", {80: [Fault(Kind.CRASH, "alpha", 20.0)]})
+    frozen = next(number for number, (_, what) in enumerate(points_of("migration")) if "memory is dumped" in what)
+    broken = Run("migration", {frozen: [Fault(Kind.CRASH, "alpha", 20.0)]})
     monkeypatch.setattr(command_line, "random_run", lambda _seed: broken)
     monkeypatch.setattr(sys, "argv", ["simulator", "--runs", "1"])
     assert command_line.main() == 1
