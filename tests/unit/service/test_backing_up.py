@@ -130,11 +130,11 @@ def test_a_prune_that_comes_between_is_met_by_a_second_try(bench: Bench, monkeyp
     (old,) = keys(bench.objects, layout.PACKS)
     seal, tries = bench.store.seal, []
 
-    def seal_while_pruned(workload_id: str, checkpoint_id: str, index: bytes) -> str:
+    def seal_while_pruned(workload_id: str, checkpoint_id: str, index: bytes, **known: Any) -> str:
         if not tries:
             bench.objects.put(layout.pack_mark_key(old.removeprefix(layout.PACKS)), b"")
         tries.append(checkpoint_id)
-        return seal(workload_id, checkpoint_id, index)
+        return seal(workload_id, checkpoint_id, index, **known)
 
     monkeypatch.setattr(bench.store, "seal", seal_while_pruned)
     upload.Upload().run(bench.host, bench.act("ck-2"))
