@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from migrator.containerd import ContainerdClient
@@ -14,6 +16,7 @@ from migrator.service.host import Host
 ROOM = 1.25
 """Images take the memory of the task and a little more; so much must be free for them to lie in memory."""
 CONTENT_PLUGIN = "io.containerd.content.v1"
+PIECE_BYTES = 1 << 20
 LAYERS = 2.0
 """Changed files lie in the content store as a layer, and in its compressed form or in a snapshot beside it."""
 MEMORY_FREE, DISK_FREE = "memory_free_bytes", "disk_free_bytes"
@@ -80,6 +83,20 @@ def fits_in_memory(host: Host, size_bytes: int) -> bool:
     place = host.settings.run_dir
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     return size_bytes * ROOM <= min(shutil.disk_usage(place).free, free_memory_bytes())
+
+
+def touch_memory(host: Host, size_bytes: int) -> None:
+    """Have the kernel get so much memory ready that a frozen program will wait for: the first touch may be slow.
+
+    On a virtual machine a page that nothing has used for a while belongs to nobody until it is touched, which takes
+    several times as long as the copy that follows. What was just freed is given out first.
+    """
+    if not fits_in_memory(host, 2 * size_bytes):
+        return
+    zeros, left_bytes = bytes(PIECE_BYTES), size_bytes
+    with suppress(OSError), tempfile.TemporaryFile(dir=host.settings.run_dir, buffering=0) as file:
+        while left_bytes > 0:
+            left_bytes -= file.write(zeros)
 
 
 def free_memory_bytes() -> int:

@@ -19,6 +19,7 @@ from migrator.models.roles import Role
 from migrator.models.values import Facts
 from migrator.service.catalogue import release_chunks
 from migrator.service.host import Act, Host, HostStep
+from migrator.service.room import touch_memory
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, written_before
 from migrator.service.steps.sources import Progress
 from migrator.service.steps.work import ahead_directory, newest_ahead, remove_work_directory, store_of
@@ -58,6 +59,7 @@ class Precopy(HostStep):
         with store.chunks.writing(owner_of(act), written_before(act)) as writer:
             recipe = writer.add_part(part, cut_memory(memories, cut_by_content), progress.add).to_bytes()
             note = writer.add_note(recipe) if len(recipe) <= CHUNK_LIMIT_BYTES else None
+        touch_memory(host, total_bytes)  # for the dump
         indexes = (*written_before(act), *filter(None, [writer.written.index]))
         rounds = [*act.facts.get(AHEAD, ()), *([note.hex()] if note else [])]
         sent_bytes = int(act.facts.get(SENT_AHEAD, 0)) + writer.written.stored_bytes
@@ -89,6 +91,7 @@ class Prefetch(HostStep):
             unpack_layer(pieces, directory, below).save(directory.with_suffix(LAYER))
         except CannotLayer:
             shutil.rmtree(directory, ignore_errors=True)
+        touch_memory(host, recipe.size_bytes)  # for the restored program
         return {FETCHED_AHEAD: int(act.facts.get(FETCHED_AHEAD, 0)) + recipe.size_bytes - pieces.known_bytes}
 
     def undo(self, host: Host, act: Act) -> Facts:
