@@ -17,7 +17,7 @@ from typing import Any
 from migrator.errors import Unavailable
 from migrator.storage.chunks.format import Pack, StoredChunk
 
-VERSION = 1
+VERSION = 2
 AT_ONCE = 500
 """Names asked for in one statement."""
 SCHEMA = """
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS chunks (
   name BLOB NOT NULL, pack INTEGER NOT NULL, place INTEGER NOT NULL, codec INTEGER NOT NULL,
   stored_bytes INTEGER NOT NULL, size_bytes INTEGER NOT NULL, PRIMARY KEY (name, pack)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS chunks_by_pack ON chunks (pack);
 """
 
 
@@ -118,6 +119,15 @@ class Locations:
         asked = list(indexes)
         marks = ",".join("?" * len(asked))
         return {name for (name,) in self._ask(f"SELECT name FROM packs WHERE listed_in IN ({marks})", asked)}
+
+    def names_in(self, indexes: Iterable[str]) -> set[bytes]:
+        """The names of all chunks in the packs that some pack indexes name."""
+        asked = list(indexes)
+        marks = ",".join("?" * len(asked))
+        rows = self._ask(
+            f"SELECT c.name FROM packs p JOIN chunks c ON c.pack = p.id WHERE p.listed_in IN ({marks})", asked
+        )
+        return {name for (name,) in rows}
 
     def indexes_of(self, packs: Iterable[str]) -> set[str]:
         """The names of the pack indexes that name any of some packs."""

@@ -84,6 +84,7 @@ class ChunkStore:
         """
         self.refresh()
         writer = ChunkWriter(self._objects, self._coding, self._locations, self.foreign_marks(own), job_id, self.pools)
+        writer.rely_on(self._locations.names_in(own), self._locations.packs_in(own))
         try:
             yield writer
         except BaseException:

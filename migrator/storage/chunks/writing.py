@@ -89,6 +89,16 @@ class ChunkWriter:
         self._chunks: list[StoredChunk] = []
         self._held_bytes = 0
 
+    def rely_on(self, names: Iterable[bytes], packs: Iterable[str]) -> None:
+        """Take notice of chunks that the same job has written before, all at once: a frozen container waits for it.
+
+        Args:
+            names: The chunks.
+            packs: The packs that they are in.
+        """
+        self._known |= set(names)
+        self.written.relied_on |= set(packs)
+
     def add_part(self, part: Descriptor, chunks: Iterable[bytes], on_progress: Progress | None = None) -> Recipe:
         """Write a part; return how it is put together.
 
