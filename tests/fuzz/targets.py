@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from migrator.containerd.parts import read_record
 from migrator.containerd.specs import read_limits
 from migrator.criu.images import FILES_LIMIT, unpack_images
+from migrator.criu.layers import CannotLayer, unpack_layer
 from migrator.criu.memory_changes import compare_pages
 from migrator.criu.memory_map import read_pages
 from migrator.criu.mount_points import read_mounts
@@ -138,6 +139,14 @@ def _read_snapshot(data: bytes, _: Path) -> object:
     return oci.CheckpointIndex("", (), {oci.FactAnnotation.SNAPSHOT: data.decode(errors="replace")}).snapshot()
 
 
+def _unpack_layer(data: bytes, place: Path) -> object:
+    """As it comes from the store: in chunks, of which the target has some already."""
+    pieces = [data[start : start + 1000] for start in range(0, len(data), 1000)]
+    return unpack_layer(
+        [(b"%32d" % number, len(piece), piece) for number, piece in enumerate(pieces)], place / "inside", None
+    )
+
+
 def _layer(media_type: str) -> Read:
     return lambda data, _: list_layer(io.BytesIO(data), media_type, nothing)
 
@@ -252,6 +261,7 @@ TARGETS = (
     Target("spec", lambda data, _: read_limits(data), mutated(REAL.spec)),
     Target("tar of images", lambda data, place: unpack_images([data], place / "inside"), mutated(MEMORY)),
     Target("tar of images in GNU's form", lambda data, place: unpack_images([data], place / "inside"), mutated(GNU)),
+    Target("images over others", _unpack_layer, mutated(MEMORY), (IntegrityError, CannotLayer)),
     Target("list of images", lambda data, _: TarFiles(io.BytesIO(data), "it", code="bad_images", limit=FILES_LIMIT).names(),
            mutated(MEMORY)),
     Target("layer", _layer("application/vnd.oci.image.layer.v1.tar"), mutated(LAYER)),

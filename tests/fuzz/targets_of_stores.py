@@ -44,6 +44,7 @@ STORED = STORE.get(ENCRYPTED + HIDDEN)
 MARK = STORE.get(layout.RING_MARK)
 RECORD = wrap(KEY, RING.active)
 SIGNATURE = SIGNATURES.sign(*PEOPLE)
+DOOMED = f"sha256:{'0' * 64}\nsha256:{'1' * 64}\n".encode()
 LOCK = json.dumps(
     {"holder": "prn-1", "token": "1", "until": (datetime.now(UTC) + timedelta(days=9)).isoformat()}
 ).encode()
@@ -107,8 +108,14 @@ def _both(sample: bytes) -> st.SearchStrategy[bytes]:
     return st.one_of(mutated(sample), mutated_document(sample))
 
 
+SAMPLES = {
+    "header of an encrypted object": Header.fresh(KEY.id).pack(), "encrypted object": STORED, "data key": RECORD,
+    "mark of the ring": MARK, "hidden name": HIDDEN.encode(), "signature": SIGNATURE,
+    "key of a signature": layout.signature_key(*PEOPLE).encode(), "note of doomed blobs": DOOMED,
+}  # fmt: skip
+"""What each of these parsers takes as it is; a lock is refused, for somebody holds it."""
 TARGETS = (
-    Target("header of an encrypted object", lambda data, _: parse_header(data, OBJECT), mutated(Header.fresh(KEY.id).pack())),
+    Target("header of an encrypted object", lambda data, _: parse_header(data, OBJECT), mutated(SAMPLES["header of an encrypted object"])),
     Target("encrypted object", _read_object, mutated(STORED)),
     Target("data key", _read_record, _both(RECORD), (IntegrityError, PermissionDenied)),
     Target("mark of the ring", _read_mark, _both(MARK), (IntegrityError, PermissionDenied)),
@@ -116,6 +123,6 @@ TARGETS = (
     Target("signature", _check_signature, _both(SIGNATURE)),
     Target("key of a signature", lambda data, _: layout.parse_signature_key(data.decode(errors="replace")),
            mutated(layout.signature_key(*PEOPLE).encode())),
-    Target("note of doomed blobs", _read_doomed, mutated(f"sha256:{'0' * 64}\nsha256:{'1' * 64}\n".encode()), ()),
+    Target("note of doomed blobs", _read_doomed, mutated(DOOMED), ()),
     Target("lock of a prune", _take_lock, _both(LOCK), (ResourceBusy, Cancelled, NotFound)),
 )  # fmt: skip

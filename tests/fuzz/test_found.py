@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz import targets_of_stores
 from tests.fuzz.targets import BOMB, TARGETS
 from tests.fuzz.test_fuzz import attempt, refusal_of
 
@@ -60,8 +61,10 @@ def test_every_sample_is_taken_as_it_is(tmp_path: Path) -> None:
         "spec": t.REAL.spec, "tar of images": t.MEMORY, "tar of images in GNU's form": t.GNU, "list of images": t.MEMORY,
         "layer": t.LAYER, "layer in GNU's form": t.GNU, "compressed layer": t.REAL.layer,
         "comparison of pages": t.IMAGES["pagemap-7.img"], **{name: t.IMAGES[name] for name in t.NAMES},
+        **targets_of_stores.SAMPLES,
     }  # fmt: skip
-    assert samples.keys() | {"pin", "key of an index", "nested index"} == NAMED.keys()
+    others = {"pin", "key of an index", "nested index", "lock of a prune", "images over others"}
+    assert samples.keys() | others == NAMED.keys()
     for number, (name, data) in enumerate(samples.items()):
         (tmp_path / str(number)).mkdir()
         assert refusal_of(NAMED[name], data, tmp_path / str(number)) is None, name

@@ -59,7 +59,6 @@ class Precopy(HostStep):
         with store.chunks.writing(owner_of(act), written_before(act)) as writer:
             recipe = writer.add_part(part, cut_memory(memories, cut_by_content), progress.add).to_bytes()
             note = writer.add_note(recipe) if len(recipe) <= CHUNK_LIMIT_BYTES else None
-        touch_memory(host, total_bytes)  # for the dump
         indexes = (*written_before(act), *filter(None, [writer.written.index]))
         rounds = [*act.facts.get(AHEAD, ()), *([note.hex()] if note else [])]
         sent_bytes = int(act.facts.get(SENT_AHEAD, 0)) + writer.written.stored_bytes

@@ -19,6 +19,7 @@ from migrator.service.network.attachment import read_attachment
 from migrator.service.network.handover import cut_off
 from migrator.service.network.rejoining import rejoin
 from migrator.service.network.sockets import await_accepted
+from migrator.service.room import touch_memory
 from migrator.service.steps.restarting import allow_restarts, stop_restarts
 from migrator.service.steps.work import end_job_criu
 
@@ -51,6 +52,7 @@ class Freeze(HostStep):
             )
         _check_same(task, act)
         network = act.facts.get("network")
+        touch_memory(host, int(act.facts.get("memory_bytes", 0)))  # that the dump will write into
         stop_restarts(host.runtime(act.request.namespace), container)
         host.guards.arm(job_id, act.request.namespace, container, network)
         act.check_aborted()
