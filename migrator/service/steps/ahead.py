@@ -22,7 +22,7 @@ from migrator.service.host import Act, Host, HostStep
 from migrator.service.room import touch_memory
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, written_before
 from migrator.service.steps.sources import Progress
-from migrator.service.steps.work import ahead_directory, newest_ahead, remove_work_directory, store_of
+from migrator.service.steps.work import LAYER, ahead_directory, newest_ahead, remove_work_directory, store_of
 from migrator.storage.chunks import cut_by_content
 from migrator.storage.chunks.format import CHUNK_LIMIT_BYTES
 from migrator.storage.chunks.recipes import parse_recipe
@@ -33,8 +33,6 @@ SENT_AHEAD = "sent_ahead_bytes"
 """Fact: what all rounds have added to the store."""
 FETCHED_AHEAD = "fetched_ahead_bytes"
 """Fact: what of all rounds has come to the target."""
-LAYER = ".layer"
-"""Ends the name of the file that says what is where in a directory of images."""
 PROC = Path("/proc")
 
 
@@ -81,7 +79,7 @@ class Prefetch(HostStep):
         if not rounds:
             return {}
         recipe = parse_recipe(host.checkpoints.chunks.read_note(bytes.fromhex(rounds[-1])))
-        below = layer_below(host, act)
+        below = layer_below(host, act, len(rounds))
         known = below.places if below else {}
         directory = ahead_directory(host, act, len(rounds), recipe.size_bytes)
         progress = Progress(act, recipe.size_bytes)
@@ -124,7 +122,7 @@ class CountedPieces:
             yield name, size_bytes, content
 
 
-def layer_below(host: Host, act: Act) -> Layer | None:
-    """What came last ahead of the freeze, if anything did."""
-    directory = newest_ahead(host, act)
+def layer_below(host: Host, act: Act, before: int) -> Layer | None:
+    """What came last ahead of the freeze, before a round or what follows all of them; None if nothing did."""
+    directory = newest_ahead(host, act, before)
     return Layer.load(directory, directory.with_suffix(LAYER)) if directory else None

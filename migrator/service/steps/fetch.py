@@ -21,7 +21,7 @@ from migrator.models.values import Facts
 from migrator.models.volumes import Volume, VolumePolicy, made_on_target
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_snapshot_key
-from migrator.service.steps.ahead import CountedPieces, layer_below
+from migrator.service.steps.ahead import AHEAD, CountedPieces, layer_below
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.streams import logs_of
 from migrator.service.steps.volumes import make_volumes, places_of, volumes_of_job
@@ -131,7 +131,7 @@ class _Fetching:
 
     def _over_what_came_ahead(self, part: Descriptor, directory: Path) -> bool:
         """Fetch only what the target has not yet, if something came ahead of the freeze; False if nothing was done."""
-        below = layer_below(self._host, self._act)
+        below = layer_below(self._host, self._act, len(self._act.facts.get(AHEAD, ())) + 1)
         if below is None or not is_chunked(part):
             return False
         pieces = self._host.checkpoints.read_part_unless_known(part, below.places, self._count)

@@ -11,6 +11,7 @@ from typing import Any
 from migrator.containerd import ProcessState, Task, try_to_thaw
 from migrator.criu.network_lock import find_lock, remove_lock
 from migrator.errors import MigratorError, NotFound, PreconditionFailed, ResourceBusy
+from migrator.models.hooks import RAN_BEFORE
 from migrator.models.values import Facts, StepAction
 from migrator.service.catalogue import SOURCE_GONE, SOURCE_RUNS
 from migrator.service.guards import started_ticks
@@ -52,7 +53,8 @@ class Freeze(HostStep):
             )
         _check_same(task, act)
         network = act.facts.get("network")
-        touch_memory(host, int(act.facts.get("memory_bytes", 0)))  # that the dump will write into
+        if not act.facts.get(RAN_BEFORE):  # a program that was made ready for the freeze may wait already
+            touch_memory(host, int(act.facts.get("memory_bytes", 0)))  # that the dump will write into
         stop_restarts(host.runtime(act.request.namespace), container)
         host.guards.arm(job_id, act.request.namespace, container, network)
         act.check_aborted()

@@ -18,6 +18,8 @@ FETCHED = "fetched"
 
 AHEAD = "ahead-"
 """Begins the name of a directory of images that came ahead of the freeze."""
+LAYER = ".layer"
+"""Ends the name of the file beside it that says what is where in it."""
 
 
 def work_directory(host: Host, act: Act) -> Path:
@@ -42,17 +44,26 @@ def new_image_directory(host: Host, act: Act, size_bytes: int) -> Path:
 def ahead_directory(host: Host, act: Act, number: int, size_bytes: int) -> Path:
     """Say where images of that size that come ahead of the freeze shall lie; what a former attempt left is removed."""
     for place in (_in_memory(host, act), _on_disk(host, act)):
+        (place / f"{AHEAD}{number}{LAYER}").unlink(missing_ok=True)  # first: they are not whole any more
         shutil.rmtree(place / f"{AHEAD}{number}", ignore_errors=True)
     place = _in_memory(host, act) if fits_in_memory(host, size_bytes) else _on_disk(host, act)
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     return place / f"{AHEAD}{number}"
 
 
-def newest_ahead(host: Host, act: Act) -> Path | None:
-    """The images that came last ahead of the freeze, and whole: what is where in them is written down beside them."""
-    found = [file for place in (_in_memory(host, act), _on_disk(host, act)) for file in place.glob(f"{AHEAD}*.layer")]
-    newest = max(found, key=lambda file: int(file.stem.removeprefix(AHEAD)), default=None)
-    return newest.with_suffix("") if newest else None
+def newest_ahead(host: Host, act: Act, before: int) -> Path | None:
+    """The images that came last ahead of the freeze, and whole: what is where in them is written down beside them.
+
+    Args:
+        host: This host.
+        act: The job's.
+        before: The number of a later round; what an earlier attempt at it has left does not count.
+    """
+    for number in range(before - 1, 0, -1):
+        for place in (_in_memory(host, act), _on_disk(host, act)):
+            if (place / f"{AHEAD}{number}{LAYER}").exists():
+                return place / f"{AHEAD}{number}"
+    return None
 
 
 def image_directory(host: Host, act: Act) -> Path:

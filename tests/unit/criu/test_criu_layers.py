@@ -11,7 +11,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrator.criu.entries import entry_texts, write_entries
+from migrator.criu.entries import write_entries
 from migrator.criu.extents import PAGE_BYTES, cut_images
 from migrator.criu.images import END, frame_image
 from migrator.criu.layers import CannotLayer, Layer, NamedChunk, unpack_layer
@@ -19,10 +19,10 @@ from migrator.criu.memory_map import PAGEMAP_MARK
 from migrator.errors import IntegrityError
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 from migrator.storage.chunks import cut_by_content
+from tests.unit.criu.layered import Pages, read_pages
 
 START = 0x7F0000003000
-PRESENT, LAZY, PARENT = 4, 2, 1
-Pages = dict[int, bytes]
+PRESENT, LAZY = 4, 2
 
 
 def write_images(directory: Path, processes: dict[str, Pages], *, flags: int = PRESENT | LAZY) -> Path:
@@ -48,26 +48,6 @@ def named(directory: Path, known: Container[bytes] = ()) -> Iterator[NamedChunk]
     for chunk in cut_images(directory, cut_by_content):
         name = blake3(chunk).digest()
         yield name, len(chunk), None if name in known else chunk
-
-
-def read_pages(directory: Path, name: str) -> Pages:
-    """Read the pages of a process as CRIU does: in order, and in the directory below where it says so."""
-    texts = entry_texts(name, (directory / f"pagemap-{name}.img").read_bytes(), PAGEMAP_MARK)
-    head = PagemapHead.FromString(next(texts))
-    stored = (directory / f"pages-{head.pages_id}.img").read_bytes()
-    below = read_pages(directory / "parent", name) if (directory / f"parent/pagemap-{name}.img").exists() else {}
-    found: Pages = {}
-    for entry in map(PagemapEntry.FromString, texts):
-        assert entry.nr_pages == entry.compat_nr_pages
-        for number in range(entry.nr_pages):
-            address = entry.vaddr + number * PAGE_BYTES
-            if entry.flags & PARENT:
-                found[address] = below[address]
-            else:
-                assert entry.flags & PRESENT
-                found[address], stored = stored[:PAGE_BYTES], stored[PAGE_BYTES:]
-    assert not stored
-    return found
 
 
 def some_pages(count: int, seed: int = 1) -> Pages:
