@@ -20,7 +20,8 @@ from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
 EXTENT_BYTES = 32 << 10
 PAGE_BYTES = 4 << 10
-PRESENT = 4
+IN_PARENT, PRESENT = 1, 4
+"""Flags of a stretch of pages: in an earlier checkpoint's images; in these."""
 _MAGIC_BYTES = 8
 _SIZE = struct.Struct("<I")
 
@@ -119,7 +120,7 @@ def length_of(entry: PagemapEntry) -> int:
 
 
 def is_in_file(entry: PagemapEntry) -> bool:
-    """Whether a stretch of pages is in the file of pages beside it."""
+    """Whether a stretch is in the file of pages beside it; CRIU before 2.12 had no flags and told only the opposite."""
     return bool(entry.flags & PRESENT) if entry.HasField("flags") else not entry.in_parent
 
 

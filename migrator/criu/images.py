@@ -86,13 +86,23 @@ def unpack_images(chunks: Iterable[bytes], directory: Path) -> None:
         stream.drain()
     except (tarfile.TarError, FileExistsError, ValueError, ArithmeticError, LookupError) as error:
         # Some malformed headers end in tarfile's own arithmetic.
-        raise IntegrityError(f"CRIU's images are not a tar of different files: {error}", code="bad_images") from error
+        raise no_such_tar(str(error)) from error
     except OSError as error:
-        raise ResourceExhausted(
-            f"CRIU's images find no place in {directory}: {error.strerror}",
-            code="no_room",
-            remedy="make room there; the source runs on",
-        ) from error
+        raise no_place(directory, error) from error
+
+
+def no_such_tar(why: str) -> IntegrityError:
+    """Say that a stream is not of CRIU's images."""
+    return IntegrityError(f"CRIU's images are not a tar of different files: {why}", code="bad_images")
+
+
+def no_place(directory: Path, error: OSError) -> ResourceExhausted:
+    """Say that images cannot be written."""
+    return ResourceExhausted(
+        f"CRIU's images find no place in {directory}: {error.strerror}",
+        code="no_room",
+        remedy="make room there; the source runs on",
+    )
 
 
 def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) -> None:

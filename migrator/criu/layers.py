@@ -16,19 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from migrator.criu.entries import entry_texts, parse_entry, write_entries
-from migrator.criu.extents import PAGE_BYTES, PRESENT, Run, extents_of, is_in_file, join, length_of
+from migrator.criu.entries import IMAGE_LIMIT_BYTES, entry_texts, parse_entry, write_entries
+from migrator.criu.extents import IN_PARENT, PAGE_BYTES, PRESENT, Run, extents_of, is_in_file, join, length_of
+from migrator.criu.images import no_place, no_such_tar
 from migrator.criu.memory_map import PAGEMAP_MARK
-from migrator.errors import IntegrityError, ResourceExhausted
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
 NamedChunk = tuple[bytes, int, bytes | None]
 """A chunk of the tar of some images: its name, its length, and its bytes unless the layer below has them."""
 PARENT_LINK = "parent"
-IN_PARENT = 1
 _PAGEMAP = "pagemap-"
 _BLOCK = tarfile.BLOCKSIZE
-_PAGEMAP_LIMIT_BYTES = 64 << 20
 _RECORD = struct.Struct("<HQ32sHQ")
 
 
@@ -88,13 +86,15 @@ class Layer:
 def unpack_layer(chunks: Iterable[NamedChunk], directory: Path, below: Layer | None) -> Layer:
     """Unpack a stream of tar bytes into a fresh directory that lies over another one.
 
+    What a failure leaves in the directory is the caller's to remove.
+
     Args:
         chunks: The tar, as `extents.cut_images` cut it.
         directory: Where to; it must not exist.
         below: What it may lie over.
 
     Raises:
-        CannotLayer: They are not cut by extents, or say of pages what no dump of ours says; nothing is left.
+        CannotLayer: They are not cut by extents, or say of pages what no dump of ours says.
         IntegrityError: `bad_images`.
         ResourceExhausted: `no_room`.
     """
@@ -105,11 +105,7 @@ def unpack_layer(chunks: Iterable[NamedChunk], directory: Path, below: Layer | N
             unpacking.take(name, size_bytes, content)
         return unpacking.finish()
     except OSError as error:
-        raise ResourceExhausted(
-            f"CRIU's images find no place in {directory}: {error.strerror}",
-            code="no_room",
-            remedy="make room there; the source runs on",
-        ) from error
+        raise no_place(directory, error) from error
     finally:
         unpacking.close()
 
@@ -146,7 +142,7 @@ class _Unpacking:
     def finish(self) -> Layer:
         """Say what is where now."""
         if not self._ended or self._left:
-            raise _bad("it ends too early")
+            raise no_such_tar("it ends too early")
         if self._uses_parent and self._below is not None:
             target = os.path.relpath(self._below.directory, self._directory)
             (self._directory / PARENT_LINK).symlink_to(target)
@@ -189,12 +185,12 @@ class _Unpacking:
         try:
             member = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
         except tarfile.HeaderError as error:
-            raise _bad(str(error)) from error
+            raise no_such_tar(str(error)) from error
         if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
             raise CannotLayer  # a long name or a size beyond 8 GiB: the common way knows them
         name = member.name
         if "/" in name or name in ("", ".", "..", PARENT_LINK) or (self._directory / name).exists():
-            raise _bad(f"{name[:100]!r} is no name of an image, or stands there twice")
+            raise no_such_tar(f"{name[:100]!r} is no name of an image, or stands there twice")
         self._name = name
         self._file = (self._directory / name).open("xb", buffering=0)
         os.fchmod(self._file.fileno(), 0o600)
@@ -326,7 +322,7 @@ def _set_length(piece: PagemapEntry, size_bytes: int) -> None:
 
 def _read_stretches(pagemap: Path) -> _Stretches | None:
     """Read a pagemap; None if not all that it tells of is in its file of pages."""
-    if pagemap.stat().st_size > _PAGEMAP_LIMIT_BYTES:
+    if pagemap.stat().st_size > IMAGE_LIMIT_BYTES:
         return None
     texts = entry_texts(pagemap.name, pagemap.read_bytes(), PAGEMAP_MARK)
     first = next(texts, None)
@@ -337,7 +333,3 @@ def _read_stretches(pagemap: Path) -> _Stretches | None:
     if not all(is_in_file(entry) for entry in entries):
         return None
     return _Stretches(f"pages-{head.pages_id}.img", head, entries)
-
-
-def _bad(why: str) -> IntegrityError:
-    return IntegrityError(f"CRIU's images are not a tar of different files: {why}", code="bad_images")

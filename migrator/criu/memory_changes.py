@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from migrator.criu.entries import Images
-from migrator.criu.memory_map import PAGE_BYTES, StoredPages
+from migrator.criu.extents import PAGE_BYTES
+from migrator.criu.memory_map import StoredPages
 
 BLOCK_BYTES = 4 << 20
 

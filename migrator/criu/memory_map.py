@@ -7,16 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from migrator.criu.entries import IMAGE_LIMIT_BYTES, Images, damaged, entry_texts, parse_entry, read_entry
+from migrator.criu.extents import PAGE_BYTES, is_in_file
 from migrator.gen.criu.images_pb2 import MmEntry, PagemapEntry, PagemapHead, VmaEntry
 from migrator.models.contents import MemoryRange
 
 MM_MARK = 0x57492820
 PAGEMAP_MARK = 0x56084025
-PAGE_BYTES = 4096
 ADDRESS_LIMIT = 1 << 64
 SHARED_FORM = "pagemap-shmem-"
-_IN_PARENT, _PRESENT = 1, 4
-"""Flags of a stretch of pages: in an earlier checkpoint's images; in these."""
 _KINDS = (
     (1 << 16, "guard"), (1 << 1, "stack"), (1 << 2, "vsyscall"), (1 << 3, "vdso"), (1 << 5, "heap"), (1 << 12, "vvar"),
     (1 << 10, "shared"), (1 << 11, "socket"), (1 << 13, "aio"), (1 << 14, "memfd"), (1 << 15, "shadow stack"),
@@ -133,14 +131,9 @@ def _stretches(name: str, texts: Iterable[bytes]) -> Iterator[Stretch]:
         start, end = end, entry.vaddr + pages * PAGE_BYTES
         if entry.vaddr % PAGE_BYTES or entry.vaddr < start or end > ADDRESS_LIMIT:
             raise damaged(name, f"it lists {pages} pages at {entry.vaddr:#x}, out of order")
-        if _is_here(entry):
+        if is_in_file(entry):
             yield Stretch(entry.vaddr, pages, offset)
             offset += pages * PAGE_BYTES
-
-
-def _is_here(entry: PagemapEntry) -> bool:
-    """Whether the pages are in these images; CRIU before 2.12 had no flags and told only the opposite."""
-    return bool(entry.flags & _PRESENT) if entry.HasField("flags") else not entry.in_parent
 
 
 def _kind(vma: VmaEntry) -> str:

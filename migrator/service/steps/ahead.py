@@ -27,6 +27,8 @@ from migrator.storage.chunks import cut_by_content
 from migrator.storage.chunks.format import CHUNK_LIMIT_BYTES
 from migrator.storage.chunks.recipes import parse_recipe
 
+ROUNDS = 2
+"""So many times a migration does this; the freeze follows."""
 AHEAD = "ahead"
 """Fact: the names under which the recipes of what went ahead can be read, a round each."""
 SENT_AHEAD = "sent_ahead_bytes"
@@ -88,7 +90,8 @@ class Prefetch(HostStep):
             unpack_layer(pieces, directory, below).save(directory.with_suffix(LAYER))
         except CannotLayer:
             shutil.rmtree(directory, ignore_errors=True)
-        touch_memory(host, recipe.size_bytes)  # for the restored program
+        if len(rounds) == ROUNDS:
+            touch_memory(host, recipe.size_bytes)  # for the restored program
         return {FETCHED_AHEAD: int(act.facts.get(FETCHED_AHEAD, 0)) + recipe.size_bytes - pieces.known_bytes}
 
     def undo(self, host: Host, act: Act) -> Facts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,12 @@ class Locations:
     def indexes(self) -> set[str]:
         """The names of the pack indexes that were read."""
         return {name for (name,) in self._ask("SELECT name FROM indexes")}
+
+    def has_read(self, indexes: Collection[str]) -> bool:
+        """Whether some pack indexes were all read."""
+        marks = ",".join("?" * len(indexes))
+        ((count,),) = self._ask(f"SELECT count(*) FROM indexes WHERE name IN ({marks})", indexes)
+        return bool(count == len(set(indexes)))
 
     def add(self, index: str, packs: Iterable[Pack]) -> None:
         """Take in a pack index; once more changes nothing."""

@@ -87,10 +87,10 @@ class ChunkStore:
         writer.rely_on(self._locations.names_in(own), self._locations.packs_in(own))
         try:
             yield writer
+            writer.finish()
         except BaseException:
             writer.abandon()
             raise
-        writer.finish()
 
     def read(self, recipe: Recipe) -> Iterator[bytes]:
         """Give the bytes of a part; each chunk is verified, the whole is for the caller to verify."""
@@ -219,7 +219,7 @@ class ChunkStore:
 
     def _packs_in(self, own: Collection[str]) -> set[str]:
         """The packs that some pack indexes tell of, which others may have written since the last look."""
-        if not self._locations.indexes().issuperset(own):
+        if not self._locations.has_read(own):
             self.refresh()
         return self._locations.packs_in(own)
 
