@@ -12,23 +12,20 @@ from migrator.containerd import Container, read_record
 from migrator.gen.containerd.services.containers.v1 import containers_pb2
 from migrator.lab.control import BUCKET
 from migrator.lab.lab import Lab
+from tests.acceptance.inventory import S3_CLIENT
 
 Change = Callable[[dict[str, Any]], None]
-STORE = """
-import base64, boto3, json, os, sys
-from botocore.config import Config
-s3 = boto3.client(
-    "s3", endpoint_url=os.environ["MIGRATOR_S3_ENDPOINT"], region_name="us-east-1",
-    aws_access_key_id=os.environ["MIGRATOR_S3_ACCESS_KEY"],
-    aws_secret_access_key=os.environ["MIGRATOR_S3_SECRET_KEY"],
-    config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
-)
-bucket, key, data = os.environ["BUCKET"], os.environ["KEY"], os.environ["DATA"]
+STORE = (
+    S3_CLIENT
+    + """
+import base64
+key, data = os.environ["KEY"], os.environ["DATA"]
 if data:
     s3.put_object(Bucket=bucket, Key=key, Body=base64.b64decode(data))
 else:
     print(base64.b64encode(s3.get_object(Bucket=bucket, Key=key)["Body"].read()).decode())
 """
+)
 
 
 def forge(lab: Lab, workload_id: str, checkpoint_id: str, change: Change) -> str:

@@ -42,8 +42,8 @@ for ns in $(ctr namespaces ls -q); do
 done
 """
 
-STORE = """
-import boto3, json, os
+S3_CLIENT = """
+import boto3, os
 from botocore.config import Config
 s3 = boto3.client(
     "s3", endpoint_url=os.environ["MIGRATOR_S3_ENDPOINT"], region_name="us-east-1",
@@ -52,10 +52,17 @@ s3 = boto3.client(
     config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
 )
 bucket = os.environ["BUCKET"]
+"""
+"""Begins what is run on the control plane to look at the bucket without the product."""
+STORE = (
+    S3_CLIENT
+    + """
+import json
 objects = [o["Key"] for p in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket) for o in p.get("Contents", [])]
 uploads = [u["Key"] for u in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
 print(json.dumps({"objects": objects, "uploads": uploads}))
 """
+)
 
 PASSING = ("/run/migrator/epochs",)
 """Not left over: what a host knows about workloads."""
