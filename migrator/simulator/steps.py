@@ -367,7 +367,7 @@ class Upload(SimulatedStep):
         here.machine.container(str(act.request.container))
         index = self._index(here, act, parts)
         workload_id, checkpoint_id = command.workload_id, str(command.checkpoint_id)
-        digest = here.checkpoints.seal(workload_id, checkpoint_id, index, packs=packs, own=indexes)
+        digest = here.checkpoints.seal(workload_id, checkpoint_id, index, packs=packs, own=indexes, sent_just_now=True)
         size_bytes = sum(part.size_bytes for part in parts) + int(act.facts["image_bytes"])
         return {"index_digest": digest, "checkpoint_bytes": size_bytes, PACK_INDEXES: list(indexes)}
 
@@ -430,6 +430,9 @@ class ReadBack(SimulatedStep):
             part = index.part(role)
             deque(here.checkpoints.read_part(part), maxlen=0)
             act.check_aborted()
+        yield "see the indexes of its packs"
+        for name in written_before(act):
+            here.checkpoints.chunks.check_pack_index(name)
         return {}
 
 

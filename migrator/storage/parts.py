@@ -119,9 +119,10 @@ class PartStore:
         """
         data = part.recipe.to_bytes()
         found = describe_chunked(part.whole, data)
-        if job_id and not self.has_blob(found.digest, found.size_bytes):
+        if job_id:
             mark_own(self.objects, layout.blob_mark_key(found.digest.removeprefix("sha256:")), job_id)
-            return found, self.put_blob(found.digest, found.size_bytes, [data], skip_existing=False)
+            self.objects.put_hashed(layout.blob_key(found.digest), data, found.digest)
+            return found, len(data)
         return found, self.put_blob(found.digest, found.size_bytes, [data])
 
     def read_recipe(self, descriptor: Descriptor) -> Recipe:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from migrator.errors import IntegrityError, NotFound
 from migrator.storage import layout
+from migrator.storage.chunks.begun import Begun, Stock
 from migrator.storage.chunks.coding import ChunkCoding, PlainCoding
 from migrator.storage.chunks.format import ListedChunk, Pack, read_pack_index
 from migrator.storage.chunks.locations import Locations
@@ -63,6 +64,7 @@ class ChunkStore:
         self._coding = coding or PlainCoding()
         self._locations = Locations(cache)
         self._refreshing = threading.Lock()
+        self._begun = Begun()
         self.pools = pools
         self._reader = ChunkReader(objects, self._coding, self._locations, self.refresh, pools)
 
@@ -78,19 +80,41 @@ class ChunkStore:
     def writing(self, job_id: str = "", own: Collection[str] = ()) -> Iterator[ChunkWriter]:
         """Write parts: when the block ends well, packs and their index are in the store and every part can be read.
 
+        A job that writes once more relies on what it has written and found the last time, and asks the store nothing:
+        a frozen container may wait for it. Only a seal finds out whether others have begun to remove some of that.
+
         Args:
             job_id: Whose packs they are, and nobody else's; see `own_packs`.
             own: The pack indexes that this job has written before.
         """
-        self.refresh()
-        writer = ChunkWriter(self._objects, self._coding, self._locations, self.foreign_marks(own), job_id, self.pools)
-        writer.rely_on(self._locations.names_in(own), self._locations.packs_in(own))
+        before = self._begun.of(job_id, own)
+        writer = self._first_writer(job_id, own) if before is None else self._next_writer(job_id, before)
         try:
             yield writer
-            writer.finish()
+            done = writer.finish()
         except BaseException:
             writer.abandon()
             raise
+        if job_id:
+            indexes = (*own, *filter(None, [done.index]))
+            self._begun.note(job_id, indexes, writer.known, done.relied_on | {pack.name for pack in done.packs})
+
+    def _first_writer(self, job_id: str, own: Collection[str]) -> ChunkWriter:
+        self.refresh()
+        writer = ChunkWriter(self._objects, self._coding, self._locations, self.foreign_marks(own), job_id, self.pools)
+        writer.rely_on(self._locations.names_in(own), self._locations.packs_in(own))
+        return writer
+
+    def _next_writer(self, job_id: str, before: Stock) -> ChunkWriter:
+        writer = ChunkWriter(
+            self._objects, self._coding, self._locations, frozenset(), job_id, self.pools, rely_on_others=False
+        )
+        writer.rely_on(before.names, before.packs)
+        return writer
+
+    def forget(self, job_id: str) -> None:
+        """Forget what a job may rely on: it writes no more."""
+        self._begun.forget(job_id)
 
     def read(self, recipe: Recipe) -> Iterator[bytes]:
         """Give the bytes of a part; each chunk is verified, the whole is for the caller to verify."""
@@ -177,6 +201,15 @@ class ChunkStore:
         """
         return put_pack_index(self._objects, self._locations, packs)[0]
 
+    def check_pack_index(self, name: str) -> None:
+        """See that a pack index is in the store as it was written.
+
+        Raises:
+            NotFound: `object_not_found`.
+            IntegrityError: `bad_pack_index`.
+        """
+        read_pack_index(name, self._objects.get(layout.pack_index_key(name), PACK_INDEX_LIMIT_BYTES))
+
     def own_packs(self, job_id: str) -> set[str]:
         """The packs that were written for one job alone: they carry a mark with its name from before they are there.
 
@@ -193,6 +226,7 @@ class ChunkStore:
 
     def discard_own(self, job_id: str) -> None:
         """Delete what was written for one job alone: pack indexes first, marks last."""
+        self.forget(job_id)
         packs = self.own_packs(job_id)
         if not packs:
             return
@@ -206,6 +240,7 @@ class ChunkStore:
 
     def give_own(self, job_id: str) -> None:
         """Leave what was written for one job alone to everybody: its checkpoint stays. The rest is a prune's."""
+        self.forget(job_id)
         for name in sorted(self.own_packs(job_id)):
             self._objects.delete(layout.pack_mark_key(name))
 

@@ -67,7 +67,9 @@ class ChunkWriter:
         coding: How chunks are named and stored.
         locations: What the store is known to have.
         avoided: Packs whose chunks are not relied on.
-        job_id: Each pack is marked as this job's before it is written: nobody else relies on it. "": they are for all.
+        job_id: Each pack is marked as this job's before it is written: nobody else relies on it, and who restores from
+            it reads and verifies all first, so that it is not looked at here (decision 0036). "": they are for all.
+        rely_on_others: Whether chunks that others have written are looked for.
         pools: Makes the threads that send.
     """
 
@@ -79,6 +81,8 @@ class ChunkWriter:
         avoided: frozenset[str] = frozenset(),
         job_id: str = "",
         pools: Pools = ThreadPoolExecutor,
+        *,
+        rely_on_others: bool = True,
     ):
         self.written = Written()
         self._objects = objects
@@ -86,7 +90,9 @@ class ChunkWriter:
         self._locations = locations
         self._avoided = avoided
         self._job_id = job_id
-        self._known: set[bytes] = set()
+        self._rely_on_others = rely_on_others
+        self.known: set[bytes] = set()
+        """The names of chunks that need not be sent."""
         self._pools = pools
         self._pool = pools(PARALLEL_PACKS)
         self._sending: list[Future[None]] = []
@@ -102,8 +108,8 @@ class ChunkWriter:
             names: The chunks.
             packs: The packs that they are in.
         """
-        self._known |= set(names)
-        self.written.relied_on |= set(packs)
+        self.known.update(names)
+        self.written.relied_on.update(packs)
 
     def add_part(self, part: Descriptor, chunks: Iterable[bytes], on_progress: Progress | None = None) -> Recipe:
         """Write a part; return how it is put together.
@@ -169,11 +175,13 @@ class ChunkWriter:
         self._close_pack()
         for sent in self._sending:
             sent.result()
-        self._see_packs()
-        self._pool.shutdown()
         if self.written.packs:
-            self.written.index, size_bytes = put_pack_index(self._objects, self._locations, self.written.packs)
+            if not self._job_id:
+                self._see_packs()
+            put = put_own_pack_index if self._job_id else put_pack_index
+            self.written.index, size_bytes = put(self._objects, self._locations, self.written.packs)
             self.written.stored_bytes += size_bytes
+        self._pool.shutdown()
         return self.written
 
     def _see_packs(self) -> None:
@@ -204,29 +212,34 @@ class ChunkWriter:
 
     def _store(self, chunks: Sequence[OfferedChunk]) -> None:
         """Put into packs what the store lacks of some chunks."""
-        found = self._locations.find((name for name, _, _ in chunks if name not in self._known), self._avoided)
-        self._known |= found.keys()
-        self.written.relied_on |= {place.pack for place in found.values()}
+        self._look_for(name for name, _, _ in chunks if name not in self.known)
         for name, _, content in chunks:
-            if name in self._known:
+            if name in self.known:
                 self.written.reused_chunks += 1
                 continue
             data = content() if callable(content) else content
             if data is None:
                 raise _not_there(name, self._objects.location)
             self._pack(name, data, *self._sampling.encode(data))
-            self._known.add(name)
+            self.known.add(name)
+
+    def _look_for(self, names: Iterable[bytes]) -> None:
+        """Take notice of chunks that others have written."""
+        if self._rely_on_others:
+            found = self._locations.find(names, self._avoided)
+            self.known |= found.keys()
+            self.written.relied_on |= {place.pack for place in found.values()}
 
     def _store_late(self, data: bytes) -> bytes:
         """Keep a list, or a note, until everything else is in packs."""
         name = self._coding.name(data)
-        found = self._locations.find([] if name in self._known else [name], self._avoided)
-        self.written.relied_on |= {place.pack for place in found.values()}
-        if name in self._known or found:
+        if name not in self.known:
+            self._look_for([name])
+        if name in self.known:
             self.written.reused_chunks += 1
         else:
             self._lists.append((name, data))
-        self._known.add(name)
+        self.known.add(name)
         return name
 
     def _pack(self, name: bytes, chunk: bytes, codec: int, stored: bytes) -> None:
@@ -310,14 +323,26 @@ def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[P
     Raises:
         Unavailable: `pack_cut_short`.
     """
-    data = write_pack_index(packs)
-    name = hashlib.sha256(data).hexdigest()
+    data, name = _pack_index(packs)
     objects.put_hashed(layout.pack_index_key(name), data, f"sha256:{name}")
     if objects.get(layout.pack_index_key(name), len(data) + 1) != data:
         objects.delete(layout.pack_index_key(name))
         raise _not_kept(f"pack index {name}")
     locations.add(name, packs)
     return name, len(data)
+
+
+def put_own_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[Pack]) -> tuple[str, int]:
+    """The same for packs that one job has written for itself: the index is not read back, whoever restores reads it."""
+    data, name = _pack_index(packs)
+    objects.put_hashed(layout.pack_index_key(name), data, f"sha256:{name}")
+    locations.add(name, packs)
+    return name, len(data)
+
+
+def _pack_index(packs: Sequence[Pack]) -> tuple[bytes, str]:
+    data = write_pack_index(packs)
+    return data, hashlib.sha256(data).hexdigest()
 
 
 def _not_there(name: bytes, location: str) -> IntegrityError:
