@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from migrator.errors import Unavailable
 from migrator.models.descriptors import Descriptor
 from migrator.storage import layout
 from migrator.storage.chunks import ChunkStore, ChunkWriter, Recipe, is_chunked, part_of
@@ -63,6 +64,7 @@ class PartStore:
 
         Raises:
             IntegrityError: `digest_mismatch` or `size_mismatch`.
+            Unavailable: `blob_cut_short`, the store lost bytes.
         """
         if skip_existing and self.has_blob(digest, size_bytes):
             self._rely_on(digest)
@@ -71,7 +73,17 @@ class PartStore:
             return 0
         key = layout.blob_key(digest)
         self.objects.upload(key, chunks, size_bytes=size_bytes, digest=digest, on_progress=on_progress)
+        self._see(digest, size_bytes)
         return size_bytes
+
+    def _see(self, digest: str, size_bytes: int) -> None:
+        """See that a blob is in the store as it was sent: then a seal need not look before it writes the index."""
+        if not self.has_blob(digest, size_bytes):
+            raise Unavailable(
+                f"blob {digest} was not kept as it was sent",
+                code="blob_cut_short",
+                remedy="the store lost bytes; it is tried again",
+            )
 
     def get_blob(self, digest: str, size_bytes: int, on_progress: Progress | None = None) -> Iterator[bytes]:
         """Read a blob; the last piece comes only if all of it hashes to its digest.
@@ -122,6 +134,7 @@ class PartStore:
         if job_id:
             mark_own(self.objects, layout.blob_mark_key(found.digest.removeprefix("sha256:")), job_id)
             self.objects.put_hashed(layout.blob_key(found.digest), data, found.digest)
+            self._see(found.digest, len(data))
             return found, len(data)
         return found, self.put_blob(found.digest, found.size_bytes, [data])
 

@@ -201,15 +201,6 @@ class ChunkStore:
         """
         return put_pack_index(self._objects, self._locations, packs)[0]
 
-    def check_pack_index(self, name: str) -> None:
-        """See that a pack index is in the store as it was written.
-
-        Raises:
-            NotFound: `object_not_found`.
-            IntegrityError: `bad_pack_index`.
-        """
-        read_pack_index(name, self._objects.get(layout.pack_index_key(name), PACK_INDEX_LIMIT_BYTES))
-
     def own_packs(self, job_id: str) -> set[str]:
         """The packs that were written for one job alone: they carry a mark with its name from before they are there.
 

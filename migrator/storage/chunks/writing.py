@@ -67,8 +67,7 @@ class ChunkWriter:
         coding: How chunks are named and stored.
         locations: What the store is known to have.
         avoided: Packs whose chunks are not relied on.
-        job_id: Each pack is marked as this job's before it is written: nobody else relies on it, and who restores from
-            it reads and verifies all first, so that it is not looked at here (decision 0036). "": they are for all.
+        job_id: Each pack is marked as this job's before it is written: nobody else relies on it. "": they are for all.
         rely_on_others: Whether chunks that others have written are looked for.
         pools: Makes the threads that send.
     """
@@ -173,27 +172,26 @@ class ChunkWriter:
         for name, data in self._lists:
             self._pack(name, data, *self._coding.encode(data))
         self._close_pack()
-        for sent in self._sending:
-            sent.result()
+        _await(self._sending)
         if self.written.packs:
-            if not self._job_id:
-                self._see_packs()
-            put = put_own_pack_index if self._job_id else put_pack_index
-            self.written.index, size_bytes = put(self._objects, self._locations, self.written.packs)
+            seeing = [self._pool.submit(self._see, pack) for pack in self.written.packs]
+            if not self._job_id:  # nobody else looks into an index whose packs are a job's own
+                _await(seeing)
+            self.written.index, size_bytes = put_pack_index(self._objects, self._locations, self.written.packs)
             self.written.stored_bytes += size_bytes
+            _await(seeing)
         self._pool.shutdown()
         return self.written
 
-    def _see_packs(self) -> None:
-        """See that every pack is in the store as it was sent, before anything says that it is.
+    def _see(self, pack: Pack) -> None:
+        """See that a pack is in the store as it was sent, before anything is sealed that needs it.
 
         Raises:
             Unavailable: `pack_cut_short`.
         """
-        keys = [layout.pack_key(pack.name) for pack in self.written.packs]
-        for pack, found in zip(self.written.packs, self._pool.map(self._objects.head, keys), strict=True):
-            if found is None or found.size_bytes != pack.size_bytes:
-                raise _not_kept(f"pack {pack.name}")
+        found = self._objects.head(layout.pack_key(pack.name))
+        if found is None or found.size_bytes != pack.size_bytes:
+            raise _not_kept(f"pack {pack.name}")
 
     def abandon(self) -> None:
         """Give up; packs that were sent already are for prune to find."""
@@ -323,7 +321,8 @@ def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[P
     Raises:
         Unavailable: `pack_cut_short`.
     """
-    data, name = _pack_index(packs)
+    data = write_pack_index(packs)
+    name = hashlib.sha256(data).hexdigest()
     objects.put_hashed(layout.pack_index_key(name), data, f"sha256:{name}")
     if objects.get(layout.pack_index_key(name), len(data) + 1) != data:
         objects.delete(layout.pack_index_key(name))
@@ -332,17 +331,9 @@ def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[P
     return name, len(data)
 
 
-def put_own_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[Pack]) -> tuple[str, int]:
-    """The same for packs that one job has written for itself: the index is not read back, whoever restores reads it."""
-    data, name = _pack_index(packs)
-    objects.put_hashed(layout.pack_index_key(name), data, f"sha256:{name}")
-    locations.add(name, packs)
-    return name, len(data)
-
-
-def _pack_index(packs: Sequence[Pack]) -> tuple[bytes, str]:
-    data = write_pack_index(packs)
-    return data, hashlib.sha256(data).hexdigest()
+def _await(done: Iterable[Future[None]]) -> None:
+    for one in done:
+        one.result()
 
 
 def _not_there(name: bytes, location: str) -> IntegrityError:
