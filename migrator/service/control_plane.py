@@ -318,9 +318,12 @@ class ControlPlane:
         index = self._checkpoints.read_index(checkpoint.workload_id, checkpoint.id)
         parts = [
             CheckpointPart(
-                role=index.role_of(part), media_type=part.media_type, digest=part.digest, size_bytes=part.size_bytes
+                role=index.role_of(part),
+                media_type=part.media_type,
+                digest=part.digest or named.digest,  # of its recipe, where that alone vouches for it
+                size_bytes=part.size_bytes,
             )
-            for part in map(part_of, index.parts)
+            for named, part in ((named, part_of(named)) for named in index.parts)
         ]
         return CheckpointDetail(checkpoint=checkpoint, parts=parts, facts=dict(index.annotations))
 

@@ -28,6 +28,11 @@ def part(role: Role, data: bytes) -> Descriptor:
     return with_role(Descriptor(_TYPES[role], digest_bytes(data), len(data)), role)
 
 
+def memory_part() -> Descriptor:
+    """Describe memory that is written as chunks: nobody knows a digest of it."""
+    return with_role(Descriptor(_TYPES[Role.MEMORY], "", 0), Role.MEMORY)
+
+
 def _blob(media_type: str, data: bytes) -> tuple[Descriptor, bytes]:
     return Descriptor(media_type, digest_bytes(data), len(data)), data
 

@@ -165,7 +165,7 @@ class Precopy(SimulatedStep):
         guess = [task.memory.to_bytes(), f"changes soon {act.command.job_id} {len(rounds)}".encode()]
         yield "send it ahead"
         with here.checkpoints.chunks.writing(owner_of(act), written_before(act)) as writer:
-            note = writer.add_note(writer.add_part(programs.part(Role.MEMORY, b""), guess).to_bytes())
+            note = writer.add_note(writer.add_part(programs.memory_part(), guess).to_bytes())
         act.check_aborted()
         indexes = [*written_before(act), *filter(None, [writer.written.index])]
         return {AHEAD: [*rounds, note.hex()], PACK_INDEXES: indexes}
@@ -372,7 +372,7 @@ class Upload(SimulatedStep):
         return {"index_digest": digest, "checkpoint_bytes": size_bytes, PACK_INDEXES: list(indexes)}
 
     def _send_memory(self, here: Here, act: Act) -> tuple[set[str], tuple[str, ...], Descriptor]:
-        memory = programs.part(Role.MEMORY, b"")
+        memory = programs.memory_part()
         data = self._bytes(here, act, memory)
         with here.checkpoints.chunks.writing(owner_of(act), written_before(act)) as writer:
             part = here.checkpoints.put_chunked(writer, memory, [data])

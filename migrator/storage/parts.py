@@ -97,8 +97,11 @@ class PartStore:
 
         Args:
             writer: Of `chunks.writing()`; what was written can be read when that block has ended.
-            part: Media type and role; digest and length are found on the way.
+            part: Media type and role, and the digest if it is known; the length is found on the way.
             cut: Its bytes, as they were cut into chunks.
+
+        Raises:
+            IntegrityError: `digest_mismatch`, the bytes are not those of the digest.
         """
         recipe = writer.add_part(part, cut)
         whole = replace(part, digest=recipe.digest, size_bytes=recipe.size_bytes)
@@ -134,7 +137,8 @@ class PartStore:
     def read_part(self, descriptor: Descriptor, on_progress: Progress | None = None) -> Iterator[bytes]:
         """Read a part of a checkpoint, be it a blob or put together from chunks.
 
-        The last piece comes only if all of it hashes to the part's digest.
+        The last piece comes only if all of it hashes to the part's digest, or, where only the recipe vouches for it, if
+        it has the right length: each chunk is what its name says in any case.
 
         Args:
             descriptor: As it stands in the index.
@@ -148,7 +152,8 @@ class PartStore:
             return self.get_blob(descriptor.digest, descriptor.size_bytes, on_progress)
         part = part_of(descriptor)
         pieces = counted(self.chunks.read(self.read_recipe(descriptor)), on_progress)
-        return checked(pieces, size_bytes=part.size_bytes, digest=part.digest, what=f"part {part.digest}")
+        digest, what = part.digest or None, f"the part of recipe {descriptor.digest}"
+        return checked(pieces, size_bytes=part.size_bytes, digest=digest, what=what)
 
     def read_part_unless_known(
         self, descriptor: Descriptor, known: Container[bytes], on_progress: Progress | None = None

@@ -27,20 +27,32 @@ class BuiltPart:
 
 
 def built_part(store: PartStore, descriptor: Descriptor) -> BuiltPart:
-    """Say how a chunked part will stand in an archive. Changed files are read once, to know how long they get.
+    """Say how a chunked part will stand in an archive.
+
+    Changed files, and what nobody knows the digest of, are read once more before.
 
     Raises:
         IntegrityError: A chunk is missing, or not what its name says.
     """
     part = part_of(descriptor)
-    if part.annotations.get(ROLE_ANNOTATION) != Role.RW_DIFF or part.media_type != LAYER:
-        return BuiltPart(part, lambda: store.read_part(descriptor))
+    if part.annotations.get(ROLE_ANNOTATION) == Role.RW_DIFF and part.media_type == LAYER:
+        packed = replace(part, media_type=f"{LAYER}+gzip")
+        return _measured(packed, lambda: compressed(store.read_part(descriptor)))
+    if not part.digest:
+        return _measured(part, lambda: store.read_part(descriptor))
+    return BuiltPart(part, lambda: store.read_part(descriptor))
+
+
+def _measured(part: Descriptor, read: Callable[[], Iterator[bytes]]) -> BuiltPart:
+    """Find digest and length of what is read, and hold the next reading against them."""
     digest, size_bytes = hashlib.sha256(), 0
-    for piece in compressed(store.read_part(descriptor)):
+    for piece in read():
         digest.update(piece)
         size_bytes += len(piece)
-    packed = replace(part, media_type=f"{LAYER}+gzip", digest=f"sha256:{digest.hexdigest()}", size_bytes=size_bytes)
-    return BuiltPart(packed, lambda: _compressed_again(store, descriptor, packed))
+    whole = replace(part, digest=f"sha256:{digest.hexdigest()}", size_bytes=size_bytes)
+    return BuiltPart(
+        whole, lambda: checked(read(), size_bytes=size_bytes, digest=whole.digest, what=f"part {whole.digest}")
+    )
 
 
 def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -50,8 +62,3 @@ def compressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
         if packed := packer.compress(piece):
             yield packed
     yield packer.flush()
-
-
-def _compressed_again(store: PartStore, descriptor: Descriptor, packed: Descriptor) -> Iterator[bytes]:
-    pieces = compressed(store.read_part(descriptor))
-    return checked(pieces, size_bytes=packed.size_bytes, digest=packed.digest, what=f"part {packed.digest}")

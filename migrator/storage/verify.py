@@ -34,11 +34,7 @@ def checked(chunks: Iterable[bytes], *, size_bytes: int, digest: str | None, wha
     if seen_bytes != size_bytes:
         raise size_mismatch(what, size_bytes, seen_bytes)
     if digest is not None and f"sha256:{hasher.hexdigest()}" != digest:
-        raise IntegrityError(
-            f"{what} is not what its digest says ({digest})",
-            code="digest_mismatch",
-            remedy="the bytes were changed on the way or in the store; take a new checkpoint",
-        )
+        raise digest_mismatch(what, digest)
     yield held
 
 
@@ -48,6 +44,15 @@ def counted(chunks: Iterable[bytes], on_progress: Progress | None) -> Iterator[b
         if on_progress:
             on_progress(len(chunk))
         yield chunk
+
+
+def digest_mismatch(what: str, digest: str) -> IntegrityError:
+    """Say that something is not what its digest says."""
+    return IntegrityError(
+        f"{what} is not what its digest says ({digest})",
+        code="digest_mismatch",
+        remedy="the bytes were changed on the way or in the store; take a new checkpoint",
+    )
 
 
 def size_mismatch(what: str, wanted_bytes: int, seen_bytes: int) -> IntegrityError:

@@ -199,6 +199,7 @@ PACK_INDEX = write_pack_index([Pack(sha256(PACK).hexdigest(), len(PACK), tuple(C
 LIST = write_list([ListedChunk(chunk.name, chunk.size_bytes) for chunk in CHUNKS])
 COVERED = sum(map(len, ITEMS))
 RECIPE = Recipe("application/x-tar", "sha256:" + "1" * 64, COVERED, (ChunkList(CODING.name(LIST), COVERED),)).to_bytes()
+RECIPE_2 = Recipe("application/x-tar", "", COVERED, (ChunkList(CODING.name(LIST), COVERED),)).to_bytes()
 BOMB = bytes.fromhex("28b52ffde0") + (1 << 40).to_bytes(8, "little") + b"\x01\x00\x00"
 """A frame that claims to hold a terabyte."""
 
@@ -239,7 +240,7 @@ DESCRIPTOR = json.dumps(
     }
 ).encode()  # fmt: skip
 TARGETS = (
-    Target("recipe", lambda data, _: parse_recipe(data), _both(RECIPE)),
+    Target("recipe", lambda data, _: parse_recipe(data), st.one_of(_both(RECIPE), _both(RECIPE_2))),
     Target("descriptor of a recipe", _read_chunked_descriptor, _both(DESCRIPTOR)),
     Target("pack", _named(read_pack_directory), mutated(PACK)),
     Target("pack index", _named(read_pack_index), mutated(PACK_INDEX)),

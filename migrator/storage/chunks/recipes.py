@@ -17,8 +17,8 @@ RECIPE_LIMIT_BYTES = 4 << 20
 PART_MEDIA_TYPE = "io.migrator.part.media-type"
 PART_DIGEST = "io.migrator.part.digest"
 PART_SIZE = "io.migrator.part.size"
-OWN = (PART_MEDIA_TYPE, PART_DIGEST, PART_SIZE)
-"""Annotations of a recipe's descriptor that tell of the part."""
+VERSIONS = (1, 2)
+"""A recipe of version 1 tells the digest of the whole part; one of version 2 does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,15 @@ class Recipe:
 
     media_type: str
     digest: str
+    """Of the part as a whole; "" if nobody knows it: the lists vouch for the chunks, and their names for the bytes."""
     size_bytes: int
     lists: tuple[ChunkList, ...]
 
     def to_bytes(self) -> bytes:
         """Return the form in which it is stored."""
         lists = [{"chunk": item.name.hex(), "size": item.covers_bytes} for item in self.lists]
-        document = {"schemaVersion": 1, "mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes}
+        whole = {"schemaVersion": 1, "digest": self.digest} if self.digest else {"schemaVersion": 2}
+        document = {**whole, "mediaType": self.media_type, "size": self.size_bytes}
         return json.dumps({**document, "lists": lists}, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -57,12 +59,15 @@ def describe_chunked(part: Descriptor, recipe: bytes) -> Descriptor:
         part: The part itself, with its role.
         recipe: The bytes of its recipe.
     """
-    told = {PART_MEDIA_TYPE: part.media_type, PART_DIGEST: part.digest, PART_SIZE: str(part.size_bytes)}
+    told = {PART_MEDIA_TYPE: part.media_type, PART_SIZE: str(part.size_bytes)}
+    told |= {PART_DIGEST: part.digest} if part.digest else {}
     return Descriptor(RECIPE, digest_bytes(recipe), len(recipe), {**part.annotations, **told}, part.platform)
 
 
 def part_of(descriptor: Descriptor) -> Descriptor:
     """Return the part that a descriptor of an index stands for: itself, unless it is of a recipe.
+
+    Its digest is "" where only the recipe vouches for it.
 
     Raises:
         IntegrityError: `bad_recipe`, its annotations do not tell of a part.
@@ -71,13 +76,11 @@ def part_of(descriptor: Descriptor) -> Descriptor:
         return descriptor
     notes = dict(descriptor.annotations)
     try:
-        media_type, digest, size = (notes.pop(name) for name in OWN)
-        size_bytes = _size(int(size))
+        digest = _digest_if_any(notes.pop(PART_DIGEST, ""))
+        media_type, size_bytes = notes.pop(PART_MEDIA_TYPE), _size(int(notes.pop(PART_SIZE)))
     except (KeyError, ValueError) as error:
         raise bad_recipe(f"its descriptor does not tell of its part ({error})") from error
-    return replace(
-        descriptor, media_type=media_type, digest=check_digest(digest), size_bytes=size_bytes, annotations=notes
-    )
+    return replace(descriptor, media_type=media_type, digest=digest, size_bytes=size_bytes, annotations=notes)
 
 
 def parse_recipe(data: bytes) -> Recipe:
@@ -113,15 +116,21 @@ def names_of(recipes: Iterable[Recipe]) -> set[bytes]:
 
 
 def _read(document: Any) -> Recipe:
-    if document["schemaVersion"] != 1:
-        raise ValueError(f"version {document['schemaVersion']}")
+    version = document["schemaVersion"]
+    if version not in VERSIONS:
+        raise ValueError(f"version {version}")
     lists = tuple(ChunkList(_name(item["chunk"]), _size(item["size"])) for item in document["lists"])
     if any(not 0 < item.covers_bytes <= LIST_LIMIT * CHUNK_LIMIT_BYTES for item in lists):
         raise ValueError("a list of impossible length")
     media_type = document["mediaType"]
     if not isinstance(media_type, str):
         raise TypeError("no media type")
-    return Recipe(media_type, check_digest(document["digest"]), _size(document["size"]), lists)
+    digest = check_digest(document["digest"]) if version == 1 else ""
+    return Recipe(media_type, digest, _size(document["size"]), lists)
+
+
+def _digest_if_any(digest: str) -> str:
+    return check_digest(digest) if digest else ""
 
 
 def _name(text: str) -> bytes:

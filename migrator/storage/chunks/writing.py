@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Self
+from itertools import islice
+from typing import Self, TypeVar
 
-from migrator.errors import Unavailable
+from migrator.errors import IntegrityError, Unavailable
 from migrator.models.descriptors import Descriptor
 from migrator.storage import layout
-from migrator.storage.chunks.coding import ChunkCoding
+from migrator.storage.chunks.coding import ChunkCoding, Sampling
 from migrator.storage.chunks.format import (
     ListedChunk,
     Pack,
@@ -27,6 +28,7 @@ from migrator.storage.chunks.marks import mark_own
 from migrator.storage.chunks.pools import Pools
 from migrator.storage.chunks.recipes import ChunkList, Recipe
 from migrator.storage.store import ObjectStore, Progress
+from migrator.storage.verify import digest_mismatch
 
 PACK_BYTES = 12 << 20
 """A pack is closed when it holds this much."""
@@ -35,6 +37,9 @@ TOGETHER = 256
 GROUPS_WAITING = 2
 """So many groups of chunks may wait for their digest; a group is held in memory until then."""
 PARALLEL_PACKS = 2
+T = TypeVar("T")
+OfferedChunk = tuple[bytes, int, bytes | Callable[[], bytes] | None]
+"""A chunk of a part: its name, its length, and its bytes, or who reads them if the store lacks it."""
 
 
 @dataclass(slots=True)
@@ -55,7 +60,7 @@ class Written:
 class ChunkWriter:
     """Writes parts; `finish` makes them readable, and nothing of it is before.
 
-    For one thread. Holds up to four packs in memory.
+    For one thread. Holds up to four packs in memory. Lists come last, side by side: who reads a part wants all of them.
 
     Args:
         objects: The store.
@@ -85,9 +90,10 @@ class ChunkWriter:
         self._pools = pools
         self._pool = pools(PARALLEL_PACKS)
         self._sending: list[Future[None]] = []
-        self._bodies: list[bytes] = []
+        self._sampling = Sampling(coding)
+        self._body = bytearray()
         self._chunks: list[StoredChunk] = []
-        self._held_bytes = 0
+        self._lists: list[tuple[bytes, bytes]] = []
 
     def rely_on(self, names: Iterable[bytes], packs: Iterable[str]) -> None:
         """Take notice of chunks that the same job has written before, all at once: a frozen container waits for it.
@@ -103,35 +109,63 @@ class ChunkWriter:
         """Write a part; return how it is put together.
 
         Args:
-            part: Its media type; digest and length are found on the way.
+            part: Its media type, and its digest if that is known; its length is found on the way.
             chunks: Its bytes as they were cut, none longer than a chunk may be.
             on_progress: Called with the bytes that were dealt with.
+
+        Raises:
+            IntegrityError: `digest_mismatch`, the bytes are not those of the digest.
+        """
+        if not part.digest:
+            return self.add_named(part, self._named(chunks), on_progress)
+        with _DigestBeside(self._pools) as digest:
+            recipe = self.add_named(part, self._named(digest.watch(chunks)), on_progress)
+            digest.check(part.digest)
+        return recipe
+
+    def add_named(
+        self, part: Descriptor, chunks: Iterable[OfferedChunk], on_progress: Progress | None = None
+    ) -> Recipe:
+        """Write a part whose chunks are named already; return how it is put together.
+
+        Args:
+            part: Its media type, and its digest if that is known: it is not looked at.
+            chunks: Name, length and bytes of each, in order; the bytes may be missing, or still to be read, where the
+                store has the chunk. A name is believed: whoever gives it has hashed these bytes.
+            on_progress: Called with the bytes that were dealt with.
+
+        Raises:
+            IntegrityError: `chunk_missing`, one without bytes is not in the store.
         """
         lists: list[ChunkList] = []
         current: list[ListedChunk] = []
-        waiting: list[bytes] = []
-        with _DigestBeside(self._pools) as digest:
-            for chunk in chunks:
-                waiting.append(chunk)
-                if len(waiting) == TOGETHER:
-                    digest.update(waiting)
-                    self._list_all(waiting, current, lists)
-                    waiting = []
-                if on_progress:
-                    on_progress(len(chunk))
-            digest.update(waiting)
-            self._list_all(waiting, current, lists)
-            if current:
-                self._end_list(current, lists)
-            return Recipe(part.media_type, digest.finish(), digest.size_bytes, tuple(lists))
+        size_bytes = 0
+        for group in _groups(chunks):
+            self._store(group)
+            for name, length, _ in group:
+                current.append(ListedChunk(name, length))
+                if ends_list(current):
+                    self._end_list(current, lists)
+            group_bytes = sum(length for _, length, _ in group)
+            size_bytes += group_bytes
+            if on_progress:
+                on_progress(group_bytes)
+        if current:
+            self._end_list(current, lists)
+        return Recipe(part.media_type, part.digest, size_bytes, tuple(lists))
+
+    def name(self, chunk: bytes) -> bytes:
+        """Return the name of a chunk, for `add_named`."""
+        return self._coding.name(chunk)
 
     def add_note(self, data: bytes) -> bytes:
         """Write something that is no part and has room in one chunk; return its name, by which it can be read."""
-        (name,) = self._store([data])
-        return name
+        return self._store_late(data)
 
     def finish(self) -> Written:
         """Send what is held, then the index of all packs; after this every part can be read."""
+        for name, data in self._lists:
+            self._pack(name, data, *self._coding.encode(data))
         self._close_pack()
         for sent in self._sending:
             sent.result()
@@ -159,67 +193,79 @@ class ChunkWriter:
             sent.cancel()
         self._pool.shutdown()
 
-    def _list_all(self, chunks: list[bytes], current: list[ListedChunk], lists: list[ChunkList]) -> None:
-        names = self._store(chunks)
-        for name, chunk in zip(names, chunks, strict=True):
-            current.append(ListedChunk(name, len(chunk)))
-            if ends_list(current):
-                self._end_list(current, lists)
+    def _named(self, chunks: Iterable[bytes]) -> Iterator[OfferedChunk]:
+        for chunk in chunks:
+            yield self._coding.name(chunk), len(chunk), chunk
 
     def _end_list(self, current: list[ListedChunk], lists: list[ChunkList]) -> None:
-        (name,) = self._store([write_list(current)])
+        name = self._store_late(write_list(current))
         lists.append(ChunkList(name, sum(chunk.size_bytes for chunk in current)))
         current.clear()
 
-    def _store(self, chunks: list[bytes]) -> list[bytes]:
-        """Put into packs what the store lacks of some chunks; return the names of all."""
-        names = [self._coding.name(chunk) for chunk in chunks]
-        found = self._locations.find((name for name in names if name not in self._known), self._avoided)
+    def _store(self, chunks: Sequence[OfferedChunk]) -> None:
+        """Put into packs what the store lacks of some chunks."""
+        found = self._locations.find((name for name, _, _ in chunks if name not in self._known), self._avoided)
         self._known |= found.keys()
         self.written.relied_on |= {place.pack for place in found.values()}
-        for name, chunk in zip(names, chunks, strict=True):
+        for name, _, content in chunks:
             if name in self._known:
                 self.written.reused_chunks += 1
                 continue
-            self._pack(name, chunk)
+            data = content() if callable(content) else content
+            if data is None:
+                raise _not_there(name, self._objects.location)
+            self._pack(name, data, *self._sampling.encode(data))
             self._known.add(name)
-        return names
 
-    def _pack(self, name: bytes, chunk: bytes) -> None:
-        codec, stored = self._coding.encode(chunk)
-        self._bodies.append(stored)
+    def _store_late(self, data: bytes) -> bytes:
+        """Keep a list, or a note, until everything else is in packs."""
+        name = self._coding.name(data)
+        found = self._locations.find([] if name in self._known else [name], self._avoided)
+        self.written.relied_on |= {place.pack for place in found.values()}
+        if name in self._known or found:
+            self.written.reused_chunks += 1
+        else:
+            self._lists.append((name, data))
+        self._known.add(name)
+        return name
+
+    def _pack(self, name: bytes, chunk: bytes, codec: int, stored: bytes) -> None:
+        if not self._chunks:
+            self._body += pack_head()
+        self._body += stored
         self._chunks.append(StoredChunk(name, codec, len(stored), len(chunk)))
-        self._held_bytes += len(stored)
         self.written.new_chunks += 1
-        if self._held_bytes >= PACK_BYTES:
+        if len(self._body) >= PACK_BYTES:
             self._close_pack()
 
     def _close_pack(self) -> None:
         if not self._chunks:
             return
-        data = b"".join([pack_head(), *self._bodies, pack_tail(self._chunks)])
-        name = hashlib.sha256(data).hexdigest()
-        self.written.packs.append(Pack(name, len(data), tuple(self._chunks)))
-        self.written.stored_bytes += len(data)
-        self._bodies, self._chunks, self._held_bytes = [], [], 0
+        self._body += pack_tail(self._chunks)
+        name = hashlib.sha256(self._body).hexdigest()
+        self.written.packs.append(Pack(name, len(self._body), tuple(self._chunks)))
+        self.written.stored_bytes += len(self._body)
+        data, self._body, self._chunks = self._body, bytearray(), []
         while len(self._sending) >= PARALLEL_PACKS:
             self._sending.pop(0).result()
         self._sending.append(self._pool.submit(self._send, name, data))
 
-    def _send(self, name: str, data: bytes) -> None:
+    def _send(self, name: str, data: bytearray) -> None:
         if self._job_id:
             mark_own(self._objects, layout.pack_mark_key(name), self._job_id)
-        self._objects.upload(layout.pack_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
+        self._objects.put_hashed(layout.pack_key(name), data, f"sha256:{name}")
 
 
 class _DigestBeside:
-    """The SHA-256 of all chunks, computed beside everything else: it takes as long as all of that together."""
+    """The SHA-256 of all chunks, computed beside everything else: it takes as long as all of that together.
+
+    For parts that others know by their digest. Chunks and lists vouch for each other without it.
+    """
 
     def __init__(self, pools: Pools):
         self._pool = pools(1)
         self._sha256 = hashlib.sha256()
         self._under_way: list[Future[None]] = []
-        self.size_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -227,22 +273,35 @@ class _DigestBeside:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def update(self, chunks: list[bytes]) -> None:
-        """Take the next chunks; waits if too many wait already."""
-        self.size_bytes += sum(map(len, chunks))
-        while len(self._under_way) >= GROUPS_WAITING:
-            self._under_way.pop(0).result()
-        self._under_way.append(self._pool.submit(self._update_all, chunks))
+    def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass chunks on; waits if too many groups of them wait for their digest."""
+        for group in _groups(chunks):
+            while len(self._under_way) >= GROUPS_WAITING:
+                self._under_way.pop(0).result()
+            self._under_way.append(self._pool.submit(self._update_all, group))
+            yield from group
 
-    def finish(self) -> str:
-        """Return the digest of all of them."""
+    def check(self, digest: str) -> None:
+        """See that all of it has a digest.
+
+        Raises:
+            IntegrityError: `digest_mismatch`.
+        """
         for group in self._under_way:
             group.result()
-        return f"sha256:{self._sha256.hexdigest()}"
+        if f"sha256:{self._sha256.hexdigest()}" != digest:
+            raise digest_mismatch(f"part {digest}", digest)
 
-    def _update_all(self, chunks: list[bytes]) -> None:
+    def _update_all(self, chunks: Sequence[bytes]) -> None:
         for chunk in chunks:
             self._sha256.update(chunk)
+
+
+def _groups(chunks: Iterable[T]) -> Iterator[list[T]]:
+    """Give chunks some at a time."""
+    rest = iter(chunks)
+    while group := list(islice(rest, TOGETHER)):
+        yield group
 
 
 def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[Pack]) -> tuple[str, int]:
@@ -253,12 +312,20 @@ def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[P
     """
     data = write_pack_index(packs)
     name = hashlib.sha256(data).hexdigest()
-    objects.upload(layout.pack_index_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
+    objects.put_hashed(layout.pack_index_key(name), data, f"sha256:{name}")
     if objects.get(layout.pack_index_key(name), len(data) + 1) != data:
         objects.delete(layout.pack_index_key(name))
         raise _not_kept(f"pack index {name}")
     locations.add(name, packs)
     return name, len(data)
+
+
+def _not_there(name: bytes, location: str) -> IntegrityError:
+    return IntegrityError(
+        f"chunk {name.hex()} was named without its bytes, and is not in {location}",
+        code="chunk_missing",
+        remedy="what was sent ahead of it has gone; try again",
+    )
 
 
 def _not_kept(what: str) -> Unavailable:

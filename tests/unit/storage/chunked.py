@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from migrator.errors import Unavailable
-from migrator.models.descriptors import Descriptor
+from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import Role
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks import Written, cut_by_content
@@ -60,18 +60,24 @@ def pieces_of(data: bytes, piece_bytes: int = 100_003) -> Iterator[bytes]:
         yield data[start : start + piece_bytes]
 
 
-def write(store: CheckpointStore, data: Mapping[Role, bytes]) -> tuple[list[Descriptor], Written]:
+def write(
+    store: CheckpointStore, data: Mapping[Role, bytes], *, with_digest: bool = False
+) -> tuple[list[Descriptor], Written]:
     """Write parts as chunks; return what stands in an index."""
     with store.chunks.writing() as writer:
         parts = [
-            store.put_chunked(writer, with_role(Descriptor(PART, "", 0), role), cut_by_content(pieces_of(text)))
+            store.put_chunked(
+                writer,
+                with_role(Descriptor(PART, digest_bytes(text) if with_digest else "", 0), role),
+                cut_by_content(pieces_of(text)),
+            )
             for role, text in data.items()
         ]
     return [store.put_recipe(part)[0] for part in parts], writer.written
 
 
-def write_one(store: CheckpointStore, data: bytes) -> Descriptor:
-    (found,), _ = write(store, {Role.MEMORY: data})
+def write_one(store: CheckpointStore, data: bytes, *, with_digest: bool = False) -> Descriptor:
+    (found,), _ = write(store, {Role.MEMORY: data}, with_digest=with_digest)
     return found
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tarfile
 import tracemalloc
+from functools import partial
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import Role
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks.coding import RAW, ZSTD, PlainCoding, Sampling
 from migrator.storage.chunks.format import read_pack_directory
 from migrator.storage.directory import DirectoryStore
 from migrator.storage.memory import MemoryStore
@@ -48,11 +51,49 @@ def store(objects: MemoryStore) -> CheckpointStore:
 )
 def test_whatever_goes_in_comes_out(texts: list[bytes]) -> None:
     objects = MemoryStore()
-    parts = [write_one(CheckpointStore(objects), text) for text in texts]
-    for text, part in zip(texts, parts, strict=True):
-        whole = part_of(part)
-        assert (whole.media_type, whole.digest, whole.size_bytes) == (PART, digest_bytes(text), len(text))
-        assert read(CheckpointStore(objects), part) == text
+    for text in texts:
+        for with_digest in (False, True):
+            part = write_one(CheckpointStore(objects), text, with_digest=with_digest)
+            whole, digest = part_of(part), digest_bytes(text) if with_digest else ""
+            assert (whole.media_type, whole.digest, whole.size_bytes) == (PART, digest, len(text))
+            assert read(CheckpointStore(objects), part) == text
+
+
+def test_a_part_that_is_not_what_its_digest_says_is_not_written(store: CheckpointStore) -> None:
+    part = Descriptor(PART, digest_bytes(b"another"), 0)
+    with pytest.raises(IntegrityError) as caught, store.chunks.writing() as writer:
+        store.put_chunked(writer, part, [some_bytes(100 * KIB)])
+    assert caught.value.code == "digest_mismatch"
+    assert list(store.chunks.pack_indexes()) == []
+
+
+def test_chunks_that_are_named_need_their_bytes_only_where_the_store_lacks_them(store: CheckpointStore) -> None:
+    texts = [some_bytes(32 * KIB, seed) for seed in range(40)]
+    with store.chunks.writing("job-1") as writer:
+        first = writer.add_part(Descriptor(PART, "", 0), texts[:30])
+    read_late: list[int] = []
+
+    def late(number: int) -> bytes:
+        read_late.append(number)
+        return texts[number]
+
+    with store.chunks.writing("job-1", [str(writer.written.index)]) as again:
+        named = [
+            (again.name(text), len(text), None if number < 10 else partial(late, number))
+            for number, text in enumerate(texts)
+        ]
+        second = again.add_named(Descriptor(PART, "", 0), named)
+    assert read_late == list(range(30, 40))
+    assert list(store.chunks.read(first)) == texts[:30]
+    assert list(store.chunks.read(second)) == texts
+    assert again.written.new_chunks == 10 + 1  # and the list
+
+
+def test_a_chunk_that_is_named_without_its_bytes_must_be_there(store: CheckpointStore) -> None:
+    with pytest.raises(IntegrityError) as caught, store.chunks.writing() as writer:
+        writer.add_named(Descriptor(PART, "", 0), [(writer.name(b"unheard of"), 10, None)])
+    assert caught.value.code == "chunk_missing"
+    assert list(store.chunks.pack_indexes()) == []
 
 
 @settings(max_examples=25, deadline=None)
@@ -119,6 +160,36 @@ def test_what_compresses_is_compressed(objects: MemoryStore, store: CheckpointSt
     parts, _ = write(store, {Role.MEMORY: b"log line, the same again\n" * 200_000, Role.RW_DIFF: bytes(8 * MIB)})
     assert stored_bytes(objects) < 100 * KIB
     assert read(store, parts[1]) == bytes(8 * MIB)
+
+
+def test_what_does_not_compress_is_tried_ever_more_seldom_and_what_does_is_found_again(objects: MemoryStore) -> None:
+    tried: list[int] = []
+
+    class Counting(PlainCoding):
+        def encode(self, chunk: bytes) -> tuple[int, bytes]:
+            tried.append(len(chunk))
+            return super().encode(chunk)
+
+    sampling = Sampling(Counting())
+    for seed in range(1000):
+        assert sampling.encode(some_bytes(1000, seed))[0] == RAW
+    assert len(tried) < 30
+    late = [sampling.encode(bytes(1000))[0] for _ in range(200)]
+    assert late.count(ZSTD) > 130
+    assert late[-1] == ZSTD
+
+
+def test_lists_lie_side_by_side(objects: MemoryStore, store: CheckpointStore) -> None:
+    part = write_one(store, some_bytes(40 * MIB))
+    recipe = store.read_recipe(part)
+    assert len(recipe.lists) > 3
+    places = sorted(
+        (place.pack, place.offset, place.chunk.stored_bytes)
+        for place in store.chunks._locations.find(item.name for item in recipe.lists).values()
+    )
+    assert {pack for pack, _, _ in places} == {places[0][0]}
+    for (_, offset, length), (_, after, _) in pairwise(places):
+        assert offset + length == after
 
 
 def test_packs_are_of_a_moderate_size_and_tell_what_they_hold(objects: MemoryStore, store: CheckpointStore) -> None:
