@@ -54,6 +54,8 @@ class Line:
     """Tried again after a failure that may pass: nobody waits for it."""
     polled: bool = False
     """The controller asks again and again whether it is done: it waits for other jobs, as long as they take."""
+    follows: bool = False
+    """Goes to its host in one message with the line before it: a frozen program waits for every message."""
 
 
 SOURCE, TARGET, CONTROL = Where.SOURCE, Where.TARGET, Where.CONTROL
@@ -73,15 +75,15 @@ MIGRATION = (
     Line("precopy-again", SOURCE, Phase.COPYING, NOTHING, 600),
     Line("prefetch-again", TARGET, Phase.COPYING, NOTHING, 600),
     Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S),
-    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
-    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
-    Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 60),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, follows=True),
+    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30, follows=True),
+    Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 60, follows=True),
     Line("fetch", TARGET, Phase.FETCHING, LEFTOVERS, 60),
     Line("promise", SOURCE, Phase.PROMISED, NOTHING, 10),
     Line("commit", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
-    Line("after-hook", TARGET, Phase.REMOVING, NOTHING, HOOK_S, forward_only=True),
+    Line("after-hook", TARGET, Phase.REMOVING, NOTHING, HOOK_S, forward_only=True, follows=True),
     Line("remove", SOURCE, Phase.REMOVING, NOTHING, 60, forward_only=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
     Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
@@ -92,10 +94,10 @@ CHECKPOINT = (
     Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
     Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
     Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S, queues=True),
-    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
-    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
-    Line("thaw", SOURCE, Phase.DUMPING, NOTHING, 20),
-    Line("after-hook", SOURCE, Phase.DUMPING, NOTHING, HOOK_S),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, follows=True),
+    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30, follows=True),
+    Line("thaw", SOURCE, Phase.DUMPING, NOTHING, 20, follows=True),
+    Line("after-hook", SOURCE, Phase.DUMPING, NOTHING, HOOK_S, follows=True),
     Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 600),
     Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
     Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
@@ -112,7 +114,7 @@ RESTORE = (
     Line("adopt", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
-    Line("after-hook", TARGET, Phase.FINISHING, NOTHING, HOOK_S, forward_only=True),
+    Line("after-hook", TARGET, Phase.FINISHING, NOTHING, HOOK_S, forward_only=True, follows=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
@@ -125,16 +127,16 @@ REWIND = (
     Line("prepare", TARGET, Phase.PREPARING, LEFTOVERS, 600),
     Line("fetch", TARGET, Phase.PREPARING, LEFTOVERS, 600),
     Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S, queues=True),
-    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20),
-    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30),
-    Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 60),
-    Line("read-back", SOURCE, Phase.FETCHING, NOTHING, 60),
-    Line("promise", SOURCE, Phase.PROMISED, NOTHING, 10),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, follows=True),
+    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30, follows=True),
+    Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 60, follows=True),
+    Line("read-back", SOURCE, Phase.FETCHING, NOTHING, 60, follows=True),
+    Line("promise", SOURCE, Phase.PROMISED, NOTHING, 10, follows=True),
     Line("commit", CONTROL, Phase.COMMITTED, OWNERSHIP, 5),
     Line("displace", SOURCE, Phase.RESTORING, OWNERSHIP, 60),
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
-    Line("after-hook", TARGET, Phase.REMOVING, NOTHING, HOOK_S, forward_only=True),
+    Line("after-hook", TARGET, Phase.REMOVING, NOTHING, HOOK_S, forward_only=True, follows=True),
     Line("settle", CONTROL, Phase.REMOVING, NOTHING, 30, forward_only=True),
     Line("remove-displaced", SOURCE, Phase.REMOVING, NOTHING, 60, forward_only=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
