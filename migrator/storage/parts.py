@@ -15,6 +15,7 @@ from migrator.storage import layout
 from migrator.storage.chunks import ChunkStore, ChunkWriter, Recipe, is_chunked, part_of
 from migrator.storage.chunks.marks import mark_own
 from migrator.storage.chunks.pools import OneByOne
+from migrator.storage.chunks.reading import NamedChunk
 from migrator.storage.chunks.recipes import check_is_of, describe_chunked, parse_recipe
 from migrator.storage.store import ObjectStore, Progress
 from migrator.storage.verify import checked, counted
@@ -169,31 +170,26 @@ class PartStore:
         digest, what = part.digest or None, f"the part of recipe {descriptor.digest}"
         return checked(pieces, size_bytes=part.size_bytes, digest=digest, what=what)
 
-    def read_part_unless_known(
-        self, descriptor: Descriptor, known: Container[bytes], on_progress: Progress | None = None
-    ) -> Iterator[tuple[bytes, int, bytes | None]]:
-        """Give the name, the length and the bytes of each chunk of a part; no bytes of those that the caller knows.
+    def read_unless_known(
+        self, recipe: Recipe, known: Container[bytes], on_progress: Progress | None = None
+    ) -> Iterator[list[NamedChunk]]:
+        """Give the name, the length and the bytes of each chunk of a part, some at a time.
 
-        Each chunk is what its name says, and recipe and lists vouch for the names: the part as a whole is not hashed.
+        No bytes of those that the caller knows. Each chunk is what its name says, and recipe and lists vouch for the
+        names.
 
         Args:
-            descriptor: Of a chunked part, as it stands in the index.
+            recipe: Of the part.
             known: The names of chunks that the caller has.
             on_progress: Called with the bytes of the part that were dealt with.
 
         Raises:
             IntegrityError: `chunk_missing`, `chunk_damaged` or `bad_recipe`.
         """
-        yield from self.read_recipe_unless_known(self.read_recipe(descriptor), known, on_progress)
-
-    def read_recipe_unless_known(
-        self, recipe: Recipe, known: Container[bytes], on_progress: Progress | None = None
-    ) -> Iterator[tuple[bytes, int, bytes | None]]:
-        """The same for a part whose recipe is at hand."""
-        for chunk, content in self.chunks.read_unless_known(recipe, known):
+        for chunks in self.chunks.read_unless_known(recipe, known):
             if on_progress:
-                on_progress(chunk.size_bytes)
-            yield chunk.name, chunk.size_bytes, content
+                on_progress(sum([size_bytes for _, size_bytes, _ in chunks]))
+            yield chunks
 
     def open_part(self, descriptor: Descriptor) -> BinaryIO:
         """Open a part as a file that can be read from anywhere, for who wants little of it.

@@ -20,7 +20,7 @@ from migrator.storage.chunks.format import ListedChunk, Pack, read_pack_index
 from migrator.storage.chunks.locations import Locations
 from migrator.storage.chunks.marks import names_marked
 from migrator.storage.chunks.pools import Pools
-from migrator.storage.chunks.reading import ChunkReader
+from migrator.storage.chunks.reading import ChunkReader, NamedChunk
 from migrator.storage.chunks.recipes import Recipe
 from migrator.storage.chunks.writing import ChunkWriter, put_pack_index
 from migrator.storage.store import ObjectStore
@@ -120,8 +120,8 @@ class ChunkStore:
         """Give the bytes of a part; each chunk is verified, the whole is for the caller to verify."""
         return self._reader.read(recipe)
 
-    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[tuple[ListedChunk, bytes | None]]:
-        """Give the chunks of a part; those that the caller knows by name without their bytes."""
+    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[list[NamedChunk]]:
+        """Give the chunks of a part, some at a time; those that the caller knows by name without their bytes."""
         return self._reader.read_unless_known(recipe, known)
 
     def read_note(self, name: bytes) -> bytes:
@@ -279,6 +279,11 @@ class ChunkStore:
                 self._learn(name)
             if gone := known - there:
                 self._locations.forget(gone)
+
+    def learn(self, indexes: Iterable[str]) -> None:
+        """Take notice of some pack indexes, without looking for others: somebody has said that they are there."""
+        for name in set(indexes) - self._locations.indexes():
+            self._learn(name)
 
     def _learn(self, name: str) -> None:
         try:
