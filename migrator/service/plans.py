@@ -108,7 +108,7 @@ BACKUP = (
     Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
     Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
     Line("precopy", SOURCE, Phase.COPYING, LEFTOVERS, 600, queues=True),
-    Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S, follows=True),
+    Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S),
     Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, follows=True),
     Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30, follows=True),
     Line("thaw", SOURCE, Phase.DUMPING, NOTHING, 20, follows=True),
