@@ -344,6 +344,8 @@ class Dump(SimulatedStep):
         act.check_aborted()
         here.guards.check(job)
         check_paused(here, act)
+        if act.request.kind is JobKind.BACKUP:
+            yield from resume(here, act)
         return {"parts": [part.to_oci() for part in parts], "stdio": {}}
 
     def undo(self, here: Here, act: Act) -> Acts:
