@@ -301,9 +301,8 @@ class Rules:
             if found:
                 named |= {key, *self._sealed_content.keys(data, objects)}
         named |= {layout.pin_key(checkpoint.id) for checkpoint in kept.values() if checkpoint.pinned_at}
-        if backing_up or any(
-            key.startswith(layout.PACKS) for key in named
-        ):  # what was sent for it and is not needed is prune's
+        chunked = backing_up or any(key.startswith(layout.PACKS) for key in named)
+        if chunked:  # what was sent for it and is not needed is prune's
             named |= {key for key in objects if key.startswith((layout.PACKS, layout.PACK_INDEXES))}
             named |= {key for key in objects if key.startswith(layout.BLOBS)}
         left = [key[-50:] for key in objects if key not in named]

@@ -26,6 +26,7 @@ from migrator.models.phase import JobKind
 from migrator.models.values import Facts, TcpPolicy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.programs import refuse_executed
+from migrator.service.steps.arrivals import keep_packets
 from migrator.service.steps.chunked import travels_chunked
 from migrator.service.steps.criu_options import CriuOptions, options_to_replay, usual_file_counts
 from migrator.service.steps.dump_way import choose_way
@@ -91,6 +92,7 @@ class Dump(HostStep):
         act.check_aborted()
         if not runs_on:
             check_still_frozen(host, act, task)
+        keep_packets(host, act, images)
         return {
             "parts": [part.to_oci() for part in parts if part],
             "stdio": asdict(task.stdio()),

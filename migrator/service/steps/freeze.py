@@ -6,7 +6,6 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from migrator.containerd import ProcessState, Task, is_frozen, try_to_thaw
 from migrator.criu.network_lock import find_lock, remove_lock
@@ -18,6 +17,7 @@ from migrator.service.guards import started_ticks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.attachment import read_attachment
 from migrator.service.network.handover import cut_off
+from migrator.service.network.packets import deliver
 from migrator.service.network.rejoining import rejoin
 from migrator.service.network.sockets import await_accepted
 from migrator.service.room import touch_memory
@@ -92,7 +92,7 @@ def pause(host: Host, act: Act, task: Task) -> float:
         PreconditionFailed: `guard_resumed`, the guard does not watch any more; `task_not_running`;
             `connections_waiting`.
     """
-    _cut_off(act.facts.get("network"), task)
+    _cut_off(host, act, task)
     with host.guards.holding(act.command.job_id):
         begun = time.monotonic()
         if task.status().state is ProcessState.RUNNING:
@@ -203,6 +203,9 @@ def resume(host: Host, act: Act) -> None:
         if act.command.action is StepAction.UNDO:
             _unlock_network(task)
         rejoin(act.facts.get("network"), task.pid)
+        attachment = read_attachment(act.facts.get("network"))
+        if attachment is not None:
+            deliver(attachment, host.packets.drop(act.command.job_id))
     host.guards.release(act.command.job_id)
 
 
@@ -242,7 +245,7 @@ def _check_same(task: Task, act: Act) -> None:
         )
 
 
-def _cut_off(network: dict[str, Any] | None, task: Task) -> None:
+def _cut_off(host: Host, act: Act, task: Task) -> None:
     """Cut the container off while it still runs, so that it accepts who waits, and nobody comes after them.
 
     Where nothing can be cut off (no interface, or its host's) a moment is awaited in which nobody waits.
@@ -250,10 +253,11 @@ def _cut_off(network: dict[str, Any] | None, task: Task) -> None:
     Raises:
         PreconditionFailed: `connections_waiting`, it does not accept them.
     """
-    attachment = read_attachment(network)
+    attachment = read_attachment(act.facts.get("network"))
     if task.status().state is not ProcessState.RUNNING:
         return
     if attachment is not None:
+        host.packets.begin(act.command.job_id, attachment)
         cut_off(attachment)
     pids = [process.pid for process in task.pids()] if shares_network(task) else None
     waiting = await_accepted(Path(f"/proc/{task.pid}"), ACCEPTING_S, pids)
