@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from migrator.containerd import with_role
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
 from migrator.criu.layers import CannotLayer, Layer, NamedChunk, unpack_layer
-from migrator.criu.live_memory import cut_memory, look_at
+from migrator.criu.live_memory import look_at, offer_memory, share_known
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
 from migrator.models.values import Facts
@@ -29,6 +29,8 @@ from migrator.storage.chunks.recipes import parse_recipe
 
 ROUNDS = 2
 """So many times a migration does this; the freeze follows."""
+WORTH_A_ROUND = 0.3
+"""Of a program that has kept less since the last round, the freeze would find nothing as it was sent in one more."""
 AHEAD = "ahead"
 """Fact: the names under which the recipes of what went ahead can be read, a round each."""
 SENT_AHEAD = "sent_ahead_bytes"
@@ -62,7 +64,11 @@ class Precopy(HostStep):
         store, progress = store_of(host, act), Progress(act, total_bytes)
         part = with_role(Descriptor(CHECKPOINT_MEMORY, "", 0), Role.MEMORY)
         with store.chunks.writing(owner_of(act), written_before(act)) as writer:
-            recipe = writer.add_part(part, cut_memory(memories, cut_by_content), progress.add).to_bytes()
+            name = store.chunks.name
+            if act.facts.get(AHEAD) and share_known(memories, name, writer.knows) < WORTH_A_ROUND:
+                return {AHEAD: [*act.facts[AHEAD], act.facts[AHEAD][-1]]}
+            offers = offer_memory(memories, cut_by_content, name, writer.knows)
+            recipe = writer.add_named(part, offers, progress.add).to_bytes()
             note = writer.add_note(recipe) if len(recipe) <= CHUNK_LIMIT_BYTES else None
         indexes = (*written_before(act), *filter(None, [writer.written.index]))
         rounds = [*act.facts.get(AHEAD, ()), *([note.hex()] if note else [])]

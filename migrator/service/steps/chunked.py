@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from migrator.containerd import ContainerdClient, compress_layer, with_role
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
-from migrator.criu.extents import cut_images
-from migrator.criu.frozen_memory import Offer
+from migrator.criu.extents import Offer, cut_images
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import OWN_CHUNKS, JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
