@@ -14,7 +14,7 @@ from pathlib import Path
 from migrator.containerd import with_role
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
 from migrator.criu.layers import CannotLayer, Layer, NamedChunk, unpack_layer
-from migrator.criu.live_memory import cut_memory, look_at
+from migrator.criu.live_memory import look_at, offer_memory, share_known
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
 from migrator.models.values import Facts
@@ -22,27 +22,32 @@ from migrator.service.catalogue import release_chunks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.room import touch_memory
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, written_before
+from migrator.service.steps.memory_dump import keep_ahead, keeps_extents, processes_of
 from migrator.service.steps.sources import Progress
 from migrator.service.steps.work import LAYER, ahead_directory, newest_ahead, remove_work_directory, store_of
 from migrator.storage.chunks import cut_by_content
 from migrator.storage.chunks.format import CHUNK_LIMIT_BYTES
-from migrator.storage.chunks.recipes import parse_recipe
+from migrator.storage.chunks.recipes import Recipe, parse_recipe
 
 ROUNDS = 2
 """So many times a migration does this; the freeze follows."""
+WORTH_A_ROUND = 0.3
+"""Of a program that has kept less since the last round, the freeze would find nothing as it was sent in one more."""
 AHEAD = "ahead"
 """Fact: the names under which the recipes of what went ahead can be read, a round each."""
 SENT_AHEAD = "sent_ahead_bytes"
 """Fact: what all rounds have added to the store."""
 FETCHED_AHEAD = "fetched_ahead_bytes"
 """Fact: what of all rounds has come to the target."""
-PROC = Path("/proc")
 RECENT_CHUNKS = 1 << 18
 """So many chunks of layers are remembered, some 50 MB; 8 GiB of memory have as many."""
 
 
 class Precopy(HostStep):
-    """Read the memory of the running program and send what the store lacks of it."""
+    """Read the memory of the running program and send what the store lacks of it.
+
+    A backup sends nothing yet: what changes before its freeze would stay in the store. It keeps a copy on the host.
+    """
 
     name = "precopy"
 
@@ -52,15 +57,22 @@ class Precopy(HostStep):
         Raises:
             Unavailable: `store_unavailable`, the store does not answer.
         """
+        if keeps_extents(act):
+            keep_ahead(host, act)
+            return {}
         task = host.runtime(act.request.namespace).task(str(act.request.container))
-        memories = look_at(PROC / str(process.pid) for process in task.pids())
+        memories = look_at(processes_of(task))
         total_bytes = sum(memory.size_bytes for memory in memories)
         if not total_bytes:
             return {}
         store, progress = store_of(host, act), Progress(act, total_bytes)
         part = with_role(Descriptor(CHECKPOINT_MEMORY, "", 0), Role.MEMORY)
         with store.chunks.writing(owner_of(act), written_before(act)) as writer:
-            recipe = writer.add_part(part, cut_memory(memories, cut_by_content), progress.add).to_bytes()
+            name = store.chunks.name
+            if act.facts.get(AHEAD) and share_known(memories, name, writer.knows) < WORTH_A_ROUND:
+                return {AHEAD: [*act.facts[AHEAD], act.facts[AHEAD][-1]]}
+            offers = offer_memory(memories, cut_by_content, name, writer.knows)
+            recipe = writer.add_named(part, offers, progress.add).to_bytes()
             note = writer.add_note(recipe) if len(recipe) <= CHUNK_LIMIT_BYTES else None
         indexes = (*written_before(act), *filter(None, [writer.written.index]))
         rounds = [*act.facts.get(AHEAD, ()), *([note.hex()] if note else [])]
@@ -69,7 +81,10 @@ class Precopy(HostStep):
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Take what was sent out of the store again, unless the sealed checkpoint is the last copy of the program."""
-        release_chunks(host.checkpoints, act.command.job_id, act.facts)
+        if keeps_extents(act):
+            remove_work_directory(host, act)
+        else:
+            release_chunks(host.checkpoints, act.command.job_id, act.facts)
         return {}
 
 
@@ -85,25 +100,31 @@ class Prefetch(HostStep):
             return {}
         host.checkpoints.chunks.learn(written_before(act))
         recipe = parse_recipe(host.checkpoints.chunks.read_note(bytes.fromhex(rounds[-1])))
-        below = layer_below(host, act, len(rounds))
-        known = below.places if below else frozenset[bytes]()
-        directory = ahead_directory(host, act, len(rounds), recipe.size_bytes)
-        progress = Progress(act, recipe.size_bytes)
-        pieces = CountedPieces(host.checkpoints.read_unless_known(recipe, known, progress.add))
-        try:
-            layer = unpack_layer(pieces, directory, below)
-            layer.save(directory.with_suffix(LAYER))
-            _RECENT.keep(layer)
-        except CannotLayer:
-            shutil.rmtree(directory, ignore_errors=True)
+        came_bytes = 0 if rounds[-1] in rounds[:-1] else _lay_down(host, act, recipe, len(rounds))
         if len(rounds) == ROUNDS:
             touch_memory(host, recipe.size_bytes)  # for the restored program
-        return {FETCHED_AHEAD: int(act.facts.get(FETCHED_AHEAD, 0)) + recipe.size_bytes - pieces.known_bytes}
+        return {FETCHED_AHEAD: int(act.facts.get(FETCHED_AHEAD, 0)) + came_bytes}
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Remove it."""
         remove_work_directory(host, act)
         return {}
+
+
+def _lay_down(host: Host, act: Act, recipe: Recipe, number: int) -> int:
+    """Lay a round's images over those of the last one; return the bytes that came."""
+    below = layer_below(host, act, number)
+    known = below.places if below else frozenset[bytes]()
+    directory = ahead_directory(host, act, number, recipe.size_bytes)
+    progress = Progress(act, recipe.size_bytes)
+    pieces = CountedPieces(host.checkpoints.read_unless_known(recipe, known, progress.add))
+    try:
+        layer = unpack_layer(pieces, directory, below)
+        layer.save(directory.with_suffix(LAYER))
+        _RECENT.keep(layer)
+    except CannotLayer:
+        shutil.rmtree(directory, ignore_errors=True)
+    return recipe.size_bytes - pieces.known_bytes
 
 
 class Again(HostStep):
