@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
-from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from migrator.criu.entries import write_entries
-from migrator.criu.extents import EXTENT_BYTES, PAGE_BYTES, PRESENT, Cutter, Run, join
+from migrator.criu.extents import PAGE_BYTES, PRESENT, Cutter, Known, Namer, Offer, Run, cuts_of, join, pieces_of
 from migrator.criu.images import END, frame_image
 from migrator.criu.memory_map import PAGEMAP_MARK
+from migrator.criu.process_memory import Buffer, Source, inner_pid, open_source
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
 READ_BYTES = 1 << 20
-GONE = -1
-"""No file: every read from it fails."""
+SAMPLED = 16
+"""One piece of so many is looked at in a sample."""
 _ENTRY_BYTES = 8
 """Of /proc/PID/pagemap for each page (the kernel's admin-guide/mm/pagemap.rst)."""
-_HELD = 0b11 << 62
-"""The page is in memory or in swap."""
-_OF_A_FILE = 1 << 61
-"""Or shared without one."""
+_FLAGS_AT = 7 if sys.byteorder == "little" else 0
+"""The byte of an entry with its highest bits: 63 the page is in memory, 62 in swap, 61 of a file, or shared."""
+_HELD = bytes(bool(flags & 0xC0) and not flags & 0x20 for flags in range(256))
+_HELD_RUNS = re.compile(rb"\x01+")
 _SHARED_WITHOUT_FILE = ("/dev/zero (deleted)", "/memfd:")
+SYSTEM_V = "/SYSV"
 _NEVER_DUMPED = ("[vvar]", "[vdso]", "[vsyscall]", "[vvar_vclock]")
 
 
@@ -54,18 +57,43 @@ class LiveMemory:
         return sum(run.size_bytes for run in self.runs)
 
 
-def look_at(processes: Iterable[Path]) -> list[LiveMemory]:
+@dataclass(frozen=True, slots=True)
+class SharedFile:
+    """Shared memory as somebody has it mapped or opened."""
+
+    inode: int
+    name: str
+    path: Path
+    """Opens it."""
+
+
+def shared_files(process: Path) -> Iterator[SharedFile]:
+    """Give the shared memory that a process has, as far as it is no file that others see."""
+    for line in (process / "maps").read_text(errors="replace").splitlines():
+        span, _, _, _, inode, *path = line.split(maxsplit=5)
+        if path and path[0].startswith((*_SHARED_WITHOUT_FILE, SYSTEM_V)):
+            start, end = (int(word, 16) for word in span.split("-"))
+            yield SharedFile(int(inode), path[0], _mapped_file(process, start, end))
+    for opened in (process / "fd").iterdir():
+        with suppress(OSError):
+            name = str(opened.readlink())
+            if name.startswith(_SHARED_WITHOUT_FILE):
+                yield SharedFile(opened.stat().st_ino, name, opened)
+
+
+def look_at(processes: Iterable[Path], *, executable: bool = True) -> list[LiveMemory]:
     """Find the memory of some processes that a dump would take; one that ends meanwhile has none.
 
     Args:
         processes: Their directories in /proc.
+        executable: Also where code may be run.
     """
     found: dict[str, LiveMemory] = {}
     for process in processes:
         with suppress(OSError, ValueError, LookupError):
-            mappings = list(_mappings(process))
+            mappings = [mapping for mapping in _mappings(process) if executable or not mapping.executable]
             runs = tuple(join(run for mapping in mappings if not mapping.inode for run in _own_runs(process, mapping)))
-            name = f"pagemap-{_inner_pid(process)}.img"
+            name = f"pagemap-{inner_pid(process)}.img"
             found[name] = LiveMemory(name, runs, process / "mem")
             for mapping in mappings:
                 name = f"pagemap-shmem-{mapping.inode}.img"
@@ -74,18 +102,56 @@ def look_at(processes: Iterable[Path]) -> list[LiveMemory]:
     return [memory for memory in found.values() if memory.runs]
 
 
-def cut_memory(memories: Iterable[LiveMemory], cut_by_content: Cutter) -> Iterator[bytes]:
-    """Give the images of some memory as a stream of tar bytes, in chunks: pages by their addresses.
+def offer_memory(memories: Iterable[LiveMemory], cut: Cutter, name: Namer, known: Known) -> Iterator[Offer]:
+    """Give the images of some memory as the chunks of a tar: pages by their addresses.
 
     Args:
         memories: As they were looked at.
-        cut_by_content: For everything but pages.
+        cut: For everything but pages.
+        name: Gives names.
+        known: Says which chunks are elsewhere: their bytes are not given.
     """
     for number, memory in enumerate(memories, start=1):
         pagemap = _pagemap(number, memory.runs)
-        yield from cut_by_content(frame_image(memory.pagemap, len(pagemap), [pagemap]))
-        yield from filter(None, frame_image(f"pages-{number}.img", memory.size_bytes, _pages(memory)))
-    yield END
+        for chunk in cut(frame_image(memory.pagemap, len(pagemap), [pagemap])):
+            yield name(memoryview(chunk)), len(chunk), chunk
+        header = next(frame_image(f"pages-{number}.img", memory.size_bytes, ()))
+        yield name(memoryview(header)), len(header), header
+        yield from _offer_pages(memory, name, known)
+    yield name(memoryview(END)), len(END), END
+
+
+def share_known(memories: Iterable[LiveMemory], name: Namer, known: Known) -> float:
+    """Estimate by a sample how much of some memory is elsewhere already, from 0 to 1."""
+    found = looked = 0
+    for memory in memories:
+        pieces = (piece for run in memory.runs for piece in pieces_of(run, READ_BYTES))
+        sample = replace(memory, runs=tuple(islice(pieces, 0, None, SAMPLED)))
+        for chunk, size_bytes, content in _offer_pages(sample, name, known):
+            del chunk
+            looked += size_bytes
+            found += size_bytes if content is None else 0
+    return found / looked if looked else 1.0
+
+
+def _offer_pages(memory: LiveMemory, name: Namer, known: Known) -> Iterator[Offer]:
+    """Read pages in large pieces into the same buffer; pages that are gone are zeros."""
+    buffer, nothing = Buffer(READ_BYTES), bytes(READ_BYTES)
+    with ExitStack() as opened:
+        source: Source | None = None
+        with suppress(OSError):
+            source = opened.enter_context(open_source(memory.file))
+        for piece in (piece for run in memory.runs for piece in pieces_of(run, READ_BYTES)):
+            try:
+                if source is None:
+                    raise ProcessLookupError
+                source.fill(buffer, piece.address, piece.size_bytes)
+            except OSError:
+                buffer.view[: piece.size_bytes] = nothing[: piece.size_bytes]
+            for start, end in cuts_of(piece):
+                content = buffer.view[start:end]
+                found = name(content)
+                yield found, end - start, None if known(found) else bytes(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +163,7 @@ class _Mapping:
     file: Path
     inode: int
     """Of shared memory, by which CRIU names it; 0: the mapping is the process's own."""
+    executable: bool
 
 
 def _mappings(process: Path) -> Iterator[_Mapping]:
@@ -120,7 +187,11 @@ def _parse_mapping(process: Path, line: str) -> _Mapping | None:
     name, shared = path[0] if path else "", rights.endswith("s")
     if name in _NEVER_DUMPED or (shared and not name.startswith(_SHARED_WITHOUT_FILE)):
         return None
-    return _Mapping(start, end, process / "map_files" / f"{start:x}-{end:x}", int(inode) if shared else 0)
+    return _Mapping(start, end, _mapped_file(process, start, end), int(inode) if shared else 0, "x" in rights)
+
+
+def _mapped_file(process: Path, start: int, end: int) -> Path:
+    return process / "map_files" / f"{start:x}-{end:x}"
 
 
 def _shared_runs(path: Path) -> Iterator[Run]:
@@ -139,21 +210,12 @@ def _shared_runs(path: Path) -> Iterator[Run]:
 
 
 def _own_runs(process: Path, mapping: _Mapping) -> Iterator[Run]:
-    flags, start = array("Q"), mapping.start
     with (process / "pagemap").open("rb", buffering=0) as file:
-        file.seek(start // PAGE_BYTES * _ENTRY_BYTES)
-        flags.frombytes(_read_all(file.fileno(), (mapping.end - start) // PAGE_BYTES * _ENTRY_BYTES))
-    if sys.byteorder == "big":
-        flags.byteswap()
-    begun: int | None = None
-    for number, flag in enumerate(flags):
-        if flag & _HELD and not flag & _OF_A_FILE:
-            begun = number if begun is None else begun
-        elif begun is not None:
-            yield Run(start + begun * PAGE_BYTES, (number - begun) * PAGE_BYTES)
-            begun = None
-    if begun is not None:
-        yield Run(start + begun * PAGE_BYTES, (len(flags) - begun) * PAGE_BYTES)
+        file.seek(mapping.start // PAGE_BYTES * _ENTRY_BYTES)
+        flags = _read_all(file.fileno(), (mapping.end - mapping.start) // PAGE_BYTES * _ENTRY_BYTES)
+    for found in _HELD_RUNS.finditer(flags[_FLAGS_AT::_ENTRY_BYTES].translate(_HELD)):
+        first, stop = found.span()
+        yield Run(mapping.start + first * PAGE_BYTES, (stop - first) * PAGE_BYTES)
 
 
 def _read_all(file: int, size_bytes: int) -> bytes:
@@ -164,13 +226,6 @@ def _read_all(file: int, size_bytes: int) -> bytes:
     return bytes(found)
 
 
-def _inner_pid(process: Path) -> int:
-    for line in (process / "status").read_text().splitlines():
-        if line.startswith("NSpid:"):
-            return int(line.split()[-1])
-    raise LookupError("NSpid")
-
-
 def _pagemap(number: int, runs: Iterable[Run]) -> bytes:
     head = PagemapHead(pages_id=number)
     return write_entries(PAGEMAP_MARK, [head, *(_entry(run) for run in runs)])
@@ -179,33 +234,3 @@ def _pagemap(number: int, runs: Iterable[Run]) -> bytes:
 def _entry(run: Run) -> PagemapEntry:
     pages = run.size_bytes // PAGE_BYTES
     return PagemapEntry(vaddr=run.address, compat_nr_pages=pages, nr_pages=pages, flags=PRESENT)
-
-
-def _pages(memory: LiveMemory) -> Iterator[bytes]:
-    with ExitStack() as opened:
-        file = GONE
-        with suppress(OSError):
-            file = opened.enter_context(memory.file.open("rb", buffering=0)).fileno()
-        for run in memory.runs:
-            yield from _extents(file, run)
-
-
-def _extents(memory: int, run: Run) -> Iterator[bytes]:
-    """Read a run in large pieces and cut it where extents begin."""
-    address = run.address
-    while address < run.end:
-        stop = min(run.end, address - address % READ_BYTES + READ_BYTES)
-        piece = _read_memory(memory, address, stop - address)
-        first = EXTENT_BYTES - address % EXTENT_BYTES
-        yield piece[:first]
-        for place in range(first, len(piece), EXTENT_BYTES):
-            yield piece[place : place + EXTENT_BYTES]
-        address = stop
-
-
-def _read_memory(memory: int, address: int, size_bytes: int) -> bytes:
-    """Read pages; zeros for those that are gone."""
-    with suppress(OSError):
-        piece = os.pread(memory, size_bytes, address)
-        return piece + bytes(size_bytes - len(piece))
-    return bytes(size_bytes)

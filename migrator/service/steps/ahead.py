@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from migrator.containerd import with_role
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
 from migrator.criu.layers import CannotLayer, Layer, NamedChunk, unpack_layer
-from migrator.criu.live_memory import cut_memory, look_at
+from migrator.criu.live_memory import look_at, offer_memory, share_known
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
 from migrator.models.values import Facts
@@ -21,6 +20,7 @@ from migrator.service.catalogue import release_chunks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.room import touch_memory
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, written_before
+from migrator.service.steps.memory_dump import keep_ahead, keeps_extents, processes_of
 from migrator.service.steps.sources import Progress
 from migrator.service.steps.work import LAYER, ahead_directory, newest_ahead, remove_work_directory, store_of
 from migrator.storage.chunks import cut_by_content
@@ -29,17 +29,21 @@ from migrator.storage.chunks.recipes import parse_recipe
 
 ROUNDS = 2
 """So many times a migration does this; the freeze follows."""
+WORTH_A_ROUND = 0.3
+"""Of a program that has kept less since the last round, the freeze would find nothing as it was sent in one more."""
 AHEAD = "ahead"
 """Fact: the names under which the recipes of what went ahead can be read, a round each."""
 SENT_AHEAD = "sent_ahead_bytes"
 """Fact: what all rounds have added to the store."""
 FETCHED_AHEAD = "fetched_ahead_bytes"
 """Fact: what of all rounds has come to the target."""
-PROC = Path("/proc")
 
 
 class Precopy(HostStep):
-    """Read the memory of the running program and send what the store lacks of it."""
+    """Read the memory of the running program and send what the store lacks of it.
+
+    A backup sends nothing yet: what changes before its freeze would stay in the store. It keeps a copy on the host.
+    """
 
     name = "precopy"
 
@@ -49,15 +53,22 @@ class Precopy(HostStep):
         Raises:
             Unavailable: `store_unavailable`, the store does not answer.
         """
+        if keeps_extents(act):
+            keep_ahead(host, act)
+            return {}
         task = host.runtime(act.request.namespace).task(str(act.request.container))
-        memories = look_at(PROC / str(process.pid) for process in task.pids())
+        memories = look_at(processes_of(task))
         total_bytes = sum(memory.size_bytes for memory in memories)
         if not total_bytes:
             return {}
         store, progress = store_of(host, act), Progress(act, total_bytes)
         part = with_role(Descriptor(CHECKPOINT_MEMORY, "", 0), Role.MEMORY)
         with store.chunks.writing(owner_of(act), written_before(act)) as writer:
-            recipe = writer.add_part(part, cut_memory(memories, cut_by_content), progress.add).to_bytes()
+            name = store.chunks.name
+            if act.facts.get(AHEAD) and share_known(memories, name, writer.knows) < WORTH_A_ROUND:
+                return {AHEAD: [*act.facts[AHEAD], act.facts[AHEAD][-1]]}
+            offers = offer_memory(memories, cut_by_content, name, writer.knows)
+            recipe = writer.add_named(part, offers, progress.add).to_bytes()
             note = writer.add_note(recipe) if len(recipe) <= CHUNK_LIMIT_BYTES else None
         indexes = (*written_before(act), *filter(None, [writer.written.index]))
         rounds = [*act.facts.get(AHEAD, ()), *([note.hex()] if note else [])]
@@ -66,7 +77,10 @@ class Precopy(HostStep):
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Take what was sent out of the store again, unless the sealed checkpoint is the last copy of the program."""
-        release_chunks(host.checkpoints, act.command.job_id, act.facts)
+        if keeps_extents(act):
+            remove_work_directory(host, act)
+        else:
+            release_chunks(host.checkpoints, act.command.job_id, act.facts)
         return {}
 
 
