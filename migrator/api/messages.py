@@ -31,6 +31,7 @@ from migrator.models.values import (
     JobRequest,
     Keep,
     Measures,
+    Mode,
     NetworkPolicy,
     Probe,
     Resolution,
@@ -72,6 +73,9 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         hooks=hooks_from(message.hooks),
         volumes_at=message.volumes_at,
         network=_network_from(message.network),
+        mode=_mode_from(message.mode),
+        max_downtime_s=message.max_downtime_s or None,
+        force=message.force,
         probe=Probe(message.probe.command, message.probe.timeout_s or None),
         forget=forget_from_message(message.forget) if message.HasField("forget") else None,
         prune=prune_from_message(message.prune) if message.HasField("prune") else None,
@@ -104,6 +108,17 @@ def _network_from(word: str) -> NetworkPolicy:
             f"'{word[:100]}' does not say how it is connected",
             code="bad_network_policy",
             remedy=f"one of {', '.join(NetworkPolicy)}",
+        ) from error
+
+
+def _mode_from(word: str) -> Mode:
+    try:
+        return Mode(word or Mode.AUTO)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"'{word[:100]}' does not say when a program gets its memory",
+            code="bad_mode",
+            remedy=f"one of {', '.join(Mode)}",
         ) from error
 
 

@@ -39,6 +39,13 @@ OnHookFailure = Annotated[
     typer.Option("--on-hook-failure", metavar="POLICY", help="fail or ignore; for one of them before=ignore."),
 ]
 
+ModeWord = Annotated[
+    str, typer.Option("--mode", help="When the program gets its memory: eager, before it runs; lazy, after; or auto.")
+]
+Eager = Annotated[bool, typer.Option("--eager", help="Short for --mode eager.")]
+Lazy = Annotated[bool, typer.Option("--lazy", help="Short for --mode lazy: it runs at once, its memory follows.")]
+
+MODES = ("auto", "eager", "lazy")
 TCP_WORDS = ("keep", "close", "refuse")
 
 
@@ -112,6 +119,22 @@ def tcp_word(word: str) -> str:
             remedy=f"one of {', '.join(TCP_WORDS)}",
         )
     return f"TCP_POLICY_{word.upper()}"
+
+
+def mode_word(mode: str, *, eager: bool, lazy: bool) -> str:
+    """Read when the program gets its memory.
+
+    Raises:
+        InvalidRequest: `bad_mode`.
+    """
+    said = {word for word, is_said in (("eager", eager), ("lazy", lazy), (mode, mode != "auto")) if is_said}
+    if len(said) > 1 or not said <= set(MODES):
+        raise InvalidRequest(
+            f"{' and '.join(sorted(said))} does not say when the program gets its memory",
+            code="bad_mode",
+            remedy=f"one of {', '.join(MODES)}",
+        )
+    return said.pop() if said else "auto"
 
 
 def state_number(messages: Any, word: str) -> int:

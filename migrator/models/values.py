@@ -48,6 +48,17 @@ class TcpPolicy(StrEnum):
     """A container that has any is not touched."""
 
 
+class Mode(StrEnum):
+    """When a restored program gets its memory."""
+
+    AUTO = "auto"
+    """As the forecast says is better."""
+    EAGER = "eager"
+    """All of it before it runs."""
+    LAZY = "lazy"
+    """It runs at once; each page comes when it is touched, or soon."""
+
+
 class NetworkPolicy(StrEnum):
     """How what is restored is connected."""
 
@@ -108,6 +119,11 @@ class JobRequest:
     """What a job that forgets is to forget."""
     prune: PruneRequest | None = None
     verify: VerifyRequest | None = None
+    mode: Mode = Mode.AUTO
+    max_downtime_s: float | None = None
+    """A migration whose forecast says that it freezes the program for longer is refused before the freeze."""
+    force: bool = False
+    """It goes on all the same."""
     schedule: str | None = None
     """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None

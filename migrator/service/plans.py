@@ -16,7 +16,7 @@ from enum import Enum
 
 from migrator.models.hooks import LONGEST_TIMEOUT_S
 from migrator.models.phase import JobKind, Phase
-from migrator.models.values import JobRequest, Step
+from migrator.models.values import JobRequest, Mode, Step
 
 
 class Where(Enum):
@@ -82,6 +82,7 @@ MIGRATION = (
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
     Line("after-hook", TARGET, Phase.REMOVING, NOTHING, HOOK_S, forward_only=True),
+    Line("fill", TARGET, Phase.REMOVING, NOTHING, 600, forward_only=True),
     Line("remove", SOURCE, Phase.REMOVING, NOTHING, 60, forward_only=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
     Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
@@ -113,6 +114,7 @@ RESTORE = (
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
     Line("after-hook", TARGET, Phase.FINISHING, NOTHING, HOOK_S, forward_only=True),
+    Line("fill", TARGET, Phase.FINISHING, NOTHING, 600, forward_only=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
@@ -223,6 +225,7 @@ def _lines_for(request: JobRequest) -> list[Line]:
         request.forget is not None and request.forget.dry_run
     )
     unwanted = {"prune"} if request.forget is not None and not request.forget.prune else set()
+    unwanted |= {"fill"} if request.mode is Mode.EAGER else set()
     lines = [line for line in PLANS[request.kind] if line.step not in unwanted]
     return [line for line in lines if not dry or line.phase is Phase.PREFLIGHT]
 

@@ -24,7 +24,7 @@ from tests.bench.systems import Bare, ByCtr, ByPodman, Sample, Service, System
 from tests.bench.systems.by_podman import podman_lab
 from tests.conftest import lab_name, running_lab
 
-SYSTEMS = ("floor", "migrator", "podman", "ctr")
+SYSTEMS = ("floor", "migrator", "lazy", "podman", "ctr")
 WORSE = 1.3
 SMOKE = ([Load(64)], 3, ("floor", "migrator"))
 
@@ -62,7 +62,12 @@ def _systems(names: Sequence[str]) -> Iterator[list[System]]:
     with contextlib.ExitStack() as ending:
         lab = ending.enter_context(running_lab("bench", Shape(hosts=2)))
         cluster = Cluster(lab, ensure_root(print))
-        found: dict[str, System] = {"floor": Bare(cluster), "migrator": Service(cluster), "ctr": ByCtr(cluster)}
+        found: dict[str, System] = {
+            "floor": Bare(cluster),
+            "migrator": Service(cluster, "eager", ("--eager",)),
+            "lazy": Service(cluster, "lazy", ("--lazy",)),
+            "ctr": ByCtr(cluster),
+        }
         if "podman" in names:
             found["podman"] = ByPodman(ending.enter_context(podman_lab(ending.enter_context(lab_name("bench-podman")))))
         yield [found[name] for name in names]
@@ -73,16 +78,16 @@ def measure(systems: Sequence[System], load: Load, runs: int) -> list[Record]:
 
     The memory is warm then, and what else the machine does hits all alike.
     """
-    samples: dict[str, list[Sample]] = {system.name: [] for system in systems}
+    samples: dict[System, list[Sample]] = {system: [] for system in systems}
     for turn in range(runs + 1):
         for system in systems:
             sample = _one_move(system, load)
             if sample is None:
                 continue
-            print(f"{load}, {system.name}{' (warming up)' if not turn else ''}: {sample}", flush=True)
+            print(f"{load}, {system.name} {system.mode}{' (warming up)' if not turn else ''}: {sample}", flush=True)
             if turn:
-                samples[system.name].append(sample)
-    return [Record.of(system, load, samples[system.name]) for system in systems if samples[system.name]]
+                samples[system].append(sample)
+    return [Record.of(system, load, samples[system]) for system in systems if samples[system]]
 
 
 def _one_move(system: System, load: Load) -> Sample | None:
