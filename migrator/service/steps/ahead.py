@@ -21,6 +21,7 @@ from migrator.service.catalogue import release_chunks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.room import touch_memory
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, written_before
+from migrator.service.steps.lazy import offer_server
 from migrator.service.steps.sources import Progress
 from migrator.service.steps.work import LAYER, ahead_directory, newest_ahead, remove_work_directory, store_of
 from migrator.storage.chunks import cut_by_content
@@ -78,6 +79,8 @@ class Prefetch(HostStep):
     def run(self, host: Host, act: Act) -> Facts:
         """Return the bytes that went ahead."""
         rounds = act.facts.get(AHEAD, ())
+        if act.command.step != self.name:
+            offer_server(host, act)
         if not rounds:
             return {}
         recipe = parse_recipe(host.checkpoints.chunks.read_note(bytes.fromhex(rounds[-1])))

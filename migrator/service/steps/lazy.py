@@ -7,7 +7,6 @@ memory comes after its start. What must never be is a program that runs on with 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import structlog
 
+from migrator.containerd import ProcessState
 from migrator.criu.lazy.journal import Journal, Kind, Slot, State
 from migrator.criu.lazy.server import IMAGES
 from migrator.criu.lazy.twins import borrow, lives
@@ -57,8 +57,8 @@ class Fill(HostStep):
         directory = work_directory(host, act)
         journal = Journal.open(directory)
         if journal is None or journal.state in (State.STARTING, State.READY, State.BROKEN):
-            if act.facts.get(RESTORED) == LAZY:
-                raise lost(act)  # the host has begun anew meanwhile, and nothing runs
+            if wants_lazy(act) and act.facts.get(RESTORED) != EAGER and not _runs(host, act):
+                raise lost(act)  # the host has begun anew meanwhile
             return {}
         try:
             watch(host, act, partial(end_program, host, act))
@@ -75,6 +75,13 @@ class Fill(HostStep):
 def wants_lazy(act: Act) -> bool:
     """Whether the job wants the program to run before its memory is there."""
     return act.request.mode is Mode.LAZY
+
+
+def offer_server(host: Host, act: Act) -> None:
+    """Have a server wait before the freeze if the restore may want it; if that fails, the restore tries again."""
+    if act.request.mode is not Mode.EAGER:
+        with suppress(MigratorError, OSError):
+            prepare_server(host, act)
 
 
 def prepare_server(host: Host, act: Act) -> None:
@@ -140,24 +147,6 @@ def end_program(host: Host, act: Act) -> None:
         kill_task(host.runtime(act.request.namespace).task(restored_name(act)))
 
 
-def end_server(host: Host, act: Act) -> None:
-    """End a server that no program needs: of a job that turns back, or of a restore that came to nothing.
-
-    One that serves is left alone: it ends by itself when the processes that it serves have ended.
-    """
-    journal = Journal.open(work_directory(host, act))
-    if journal is None:
-        return
-    try:
-        if journal.state in (State.STARTING, State.READY, State.BROKEN):
-            journal.state = State.BROKEN
-            for pid in filter(None, (journal.twin, journal.server)):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-    finally:
-        journal.close()
-
-
 def watch(host: Host, act: Act, end: Callable[[], None]) -> None:
     """Watch the server of this job's pages until all are there; once is enough.
 
@@ -175,6 +164,12 @@ def watch(host: Host, act: Act, end: Callable[[], None]) -> None:
 
 _watching = threading.Lock()
 _watches: dict[Path, _Watch] = {}
+
+
+def _runs(host: Host, act: Act) -> bool:
+    with suppress(NotFound):
+        return host.runtime(act.request.namespace).task(restored_name(act)).status().state is ProcessState.RUNNING
+    return False
 
 
 def _waiting(directory: Path) -> Journal | None:

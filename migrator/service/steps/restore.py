@@ -20,6 +20,7 @@ from migrator.containerd import (
     end_remains,
     read_record,
 )
+from migrator.criu.lazy.ending import end_server
 from migrator.criu.lazy.journal import State
 from migrator.criu.log import explain_failure
 from migrator.errors import AlreadyExists, MigratorError, NotFound, PermanentError, PreconditionFailed
@@ -51,7 +52,6 @@ from migrator.service.steps.lazy import (
     RESTORED,
     WHY_EAGER,
     end_program,
-    end_server,
     is_served,
     lost,
     prepare_server,
@@ -115,7 +115,6 @@ class Restore(HostStep):
         end_task(runtime, name)
         end_remains(container, runtime.namespace)
         delete_container(runtime, name)
-        end_server(host, act)
         remove_work_directory(host, act)
         return {}
 
@@ -177,7 +176,7 @@ def _bring_somehow(
         except (PermanentError, OSError) as error:  # an error from the start: the program ran nothing
             why = str(error)
             log.warning("not restored lazily", job=act.command.job_id, why=why)
-    end_server(host, act)
+    end_server(work_directory(host, act))
     return (*bring(()), {RESTORED: EAGER, **({WHY_EAGER: why} if why else {})})
 
 

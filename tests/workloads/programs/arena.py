@@ -77,9 +77,7 @@ def reserve() -> int:
 def move(block: Block, chance: random.Random) -> None:
     """Move it to where the kernel likes, and back to a place of its own."""
     target = reserve()
-    block.address = checked(
-        libc.mremap(block.address, BLOCK_PAGES * PAGE, BLOCK_PAGES * PAGE, MAY_MOVE | 2, target)
-    )
+    block.address = checked(libc.mremap(block.address, BLOCK_PAGES * PAGE, BLOCK_PAGES * PAGE, MAY_MOVE | 2, target))
 
 
 def empty(block: Block, chance: random.Random) -> None:
