@@ -78,6 +78,11 @@ class DirectoryStore:
         """See `ObjectStore.put`."""
         self._write(key, [data], if_absent=if_absent, on_progress=None)
 
+    def put_hashed(self, key: str, data: bytes | bytearray, digest: str) -> None:
+        """See `ObjectStore.put_hashed`."""
+        del digest
+        self._write(key, [data], if_absent=False, on_progress=None)
+
     def upload(
         self,
         key: str,
@@ -157,7 +162,9 @@ class DirectoryStore:
                     if name.startswith(UPLOAD) is hidden and key.startswith(prefix):
                         yield key
 
-    def _write(self, key: str, chunks: Iterable[bytes], *, if_absent: bool, on_progress: Progress | None) -> None:
+    def _write(
+        self, key: str, chunks: Iterable[bytes | bytearray], *, if_absent: bool, on_progress: Progress | None
+    ) -> None:
         """Write beside, flush, then give it its name."""
         path = self._path(key)
         file, temporary = self._open_temporary(path)
@@ -269,7 +276,7 @@ class DirectoryStore:
         )
 
 
-def _write_whole(file: int, chunk: bytes) -> None:
+def _write_whole(file: int, chunk: bytes | bytearray) -> None:
     rest = memoryview(chunk)
     while rest:
         rest = rest[os.write(file, rest) :]

@@ -69,6 +69,11 @@ class MemoryStore:
                 raise AlreadyExists(f"object '{key}' exists already", code="object_exists")
             self._objects[key] = (bytes(data), datetime.now(UTC))
 
+    def put_hashed(self, key: str, data: bytes | bytearray, digest: str) -> None:
+        """See `ObjectStore.put_hashed`."""
+        del digest
+        self.put(key, bytes(data))
+
     def upload(
         self,
         key: str,

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from botocore.config import Config
@@ -97,9 +97,17 @@ class S3Store:
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """See `ObjectStore.put`."""
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        self._put(key, data, _checksum(data), condition)
+
+    def put_hashed(self, key: str, data: bytes | bytearray, digest: str) -> None:
+        """See `ObjectStore.put_hashed`. The server holds the bytes against the digest."""
+        self._put(key, data, b64encode(bytes.fromhex(digest.removeprefix("sha256:"))).decode(), {})
+
+    def _put(self, key: str, data: bytes | bytearray, checksum: str, condition: dict[str, Any]) -> None:
+        body = cast("bytes", data)  # boto3 takes either as it is
         with self._translated(key):
             self._client.put_object(
-                Bucket=self._bucket, Key=self._key(key), Body=data, ChecksumSHA256=_checksum(data), **condition
+                Bucket=self._bucket, Key=self._key(key), Body=body, ChecksumSHA256=checksum, **condition
             )
 
     def upload(

@@ -73,6 +73,9 @@ class ObjectStore(Protocol):
                 say so too: compare the bytes where that matters.
         """
 
+    def put_hashed(self, key: str, data: bytes | bytearray, digest: str) -> None:
+        """Write an object of some MiB that lies in memory; its digest is believed, so it is not hashed once more."""
+
     def upload(
         self,
         key: str,

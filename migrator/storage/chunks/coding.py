@@ -13,6 +13,11 @@ from migrator.errors import IntegrityError
 RAW = 0
 ZSTD = 1
 LEVEL = 3
+PAYS = 31 / 32
+"""What does not get shorter than this is kept as it is: nobody should have to decompress it."""
+TRIED = 4
+"""So many chunks in a row must fail to get shorter before some are left out."""
+MOST_SKIPPED = 64
 
 
 class ChunkCoding(Protocol):
@@ -45,7 +50,7 @@ class PlainCoding:
     def encode(self, chunk: bytes) -> tuple[int, bytes]:
         """See `ChunkCoding.encode`."""
         packed = self._compressor().compress(chunk)
-        return (ZSTD, packed) if len(packed) < len(chunk) else (RAW, chunk)
+        return (ZSTD, packed) if len(packed) < len(chunk) * PAYS else (RAW, chunk)
 
     def decode(self, name: bytes, codec: int, stored: bytes, size_bytes: int) -> bytes:
         """See `ChunkCoding.decode`."""
@@ -79,6 +84,34 @@ class PlainCoding:
             self._local.decompressor = zstandard.ZstdDecompressor()
         found: zstandard.ZstdDecompressor = self._local.decompressor
         return found
+
+
+class Sampling:
+    """Encodes chunks that follow each other; where none gets shorter, ever fewer are tried.
+
+    Memory lies in stretches of a kind: keys, pictures and what is compressed already are long. For one thread.
+    """
+
+    def __init__(self, coding: ChunkCoding):
+        self._coding = coding
+        self._failed = 0
+        self._skipping = 1
+        self._left = 0
+
+    def encode(self, chunk: bytes) -> tuple[int, bytes]:
+        """Return codec and stored form of the next chunk."""
+        if self._left:
+            self._left -= 1
+            return RAW, chunk
+        codec, stored = self._coding.encode(chunk)
+        if codec != RAW:
+            self._failed, self._skipping = 0, 1
+        else:
+            self._failed += 1
+            if self._failed >= TRIED:
+                self._left = self._skipping
+                self._skipping = min(2 * self._skipping, MOST_SKIPPED)
+        return codec, stored
 
 
 def chunk_damaged(name: bytes, why: str) -> IntegrityError:

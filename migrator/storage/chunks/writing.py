@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from migrator.errors import IntegrityError, Unavailable
 from migrator.models.descriptors import Descriptor
 from migrator.storage import layout
-from migrator.storage.chunks.coding import ChunkCoding
+from migrator.storage.chunks.coding import ChunkCoding, Sampling
 from migrator.storage.chunks.format import (
     ListedChunk,
     Pack,
@@ -60,7 +60,7 @@ class Written:
 class ChunkWriter:
     """Writes parts; `finish` makes them readable, and nothing of it is before.
 
-    For one thread. Holds up to four packs in memory.
+    For one thread. Holds up to four packs in memory. Lists come last, side by side: who reads a part wants all of them.
 
     Args:
         objects: The store.
@@ -90,9 +90,10 @@ class ChunkWriter:
         self._pools = pools
         self._pool = pools(PARALLEL_PACKS)
         self._sending: list[Future[None]] = []
-        self._bodies: list[bytes] = []
+        self._sampling = Sampling(coding)
+        self._body = bytearray()
         self._chunks: list[StoredChunk] = []
-        self._held_bytes = 0
+        self._lists: list[tuple[bytes, bytes]] = []
 
     def rely_on(self, names: Iterable[bytes], packs: Iterable[str]) -> None:
         """Take notice of chunks that the same job has written before, all at once: a frozen container waits for it.
@@ -159,12 +160,12 @@ class ChunkWriter:
 
     def add_note(self, data: bytes) -> bytes:
         """Write something that is no part and has room in one chunk; return its name, by which it can be read."""
-        name = self._coding.name(data)
-        self._store([(name, len(data), data)])
-        return name
+        return self._store_late(data)
 
     def finish(self) -> Written:
         """Send what is held, then the index of all packs; after this every part can be read."""
+        for name, data in self._lists:
+            self._pack(name, data, *self._coding.encode(data))
         self._close_pack()
         for sent in self._sending:
             sent.result()
@@ -197,9 +198,7 @@ class ChunkWriter:
             yield self._coding.name(chunk), len(chunk), chunk
 
     def _end_list(self, current: list[ListedChunk], lists: list[ChunkList]) -> None:
-        data = write_list(current)
-        name = self._coding.name(data)
-        self._store([(name, len(data), data)])
+        name = self._store_late(write_list(current))
         lists.append(ChunkList(name, sum(chunk.size_bytes for chunk in current)))
         current.clear()
 
@@ -212,36 +211,49 @@ class ChunkWriter:
             if name in self._known:
                 self.written.reused_chunks += 1
                 continue
-            self._pack(name, content() if callable(content) else content)
+            data = content() if callable(content) else content
+            if data is None:
+                raise _not_there(name, self._objects.location)
+            self._pack(name, data, *self._sampling.encode(data))
             self._known.add(name)
 
-    def _pack(self, name: bytes, chunk: bytes | None) -> None:
-        if chunk is None:
-            raise _not_there(name, self._objects.location)
-        codec, stored = self._coding.encode(chunk)
-        self._bodies.append(stored)
+    def _store_late(self, data: bytes) -> bytes:
+        """Keep a list, or a note, until everything else is in packs."""
+        name = self._coding.name(data)
+        found = self._locations.find([] if name in self._known else [name], self._avoided)
+        self.written.relied_on |= {place.pack for place in found.values()}
+        if name in self._known or found:
+            self.written.reused_chunks += 1
+        else:
+            self._lists.append((name, data))
+        self._known.add(name)
+        return name
+
+    def _pack(self, name: bytes, chunk: bytes, codec: int, stored: bytes) -> None:
+        if not self._chunks:
+            self._body += pack_head()
+        self._body += stored
         self._chunks.append(StoredChunk(name, codec, len(stored), len(chunk)))
-        self._held_bytes += len(stored)
         self.written.new_chunks += 1
-        if self._held_bytes >= PACK_BYTES:
+        if len(self._body) >= PACK_BYTES:
             self._close_pack()
 
     def _close_pack(self) -> None:
         if not self._chunks:
             return
-        data = b"".join([pack_head(), *self._bodies, pack_tail(self._chunks)])
-        name = hashlib.sha256(data).hexdigest()
-        self.written.packs.append(Pack(name, len(data), tuple(self._chunks)))
-        self.written.stored_bytes += len(data)
-        self._bodies, self._chunks, self._held_bytes = [], [], 0
+        self._body += pack_tail(self._chunks)
+        name = hashlib.sha256(self._body).hexdigest()
+        self.written.packs.append(Pack(name, len(self._body), tuple(self._chunks)))
+        self.written.stored_bytes += len(self._body)
+        data, self._body, self._chunks = self._body, bytearray(), []
         while len(self._sending) >= PARALLEL_PACKS:
             self._sending.pop(0).result()
         self._sending.append(self._pool.submit(self._send, name, data))
 
-    def _send(self, name: str, data: bytes) -> None:
+    def _send(self, name: str, data: bytearray) -> None:
         if self._job_id:
             mark_own(self._objects, layout.pack_mark_key(name), self._job_id)
-        self._objects.upload(layout.pack_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
+        self._objects.put_hashed(layout.pack_key(name), data, f"sha256:{name}")
 
 
 class _DigestBeside:
@@ -300,7 +312,7 @@ def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[P
     """
     data = write_pack_index(packs)
     name = hashlib.sha256(data).hexdigest()
-    objects.upload(layout.pack_index_key(name), [data], size_bytes=len(data), digest=f"sha256:{name}")
+    objects.put_hashed(layout.pack_index_key(name), data, f"sha256:{name}")
     if objects.get(layout.pack_index_key(name), len(data) + 1) != data:
         objects.delete(layout.pack_index_key(name))
         raise _not_kept(f"pack index {name}")

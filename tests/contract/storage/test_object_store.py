@@ -55,6 +55,13 @@ def test_what_was_put_is_got(store: ObjectStore) -> None:
     assert abs(datetime.now(UTC) - found.modified_at) < timedelta(minutes=1)
 
 
+@pytest.mark.parametrize("size_bytes", [0, 5, 8 * MIB + 1, 12 * MIB])
+def test_what_is_put_with_its_digest_is_got(store: ObjectStore, size_bytes: int) -> None:
+    data = bytearray(some_bytes(size_bytes))
+    store.put_hashed("a/b", data, digest_bytes(bytes(data)))
+    assert b"".join(store.download("a/b", size_bytes=size_bytes)) == data
+
+
 def test_an_absent_object(store: ObjectStore) -> None:
     assert store.head("a/b") is None
     store.delete("a/b")

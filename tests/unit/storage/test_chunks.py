@@ -6,6 +6,7 @@ import tarfile
 import tracemalloc
 from functools import partial
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from migrator.models.descriptors import Descriptor, digest_bytes
 from migrator.models.roles import Role
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.chunks.coding import RAW, ZSTD, PlainCoding, Sampling
 from migrator.storage.chunks.format import read_pack_directory
 from migrator.storage.directory import DirectoryStore
 from migrator.storage.memory import MemoryStore
@@ -158,6 +160,36 @@ def test_what_compresses_is_compressed(objects: MemoryStore, store: CheckpointSt
     parts, _ = write(store, {Role.MEMORY: b"log line, the same again\n" * 200_000, Role.RW_DIFF: bytes(8 * MIB)})
     assert stored_bytes(objects) < 100 * KIB
     assert read(store, parts[1]) == bytes(8 * MIB)
+
+
+def test_what_does_not_compress_is_tried_ever_more_seldom_and_what_does_is_found_again(objects: MemoryStore) -> None:
+    tried: list[int] = []
+
+    class Counting(PlainCoding):
+        def encode(self, chunk: bytes) -> tuple[int, bytes]:
+            tried.append(len(chunk))
+            return super().encode(chunk)
+
+    sampling = Sampling(Counting())
+    for seed in range(1000):
+        assert sampling.encode(some_bytes(1000, seed))[0] == RAW
+    assert len(tried) < 30
+    late = [sampling.encode(bytes(1000))[0] for _ in range(200)]
+    assert late.count(ZSTD) > 130
+    assert late[-1] == ZSTD
+
+
+def test_lists_lie_side_by_side(objects: MemoryStore, store: CheckpointStore) -> None:
+    part = write_one(store, some_bytes(40 * MIB))
+    recipe = store.read_recipe(part)
+    assert len(recipe.lists) > 3
+    places = sorted(
+        (place.pack, place.offset, place.chunk.stored_bytes)
+        for place in store.chunks._locations.find(item.name for item in recipe.lists).values()
+    )
+    assert {pack for pack, _, _ in places} == {places[0][0]}
+    for (_, offset, length), (_, after, _) in pairwise(places):
+        assert offset + length == after
 
 
 def test_packs_are_of_a_moderate_size_and_tell_what_they_hold(objects: MemoryStore, store: CheckpointStore) -> None:

@@ -148,13 +148,12 @@ def test_a_writer_that_dies_anywhere_leaves_nothing_that_its_job_does_not_find(a
 @pytest.mark.parametrize("name", ["pack", "pack index"])
 def test_what_the_store_cut_short_is_not_relied_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     objects = DyingStore()
-    place, upload = (layout.PACKS if name == "pack" else layout.PACK_INDEXES), objects.upload
+    place, put_hashed = (layout.PACKS if name == "pack" else layout.PACK_INDEXES), objects.put_hashed
 
-    def cut(key: str, chunks: list[bytes], *, size_bytes: int, digest: str, on_progress: None = None) -> None:
-        data = b"".join(chunks)
-        upload(key, [data[:-1] if key.startswith(place) else data], size_bytes=size_bytes, digest=digest)
+    def cut(key: str, data: bytes, digest: str) -> None:
+        put_hashed(key, data[:-1] if key.startswith(place) else data, digest)
 
-    monkeypatch.setattr(objects, "upload", cut)
+    monkeypatch.setattr(objects, "put_hashed", cut)
     with pytest.raises(Unavailable, match=name):
         send(kept(objects), MEMORY)
 
