@@ -194,6 +194,8 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         resolutions=[_resolution_message(resolution) for resolution in job.resolutions],
         findings=[_preflight_finding_message(found) for found in preflight.findings],
         forecast=_forecast_message(preflight.forecast),
+        restored=str(job.facts.get("restored", "")),
+        why_eager=str(job.facts.get("why_eager", "")),
         hooks=hooks_message(request.hooks),
         forget=forget_report(job),
         prune=prune_report(job),
@@ -226,6 +228,11 @@ def _forecast_message(forecast: Forecast | None) -> pb.Forecast | None:
         image_download_bytes=forecast.image_download_bytes,
         freeze_ms=forecast.freeze_ms,
         basis=forecast.basis,
+        mode=forecast.mode,
+        why=forecast.why,
+        limit_ms=forecast.limit_ms,
+        change_bytes_s=forecast.change_bytes_s,
+        store_bytes_s=forecast.store_bytes_s,
     )
 
 

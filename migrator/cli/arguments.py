@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +45,14 @@ ModeWord = Annotated[
 ]
 Eager = Annotated[bool, typer.Option("--eager", help="Short for --mode eager.")]
 Lazy = Annotated[bool, typer.Option("--lazy", help="Short for --mode lazy: it runs at once, its memory follows.")]
+
+MaxDowntime = Annotated[
+    str | None,
+    typer.Option(
+        "--max-downtime", metavar="TIME", help="Refuse if it would be frozen for longer, such as 500ms or 2s."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Go on although the forecast is over --max-downtime.")]
 
 MODES = ("auto", "eager", "lazy")
 TCP_WORDS = ("keep", "close", "refuse")
@@ -135,6 +144,23 @@ def mode_word(mode: str, *, eager: bool, lazy: bool) -> str:
             remedy=f"one of {', '.join(MODES)}",
         )
     return said.pop() if said else "auto"
+
+
+def seconds_of(word: str | None) -> float:
+    """Read a time with its unit; 0 if none is given.
+
+    Raises:
+        InvalidRequest: `bad_max_downtime`.
+    """
+    if word is None:
+        return 0.0
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", word)
+    seconds = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
+    if not seconds:
+        raise InvalidRequest(
+            f"'{word}' is no time that a program may be frozen", code="bad_max_downtime", remedy="such as 500ms or 2s"
+        )
+    return seconds
 
 
 def state_number(messages: Any, word: str) -> int:

@@ -23,7 +23,6 @@ IN_MAKE_TEST = ("arena", "threads", "redis", "forking")
 
 @pytest.fixture
 def arena(cluster: Cluster, nothing_left: None) -> Iterator[Running]:
-    cluster.import_image(WORKLOADS["arena"], *cluster.machines)
     yield cluster.start(WORKLOADS["arena"], "alpha", "lazy")
     cluster.remove("lazy")
 

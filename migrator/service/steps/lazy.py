@@ -27,6 +27,7 @@ from migrator.errors import Cancelled, MigratorError, NotFound, PreconditionFail
 from migrator.models.values import Facts, Mode
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_name
+from migrator.service.preflight.forecast import MODE
 from migrator.service.steps.ending import kill_task
 from migrator.service.steps.work import image_directory, work_directory
 
@@ -74,7 +75,7 @@ class Fill(HostStep):
 
 def wants_lazy(act: Act) -> bool:
     """Whether the job wants the program to run before its memory is there."""
-    return act.request.mode is Mode.LAZY
+    return str(act.facts.get(MODE, act.request.mode)) == Mode.LAZY
 
 
 def offer_server(host: Host, act: Act) -> None:

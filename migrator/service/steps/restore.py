@@ -22,6 +22,7 @@ from migrator.containerd import (
 )
 from migrator.criu.lazy.ending import end_server
 from migrator.criu.lazy.journal import State
+from migrator.criu.lazy.userfault import why_not
 from migrator.criu.log import explain_failure
 from migrator.errors import AlreadyExists, MigratorError, NotFound, PermanentError, PreconditionFailed
 from migrator.models.phase import JobKind
@@ -166,8 +167,8 @@ def _bring_somehow(
     host: Host, act: Act, bring: Callable[[tuple[str, ...]], tuple[Task, Attachment | None]]
 ) -> tuple[Task, Attachment | None, Facts]:
     """Restore lazily if that is wanted; if it cannot be, or comes to nothing, with all of the memory at once."""
-    why = ""
-    if wants_lazy(act):
+    why = why_not() if wants_lazy(act) else ""
+    if wants_lazy(act) and not why:
         try:
             prepare_server(host, act)
             show_images(host, act)
