@@ -64,6 +64,7 @@ def test_the_worker_dies_while_memory_comes(cluster: Cluster, arena: Running) ->
     job_id = cluster.done("migrate", str(arena), "beta", "--lazy")["id"]
     journal = serving(cluster["beta"], job_id)
     cluster.kill("beta", "worker")
+    time.sleep(1)
     cluster.restart("beta", "worker")
     job = cluster.wait_for_job(job_id)
     assert job["state"] == "succeeded", job
