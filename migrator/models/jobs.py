@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload, selectinload
 
@@ -84,6 +84,13 @@ class JobRepository:
         if host is not None:
             query = query.where(or_(JobRow.source_host == host, JobRow.target_host == host))
         return self._many(query)
+
+    def count(self, phases: frozenset[Phase], host: str, but: str) -> int:
+        """Count the unfinished jobs in some phases that have a host as source or target, all but one."""
+        of_host = or_(JobRow.source_host == host, JobRow.target_host == host)
+        among = JobRow.phase.in_(sorted(phases))
+        query = select(func.count()).select_from(JobRow).where(UNFINISHED, of_host, among, JobRow.id != but)
+        return self._session.scalars(query).one()
 
     def unfinished(self) -> Jobs:
         """List the jobs that still have something to do by themselves, oldest first."""

@@ -208,6 +208,10 @@ class MemoryJobs(JobRepository):
             found = [job for job in found if host in (job.request.source_host, job.request.target_host)]
         return sorted(found, key=_age, reverse=True)[:limit]
 
+    def count(self, phases: frozenset[Phase], host: str, but: str) -> int:
+        """See `JobRepository.count`."""
+        return sum(job.id != but and not job.phase.terminal for job in self.list(phases=phases, host=host, limit=10**9))
+
     def unfinished(self) -> Jobs:
         """See `JobRepository.unfinished`."""
         return sorted((job for job in self._all() if job.phase not in TERMINAL), key=_age)

@@ -309,6 +309,15 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Following:
+    """A step that follows another one on the same host without a word from the controller between them."""
+
+    step: str
+    position: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepCommand:
     """What the controller sends to a host: do this to that step."""
 
@@ -323,6 +332,8 @@ class StepCommand:
     checkpoint_id: str | None
     facts: Facts
     """What the steps before it found out, merged; see `Job.facts`."""
+    then: tuple[Following, ...] = ()
+    """What the host does right after it, each if the one before went well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
 from migrator.errors import InternalError, MigratorError, OutcomeUnknown
 from migrator.models.values import Facts, Outcome, StepAction, StepCommand
 from migrator.service.host import Act, Host, HostStep
-from migrator.service.ledger import Ledger
+from migrator.service.ledger import Ledger, in_a_row
 from migrator.service.rewinding import as_seen, as_told
 
 PROGRESS_S = 0.2
@@ -42,20 +44,50 @@ class HostAgent:
         self._report_progress = report_progress
         self._lock = threading.Lock()
         self._ledger = Ledger()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="report")
 
     def perform(self, command: StepCommand) -> None:
-        """Perform a command and report; a command that runs already is dropped, a finished one is answered again."""
-        act = Act(command, self._throttled(command))
+        """Perform a command, then those that follow it, and report each; after a failure nothing follows.
+
+        One that runs already is dropped, with what follows it; a finished one is answered again.
+        """
+        acts = [Act(single, self._throttled(single)) for single in in_a_row(command)]
         with self._lock:
-            taken, room = self._ledger.take(act), self._ledger.room(command.job_id)
-        if isinstance(taken, Outcome):
-            self._report(taken)
-        elif taken:
-            with room.turn:
-                outcome = self._outcome(act)
-                with self._lock:
-                    self._ledger.conclude(command, outcome)
+            taken = [self._ledger.take(act) for act in acts]
+        try:
+            self._perform_row(acts, taken)
+        finally:
+            with self._lock:
+                self._ledger.give_up(act for act, mine in zip(acts, taken, strict=True) if mine is True)
+
+    def _perform_row(self, acts: list[Act], taken: list[Outcome | bool]) -> None:
+        facts: Facts = acts[0].facts
+        for act, known in zip(acts, taken, strict=True):
+            act.command = replace(act.command, facts=facts)
+            outcome = self._perform_one(act) if known is True else known
+            if not isinstance(outcome, Outcome):
+                return  # whoever performs it goes on with what follows
+            if act is acts[-1] or not outcome.ok:
+                self._report(outcome)
+                return
+            self._beside.submit(self._report_on_the_way, outcome)
+            facts = {**facts, **outcome.facts}
+
+    def _perform_one(self, act: Act) -> Outcome:
+        with self._lock:
+            room = self._ledger.room(act.command.job_id)
+        with room.turn:
+            outcome = self._outcome(act)
+            with self._lock:
+                self._ledger.conclude(act.command, outcome)
+        return outcome
+
+    def _report_on_the_way(self, outcome: Outcome) -> None:
+        """Report while the next act is under way already; if that fails the controller asks again."""
+        try:
             self._report(outcome)
+        except MigratorError as error:
+            log.warning("an answer was not sent", job=outcome.job_id, step=outcome.step, error=str(error))
 
     def _outcome(self, act: Act) -> Outcome:
         command, begun = act.command, time.monotonic()
@@ -106,6 +138,7 @@ class HostAgent:
         self._host.fence.check(command)
         its = as_seen(act)
         if command.action is StepAction.RUN:
+            act.check_aborted()  # it may have waited for the one before it
             return as_told(command, step.run(self._host, its))
         if command.action is StepAction.UNDO:
             return as_told(command, step.undo(self._host, its))

@@ -6,10 +6,11 @@ after something happened. Whoever calls writes the result by compare-and-set bef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from itertools import takewhile
 
 from migrator.errors import (
     Cancelled,
@@ -118,7 +119,13 @@ def begin(job: Job, step: Step, action: StepAction, now: datetime) -> Job:
         return with_step(job, changed, now)
     if action is StepAction.OBSERVE:
         return with_step(job, replace(step, dispatched_at=now, finished_at=None), now)
-    changed = replace(
+    for begun in (step, *_pending_followers(job, step)):
+        job = with_step(job, _started(begun, now), now)
+    return replace(job, phase=step.phase)
+
+
+def _started(step: Step, now: datetime) -> Step:
+    return replace(
         step,
         status=StepStatus.STARTED,
         attempt=step.attempt + 1,
@@ -127,7 +134,20 @@ def begin(job: Job, step: Step, action: StepAction, now: datetime) -> Job:
         finished_at=None,
         failure=None,
     )
-    return replace(with_step(job, changed, now), phase=step.phase)
+
+
+def _pending_followers(job: Job, step: Step) -> list[Step]:
+    """The steps that go to the host together with one that is about to be sent."""
+    return [follower for follower in _in_its_row(job, step) if follower.status is StepStatus.PENDING]
+
+
+def followers(job: Job, step: Step) -> list[Step]:
+    """The steps that are out together with one that is sent, in the order in which its host performs them."""
+    return [follower for follower in _in_its_row(job, step) if follower.status is StepStatus.STARTED]
+
+
+def _in_its_row(job: Job, step: Step) -> Iterator[Step]:
+    return takewhile(lambda later: _line(job, later).follows, job.steps[step.position + 1 :])
 
 
 def _is_asked_again(job: Job, step: Step, action: StepAction) -> bool:
@@ -160,13 +180,21 @@ def conclude(job: Job, outcome: Outcome, now: datetime) -> Job | None:
             facts=outcome.facts,
             failure=None,
         )
-        return with_step(job, done, now)
+        return _go_on_with_follower(with_step(job, done, now), now)
     if observes_first(job, step):
         if step.failure is not None:
             return None
         # It may have happened all the same: look before anything else.
         return with_step(job, replace(step, finished_at=now, failure=outcome.failure), now)
     return fail_step(job, step, MigratorError.from_dict(outcome.failure or {}), now, outcome.duration_s)
+
+
+def _go_on_with_follower(job: Job, now: datetime) -> Job:
+    """The job after a step went well whose follower is under way on the same host: its time begins now."""
+    out = _first(job, lambda step: step.status is StepStatus.STARTED)
+    if out is None or not _line(job, out).follows or job.phase is Phase.ROLLING_BACK:
+        return job
+    return replace(with_step(job, replace(out, started_at=now, dispatched_at=now), now), phase=out.phase)
 
 
 def doubt(job: Job, step: Step, now: datetime) -> Job | None:

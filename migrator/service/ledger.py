@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from migrator.errors import InternalError
 from migrator.models.values import Outcome, StepAction, StepCommand
@@ -19,6 +20,15 @@ Key = tuple[str, int, StepAction, int]
 def key_of(command: StepCommand) -> Key:
     """What makes two commands the same one."""
     return command.job_id, command.position, command.action, command.attempt
+
+
+def in_a_row(command: StepCommand) -> list[StepCommand]:
+    """A command and those that follow it, each for itself; what they need to know comes from the ones before."""
+    following = [
+        replace(command, step=later.step, position=later.position, attempt=later.attempt, then=())
+        for later in command.then
+    ]
+    return [replace(command, then=()), *following]
 
 
 @dataclass(slots=True)
@@ -78,6 +88,11 @@ class Ledger:
             job_id = self._finished.popitem(last=False)[0][0]
             if not self._rooms[job_id].running:
                 self._rooms.pop(job_id)
+
+    def give_up(self, acts: Iterable[Act]) -> None:
+        """Note that acts that were taken in are not performed: one before them failed."""
+        for act in acts:
+            self._rooms[act.command.job_id].running.pop(key_of(act.command), None)
 
     def _note_undo(self, room: JobRoom, command: StepCommand) -> None:
         """An undo stops what is under way for its job, and keeps a late copy of its step from running afterwards."""

@@ -18,7 +18,7 @@ import structlog
 from migrator.errors import InternalError, MigratorError, OutcomeUnknown, ResourceBusy, Unavailable
 from migrator.models.phase import Phase
 from migrator.models.session import Database, Transaction
-from migrator.models.values import Facts, Job, Outcome, Step, StepAction, StepCommand
+from migrator.models.values import Facts, Following, Job, Outcome, Step, StepAction, StepCommand
 from migrator.service import engine
 from migrator.service.control_steps import ControlStep, LongStep
 from migrator.service.decisions import OWNERSHIP, Decision, NotYet, shut_out
@@ -172,11 +172,7 @@ class Rounds:
         if not engine.queues(job, step):
             return False
         hosts = {host for host in (job.request.source_host, job.request.target_host) if host}
-        return any(self._busy(tx, host, job.id) >= self._freezes_per_host for host in hosts)
-
-    @staticmethod
-    def _busy(tx: Transaction, host: str, but: str) -> int:
-        return sum(other.id != but for other in tx.jobs.list(phases=MOVING, host=host))
+        return any(tx.jobs.count(MOVING, host, but=job.id) >= self._freezes_per_host for host in hosts)
 
     def _settle(self, tx: Transaction, job: Job, step: Step, action: StepAction) -> tuple[Job, bool]:
         """Decide a step that is SQL alone, in the transaction that also writes the job; tell whether it must wait."""
@@ -295,11 +291,16 @@ class Rounds:
             request=job.request,
             checkpoint_id=job.checkpoint_id,
             facts=job.facts,
+            then=_following(job, step) if action is StepAction.RUN else (),
         )
         try:
             self._sender.send_command(str(step.host), command)
         except Unavailable as error:
             log.warning("command not sent, will be sent again", job=job.id, step=step.name, error=str(error))
+
+
+def _following(job: Job, step: Step) -> tuple[Following, ...]:
+    return tuple(Following(later.name, later.position, later.attempt) for later in engine.followers(job, step))
 
 
 def outcome_of(

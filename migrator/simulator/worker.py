@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import replace
 from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from migrator.errors import MigratorError, OutcomeUnknown
 from migrator.models.values import Facts, Outcome, StepAction, StepCommand
 from migrator.service.fence import Fence
 from migrator.service.host import Act
-from migrator.service.ledger import Ledger
+from migrator.service.ledger import Ledger, in_a_row
 from migrator.service.rewinding import as_seen, as_told
 from migrator.simulator.actor import Actor
 from migrator.simulator.faults import CONTROL, Place
@@ -55,7 +56,7 @@ class Worker(Actor):
         self._ledger = Ledger()
         self._fence = SimulatedFence(machine)
         self._here = Here(machine, SimulatedGuards(machine), machine.world.checkpoints, machine.world.verdicts)
-        self._turns: defaultdict[str, deque[Act]] = defaultdict(deque)
+        self._turns: defaultdict[str, deque[tuple[Act, Callable[[Outcome], None]]]] = defaultdict(deque)
         self._began_s = machine.world.loop.now_s
 
     @property
@@ -69,20 +70,34 @@ class Worker(Actor):
         self._world.run_as(self, self._beat)
 
     def receive(self, command: StepCommand) -> None:
-        """Take a command; see `HostAgent.perform`."""
-        act = Act(command, lambda *_: None)
-        taken = self._ledger.take(act)
-        if isinstance(taken, Outcome):
-            self._report(taken)
-        elif taken:
-            turns = self._turns[command.job_id]
-            turns.append(act)
-            if len(turns) == 1:
-                self._start(act)
+        """Take a command and those that follow it; see `HostAgent.perform`."""
+        acts = [Act(single, lambda *_: None) for single in in_a_row(command)]
+        taken = [self._ledger.take(act) for act in acts]
+        self._go_along(acts, taken, command.facts)
 
-    def _start(self, act: Act) -> None:
+    def _go_along(self, acts: list[Act], taken: list[Outcome | bool], facts: Facts) -> None:
+        """See `HostAgent._perform_row`; called again when an act is over."""
+        act, known = acts[0], taken[0]
+        if known is True:
+            act.command = replace(act.command, facts=facts)
+            self._queue(act, lambda outcome: self._go_along(acts, [outcome, *taken[1:]], facts))
+        elif isinstance(known, Outcome) and known.ok and len(acts) > 1:
+            self._report(known)
+            self._go_along(acts[1:], taken[1:], {**facts, **known.facts})
+        else:
+            self._ledger.give_up(act for act, mine in zip(acts[1:], taken[1:], strict=True) if mine is True)
+            if isinstance(known, Outcome):
+                self._report(known)
+
+    def _queue(self, act: Act, then: Callable[[Outcome], None]) -> None:
+        turns = self._turns[act.command.job_id]
+        turns.append((act, then))
+        if len(turns) == 1:
+            self._start(*turns[0])
+
+    def _start(self, act: Act, then: Callable[[Outcome], None]) -> None:
         acts = self._perform(act)
-        self._later(EFFECT_S, lambda: self._go_on(act, acts, ""))
+        self._later(EFFECT_S, lambda: self._go_on(act, acts, "", then))
 
     def _perform(self, act: Act) -> Acts:
         """See `HostAgent._do`."""
@@ -92,6 +107,7 @@ class Worker(Actor):
         self._fence.check(command)
         its = as_seen(act)
         if command.action is StepAction.RUN:
+            act.check_aborted()
             return as_told(command, (yield from step.run(self._here, its)))
         if command.action is StepAction.UNDO:
             return as_told(command, (yield from step.undo(self._here, its)))
@@ -101,20 +117,20 @@ class Worker(Actor):
             raise OutcomeUnknown(f"step {command.step} cannot be observed")
         return {"seen": seen}
 
-    def _go_on(self, act: Act, acts: Acts, next_effect: str) -> None:
+    def _go_on(self, act: Act, acts: Acts, next_effect: str, then: Callable[[Outcome], None]) -> None:
         """Let an act have its next effect, unless a fault comes first."""
         try:
             coming = self._next(act, acts, next_effect)
         except StopIteration as end:
             facts: Facts = end.value or {}
-            self._later(EFFECT_S, lambda: self._end(act, facts, None))
+            self._later(EFFECT_S, lambda: self._end(act, facts, None, then))
         except MigratorError as error:
             failure = error.on(self.name).to_dict()
-            self._later(EFFECT_S, lambda: self._end(act, {}, failure))
+            self._later(EFFECT_S, lambda: self._end(act, {}, failure, then))
         else:
             name, after_s = coming if isinstance(coming, tuple) else (coming, EFFECT_S)
             delay_s = after_s * self._world.random.uniform(1.0, 1.5)
-            self._later(delay_s, lambda: self._go_on(act, acts, name))
+            self._later(delay_s, lambda: self._go_on(act, acts, name, then))
 
     def _next(self, act: Act, acts: Acts, next_effect: str) -> str | tuple[str, float]:
         if next_effect:
@@ -124,7 +140,7 @@ class Worker(Actor):
                 return acts.throw(error)
         return next(acts)
 
-    def _end(self, act: Act, facts: Facts, failure: Facts | None) -> None:
+    def _end(self, act: Act, facts: Facts, failure: Facts | None, then: Callable[[Outcome], None]) -> None:
         """Note the outcome and report it; a fault may come first."""
         command = act.command
         try:
@@ -147,8 +163,8 @@ class Worker(Actor):
         turns = self._turns[command.job_id]
         turns.popleft()
         if turns:
-            self._start(turns[0])
-        self._report(outcome)
+            self._start(*turns[0])
+        then(outcome)
 
     def _point(self, act: Act, effect: str) -> None:
         command = act.command

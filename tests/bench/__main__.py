@@ -19,41 +19,61 @@ from migrator.lab.rootfs import ensure_root
 from tests.acceptance.cluster import Cluster
 from tests.bench.load import Load
 from tests.bench.page import write_page
-from tests.bench.records import Record, ratio, read_records, write_records
+from tests.bench.records import FILE_OF_GROWTH, Record, ratio, read_records, write_records
 from tests.bench.systems import Bare, ByCtr, ByPodman, Sample, Service, System
 from tests.bench.systems.by_podman import podman_lab
 from tests.conftest import lab_name, running_lab
 
-SYSTEMS = ("floor", "migrator", "lazy", "podman", "ctr")
 WORSE = 1.3
-SMOKE = ([Load(64)], 3, ("floor", "migrator"))
+SYSTEMS = ("floor", "eager", "lazy", "content", "podman", "ctr")
+"""Three of them are this service."""
+ALL = [Load(mib, rate) for mib in (64, 512, 2048) for rate in (0, 10, 100)]
+SPECIAL = [Load(1024, 20, "redis"), Load(1024, 0, "files")]
+GROWN = [Load(16 << power) for power in range(10)]
+LARGE_MIB = 2048
+LARGE_RUNS = 3
+"""Of a load this large, which takes minutes to be moved by all."""
+SLOW = ("content", "ctr")
+SLOW_RUNS = 2
+"""Of what is slower by so much that more would tell nothing more; only where nothing is rewritten."""
+SMOKE = ([Load(64)], 3, ("floor", "eager"))
 
 
 def main() -> int:
     """Measure, print, write."""
     asked = _arguments()
-    loads = [Load(mib, rate) for mib in asked.memory for rate in asked.rewrite]
-    runs, names = asked.runs, tuple(asked.systems)
+    names = tuple(asked.systems)
     if asked.smoke:
         loads, runs, names = SMOKE
-    with _systems(names) as systems:
-        records = [record for load in loads for record in measure(systems, load, runs)]
-    if asked.smoke:
-        return compare(records, read_records())
-    if not asked.dry:
-        write_records(records)
-        write_page(records, describe_machine())
+        return compare(measure_all(names, loads, runs), read_records())
+    if asked.growth:
+        write_records(measure_all(names, GROWN, asked.runs), FILE_OF_GROWTH)
+    elif asked.memory:
+        loads = [Load(mib, rate, asked.place) for mib in asked.memory for rate in asked.rewrite]
+        measure_all(names, loads, asked.runs)
+        return 0
+    elif not asked.page:
+        write_records(measure_all(names, ALL + SPECIAL, asked.runs))
+    write_page(describe_machine())
     return 0
+
+
+def measure_all(names: Sequence[str], loads: Sequence[Load], runs: int) -> list[Record]:
+    """Measure in one lab."""
+    with _systems(names) as systems:
+        return [record for load in loads for record in measure(systems, load, runs)]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--memory", type=int, nargs="+", default=[64, 512, 2048], metavar="MIB")
-    parser.add_argument("--rewrite", type=int, nargs="+", default=[0, 10, 100], metavar="MIB_S")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="MIB", help="only these; print, and write nothing")
+    parser.add_argument("--rewrite", type=int, nargs="+", default=[0], metavar="MIB_S")
+    parser.add_argument("--place", default="memory", choices=("memory", "files", "redis"))
     parser.add_argument("--runs", type=int, default=5, help="moves of each system and load")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS)
+    parser.add_argument("--growth", action="store_true", help="16 MiB to 8 GiB instead of the table's loads")
     parser.add_argument("--smoke", action="store_true", help="compare ratios with the recorded ones")
-    parser.add_argument("--dry", action="store_true", help="print, and write nothing")
+    parser.add_argument("--page", action="store_true", help="write the page anew from what was recorded")
     return parser.parse_args()
 
 
@@ -64,8 +84,9 @@ def _systems(names: Sequence[str]) -> Iterator[list[System]]:
         cluster = Cluster(lab, ensure_root(print))
         found: dict[str, System] = {
             "floor": Bare(cluster),
-            "migrator": Service(cluster, "eager", ("--eager",)),
+            "eager": Service(cluster, "eager", ("--eager",)),
             "lazy": Service(cluster, "lazy", ("--lazy",)),
+            "content": Service(cluster, "content", ("--eager", "--path", "content")),
             "ctr": ByCtr(cluster),
         }
         if "podman" in names:
@@ -81,13 +102,21 @@ def measure(systems: Sequence[System], load: Load, runs: int) -> list[Record]:
     samples: dict[System, list[Sample]] = {system: [] for system in systems}
     for turn in range(runs + 1):
         for system in systems:
+            if turn > _runs_of(system, load, runs):
+                continue
             sample = _one_move(system, load)
             if sample is None:
                 continue
-            print(f"{load}, {system.name} {system.mode}{' (warming up)' if not turn else ''}: {sample}", flush=True)
+            print(f"{load}, {system}{' (warming up)' if not turn else ''}: {sample}", flush=True)
             if turn:
                 samples[system].append(sample)
     return [Record.of(system, load, samples[system]) for system in systems if samples[system]]
+
+
+def _runs_of(system: System, load: Load, runs: int) -> int:
+    if system.mode in SLOW or system.name in SLOW:
+        return -1 if load.rewrite_mib_s else min(runs, SLOW_RUNS)
+    return min(runs, LARGE_RUNS) if load.memory_mib >= LARGE_MIB else runs
 
 
 def _one_move(system: System, load: Load) -> Sample | None:
@@ -95,7 +124,7 @@ def _one_move(system: System, load: Load) -> Sample | None:
     try:
         return system.measure(load, system.start(load))[1]
     except (AssertionError, MigratorError, OSError) as error:
-        print(f"{load}, {system.name} FAILED: {error}", file=sys.stderr, flush=True)
+        print(f"{load}, {system} FAILED: {error}", file=sys.stderr, flush=True)
         return None
     finally:
         system.remove()
@@ -107,8 +136,7 @@ def compare(measured: Sequence[Record], recorded: Sequence[Record]) -> int:
     for record in (record for record in measured if record.system == "migrator"):
         [known] = [
             other for other in recorded
-            if (other.system, other.mode) == (record.system, record.mode)
-            and (other.memory_mib, other.rewrite_mib_s) == (record.memory_mib, record.rewrite_mib_s)
+            if (other.system, other.mode, other.load) == (record.system, record.mode, record.load)
         ]  # fmt: skip
         now, then = ratio(record, measured, "floor"), ratio(known, recorded, "floor")
         assert now is not None

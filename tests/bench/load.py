@@ -1,4 +1,4 @@
-"""The program that is moved: so much memory, rewritten so fast."""
+"""The program that is moved: so much memory, or files, or data in a redis-server, rewritten so fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from migrator.lab.recipes import IMAGES_DIR
 from tests.workloads import Running
 from tests.workloads.workload import State
 
-PROGRAM = Path(__file__).parent / "programs/busy.py"
+PROGRAMS = Path(__file__).parent / "programs"
 START_S = 120.0
 SETTLE_S = 90.0
 POLL_S = 0.1
@@ -20,17 +20,21 @@ POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much memory a container has, and how fast the program rewrites it."""
+    """How much a container has, where, and how fast the program rewrites it."""
 
     memory_mib: int
     rewrite_mib_s: int = 0
+    place: str = "memory"
+    """memory, files or redis."""
 
     def __str__(self) -> str:
-        return f"{self.memory_mib} MiB, " + (f"{self.rewrite_mib_s} MiB/s rewritten" if self.rewrite_mib_s else "idle")
+        where = "" if self.place == "memory" else f" in {self.place}"
+        pace = f"{self.rewrite_mib_s} MiB/s" if self.rewrite_mib_s else "idle"
+        return f"{self.memory_mib} MiB{where}, {pace}"
 
     @property
     def image_name(self) -> str:
-        return f"migrator.local/busy-{self.memory_mib}-{self.rewrite_mib_s}:1"
+        return f"migrator.local/busy-{self.place}-{self.memory_mib}-{self.rewrite_mib_s}:1"
 
     def image(self, root: Path) -> Path:
         """Make the image archive."""
@@ -38,11 +42,14 @@ class Load:
             root,
             IMAGES_DIR,
             name=self.image_name,
-            packages=["python3-minimal"],
-            without=["libssl3t64"],
-            files={"/opt/busy.py": PROGRAM},
-            entrypoint=["/usr/bin/python3", "-B", "/opt/busy.py", str(self.memory_mib), str(self.rewrite_mib_s)],
-        )
+            packages=["python3-minimal", *(["redis-server"] if self.place == "redis" else [])],
+            without=[] if self.place == "redis" else ["libssl3t64"],
+            files={f"/opt/{name}": PROGRAMS / name for name in ("busy.py", "blocks.py")},
+            entrypoint=[
+                "/usr/bin/python3", "-B", "/opt/busy.py",
+                self.place, str(self.memory_mib), str(self.rewrite_mib_s),
+            ],
+        )  # fmt: skip
 
     def wait_started(self, container: Running) -> None:
         """Wait until all of the memory is written."""

@@ -14,6 +14,7 @@ from tests.bench.systems import Sample, System
 
 FIGURES = ("freeze_ms", "total_ms", "bytes_moved", "cpu_s", "peak_rss_mib", "client_gap_ms")
 FILE = Path(__file__).parents[2] / "docs/benchmarks.json"
+FILE_OF_GROWTH = FILE.with_name("benchmarks-growth.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Record:
     mode: str
     memory_mib: int
     rewrite_mib_s: int
+    place: str
     figures: dict[str, Figure | None]
     moves: int
 
@@ -48,7 +50,12 @@ class Record:
             name: Figure.of([value for sample in samples if (value := getattr(sample, name)) is not None])
             for name in FIGURES
         }
-        return cls(system.name, system.mode, load.memory_mib, load.rewrite_mib_s, figures, len(samples))
+        return cls(system.name, system.mode, load.memory_mib, load.rewrite_mib_s, load.place, figures, len(samples))
+
+    @property
+    def load(self) -> Load:
+        """What was moved."""
+        return Load(self.memory_mib, self.rewrite_mib_s, self.place)
 
     @property
     def freeze_ms(self) -> float:
@@ -64,15 +71,17 @@ class Record:
             for name, figure in self.figures.items()
         }
         known = {"system": self.system, "mode": self.mode, "memory_mib": self.memory_mib}
-        return {**known, "rewrite_mib_s": self.rewrite_mib_s, "moves": self.moves, **told}
+        load = {"rewrite_mib_s": self.rewrite_mib_s, "place": self.place}
+        return {**known, **load, "moves": self.moves, **told}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Record:
         """Read one back."""
         figures = {name: Figure(**data[name]) if data.get(name) else None for name in FIGURES}
         return cls(
-            data["system"], data["mode"], data["memory_mib"], data["rewrite_mib_s"], figures, data.get("moves", 0)
-        )
+            data["system"], data["mode"], data["memory_mib"], data["rewrite_mib_s"], data.get("place", "memory"),
+            figures, data.get("moves", 0),
+        )  # fmt: skip
 
 
 def write_records(records: Iterable[Record], file: Path = FILE) -> None:
@@ -89,7 +98,6 @@ def read_records(file: Path = FILE) -> list[Record]:
 def ratio(record: Record, records: Iterable[Record], system: str) -> float | None:
     """A record's freeze as a multiple of another system's with the same load; None when that was not measured."""
     for other in records:
-        same = (other.memory_mib, other.rewrite_mib_s) == (record.memory_mib, record.rewrite_mib_s)
-        if same and other.system == system:
+        if other.load == record.load and other.system == system:
             return record.freeze_ms / other.freeze_ms
     return None

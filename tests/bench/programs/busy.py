@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Memory of a given size, rewritten at a given rate, that knows the checksum of each of its blocks.
+"""Blocks of a given size in all, rewritten at a given rate, with the checksum of each known.
 
-    busy.py MIB REWRITE_MIB_S
+    busy.py PLACE MIB REWRITE_MIB_S
 
+PLACE is where they lie: memory, files or redis (see blocks.py).
 No block can be compressed and no two are alike. The longest time between two ticks of the wall clock is the freeze as
 the program saw it. SIGUSR1 sets a mark: from there gaps are measured anew. After a gap all blocks are checked once. A
 line sent to TCP port 7000 comes back.
@@ -19,7 +20,8 @@ import time
 import zlib
 from pathlib import Path
 
-BLOCK_BYTES = 64 << 10
+from blocks import BLOCK_BYTES, PLACES
+
 TICK_S = 0.002
 GAP_S = 0.02
 TELL_S = 0.05
@@ -31,14 +33,14 @@ STATE = Path("/state/state.json")
 
 
 class Busy:
-    """The memory, and what is known of it."""
+    """The blocks, and what is known of them."""
 
-    def __init__(self, mib: int, rewrite_mib_s: float):
+    def __init__(self, place: str, mib: int, rewrite_mib_s: float):
         self.rate_blocks_s = rewrite_mib_s * (1 << 20) / BLOCK_BYTES
         self.nonce = os.urandom(16).hex()
         self.random = random.Random(self.nonce)
         self.count = mib * (1 << 20) // BLOCK_BYTES
-        self.memory = bytearray(mib << 20)
+        self.blocks = PLACES[place](self.count)
         self.sums = [0] * self.count
         for block in range(self.count):
             self.write(block)
@@ -54,7 +56,7 @@ class Busy:
         """Give a block a new content."""
         data = self.random.randbytes(BLOCK_BYTES)
         self.sums[block] = zlib.crc32(data)
-        self.memory[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES] = data
+        self.blocks.write(block, data)
 
     def tick(self) -> None:
         """Look at the clock, rewrite what is due, check what is left to check, tell."""
@@ -78,8 +80,7 @@ class Busy:
 
     def check(self, block: int) -> None:
         """Compare a block with its checksum."""
-        view = memoryview(self.memory)[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
-        if zlib.crc32(view) != self.sums[block]:
+        if zlib.crc32(self.blocks.read(block)) != self.sums[block]:
             self.bad.append(block)
 
     def mark(self, *_: object) -> None:
@@ -122,7 +123,7 @@ def echo(line: socket.socket) -> None:
 def main() -> None:
     """Go on until killed."""
     STATE.parent.mkdir(parents=True, exist_ok=True)
-    busy = Busy(int(sys.argv[1]), float(sys.argv[2]))
+    busy = Busy(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
     signal.signal(signal.SIGUSR1, busy.mark)
     threading.Thread(target=answer, daemon=True).start()
     while True:

@@ -35,6 +35,9 @@ class System(ABC):
     name: str
     mode: str
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.mode}"
+
     @abstractmethod
     def start(self, load: Load) -> Running:
         """Start the program on one of the hosts."""

@@ -277,6 +277,14 @@ class TestLists:
         assert self.ids(database, phases=frozenset({Phase.SUCCEEDED, Phase.FREEZING})) == ["newer", "old"]
         assert self.ids(database, phases=frozenset(), limit=5) == []
 
+    def test_count_of_unfinished_ones_on_a_host(self, database: Database) -> None:
+        phases = frozenset({Phase.SUCCEEDED, Phase.FREEZING, Phase.ROLLING_BACK, Phase.NEEDS_OPERATOR})
+        with database.transaction(write=False) as tx:
+            assert tx.jobs.count(phases, "alpha", but="") == 2
+            assert tx.jobs.count(phases, "alpha", but="newer") == 1
+            assert tx.jobs.count(frozenset(), "alpha", but="") == 0
+            assert tx.jobs.count(phases, "gamma", but="") == 0
+
     def test_unfinished_oldest_first_with_steps(self, database: Database) -> None:
         with database.transaction(write=False) as tx:
             jobs = tx.jobs.unfinished()

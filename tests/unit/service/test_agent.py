@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any, cast
 
 from migrator.errors import Unavailable
 from migrator.models.phase import JobKind
-from migrator.models.values import Facts, JobRequest, Outcome, StepAction, StepCommand
+from migrator.models.values import Facts, Following, JobRequest, Outcome, StepAction, StepCommand
 from migrator.service.agent import HostAgent
 from migrator.service.fence import Fence
 from migrator.service.host import Act, Host, HostStep
@@ -56,6 +57,15 @@ class Probe(HostStep):
         self.undos += 1
 
 
+class Tell(HostStep):
+    """A step that says what the one before it found out."""
+
+    name = "tell"
+
+    def run(self, host: Host, act: Act) -> Facts:
+        return {"told": act.facts["n"]}
+
+
 class Bench:
     """An agent over one probe step, and the outcomes it reported."""
 
@@ -63,12 +73,19 @@ class Bench:
         self.step = Probe()
         self.outcomes: list[Outcome] = []
         host = cast(Host, SimpleNamespace(name="alpha", fence=Fence(directory)))
-        self.agent = HostAgent(host, {"probe": self.step}, self.outcomes.append, lambda *_: None)
+        self.agent = HostAgent(host, {"probe": self.step, "tell": Tell()}, self.outcomes.append, lambda *_: None)
 
     def begin(self, command: StepCommand) -> threading.Thread:
         thread = threading.Thread(target=self.agent.perform, args=(command,), daemon=True)
         thread.start()
         return thread
+
+    def settle(self, answers: int) -> None:
+        """Wait for so many answers; all but the last of a row are sent beside what follows."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(self.outcomes) < answers and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self.outcomes[-2:] = sorted(self.outcomes[-2:], key=lambda outcome: outcome.position)
 
     def perform(self, **changes: Any) -> Outcome:
         self.agent.perform(replace(COMMAND, **changes))
@@ -139,3 +156,45 @@ def test_an_unknown_step_is_answered(tmp_path: Path) -> None:
     failed = Bench(tmp_path).perform(step="from-a-newer-version")
     assert failed.failure is not None
     assert "from-a-newer-version" in failed.failure["message"]
+
+
+def in_a_row(*steps: str) -> StepCommand:
+    following = tuple(Following(step, position, 1) for position, step in enumerate(steps, start=1))
+    return replace(COMMAND, then=following)
+
+
+def test_what_follows_is_performed_in_order_and_learns_what_was_found_out_before(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.agent.perform(in_a_row("probe", "tell"))
+    bench.settle(3)
+    assert [(o.position, o.ok) for o in bench.outcomes] == [(0, True), (1, True), (2, True)]
+    assert bench.outcomes[-1].facts == {"told": 2}
+
+
+def test_after_a_failure_nothing_follows_and_nothing_is_held_against_what_did_not_begin(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.step.error = Unavailable("store away", code="store_unavailable")
+    bench.agent.perform(in_a_row("tell"))
+    assert [(o.position, o.ok) for o in bench.outcomes] == [(0, False)]
+    assert bench.perform(step="tell", position=1, facts={"n": 7}).facts == {"told": 7}
+
+
+def test_an_undo_keeps_what_follows_from_beginning(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.step.go_on.clear()
+    thread = bench.begin(in_a_row("tell"))
+    assert bench.step.entered.wait(PATIENCE_S)
+    bench.agent.perform(replace(COMMAND, step="tell", position=1, action=StepAction.UNDO))
+    thread.join(PATIENCE_S)
+    told = [(o.position, o.action) for o in bench.outcomes if o.ok]
+    assert told == [(1, StepAction.UNDO)]
+
+
+def test_a_copy_of_a_row_is_answered_as_far_as_it_is_known(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.agent.perform(in_a_row("tell"))
+    bench.settle(2)
+    bench.agent.perform(in_a_row("tell"))
+    bench.settle(4)
+    assert bench.step.runs == 1
+    assert bench.outcomes[:2] == bench.outcomes[2:]

@@ -64,12 +64,14 @@ def walk(job: Job, *, until: str | None = None, error: Exception | None = None) 
             look = replace(answer(job, step), action=StepAction.OBSERVE, facts={"seen": "absent"})
             job = engine.conclude(job, look, NOW) or job
             continue
-        trail.append(f"{decision.action.value} {step.name}")
-        if step.name == until and decision.action is StepAction.RUN:
-            if error is None:
-                return job, trail
-            job = engine.conclude(job, answer(job, step, error=error), NOW) or job
-        else:
+        row = [step, *engine.followers(job, step)] if decision.action is StepAction.RUN else [step]
+        for step in row:
+            trail.append(f"{decision.action.value} {step.name}")
+            if step.name == until and decision.action is StepAction.RUN:
+                if error is None:
+                    return job, trail
+                job = engine.conclude(job, answer(job, step, error=error), NOW) or job
+                break
             job = engine.conclude(job, answer(job, step), NOW) or job
     raise AssertionError("the walk does not end")
 
@@ -91,9 +93,35 @@ def test_every_failure_before_the_point_of_no_return_ends_failed_with_everything
         assert job.failure is not None
         assert job.failure["message"] == "no"
         undone = [name.removeprefix("undo ") for name in trail if name.startswith("undo")]
-        done = [name.removeprefix("run ") for name in trail if name.startswith("run")]
-        expected = [entry.step for entry in PLANS[kind] if entry.step in done and entry.rollback.value != "nothing"]
+        sent = {name.removeprefix("run ") for name in trail if name.startswith("run")}
+        for entry, before in zip(PLANS[kind][1:], PLANS[kind], strict=False):
+            sent |= {entry.step} if entry.follows and before.step in sent else set()
+        expected = [entry.step for entry in PLANS[kind] if entry.step in sent and entry.rollback.value != "nothing"]
         assert sorted(undone) == sorted(expected)
+
+
+def test_steps_in_a_row_are_sent_together_and_each_has_its_own_time() -> None:
+    job, _ = walk(new_job(), until="freeze")
+    freeze, dump, upload = job.steps[10:13]
+    assert [step.name for step in engine.followers(job, freeze)] == ["dump", "upload"]
+    assert job.phase is Phase.FREEZING
+    assert {step.status for step in (freeze, dump, upload)} == {StepStatus.STARTED}
+    job = engine.conclude(job, answer(job, freeze), LATER) or job
+    assert job.phase is Phase.DUMPING
+    assert [step.started_at for step in job.steps[11:13]] == [LATER, NOW]
+    assert engine.decide(job, LATER).verb is Verb.WAIT
+
+
+def test_an_answer_that_overtakes_the_one_before_it_waits_for_it() -> None:
+    job, _ = walk(new_job(), until="freeze")
+    freeze, dump, upload = job.steps[10:13]
+    for step in (upload, dump):
+        job = engine.conclude(job, answer(job, step), LATER) or job
+        assert engine.decide(job, LATER).verb is Verb.WAIT
+    job = engine.conclude(job, answer(job, freeze), LATER) or job
+    after = engine.decide(job, LATER)
+    assert after.step is not None
+    assert after.step.name == "fetch"
 
 
 def test_rollback_settles_who_runs_before_it_sweeps() -> None:
