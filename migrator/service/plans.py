@@ -74,7 +74,7 @@ MIGRATION = (
     Line("prefetch", TARGET, Phase.COPYING, LEFTOVERS, 600),
     Line("precopy-again", SOURCE, Phase.COPYING, NOTHING, 600),
     Line("prefetch-again", TARGET, Phase.COPYING, NOTHING, 600),
-    Line("predict", CONTROL, Phase.COPYING, NOTHING, 5),
+    Line("predict", CONTROL, Phase.COPYING, NOTHING, 5, patient=True),
     Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S),
     Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, follows=True),
     Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30, follows=True),
