@@ -36,6 +36,7 @@ from migrator.models.values import (
     Probe,
     Resolution,
     Step,
+    StorePath,
     TcpPolicy,
 )
 from migrator.models.volumes import VolumePolicy
@@ -76,6 +77,7 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         mode=_mode_from(message.mode),
         max_downtime_s=message.max_downtime_s or None,
         force=message.force,
+        path=_path_from(message.path),
         probe=Probe(message.probe.command, message.probe.timeout_s or None),
         forget=forget_from_message(message.forget) if message.HasField("forget") else None,
         prune=prune_from_message(message.prune) if message.HasField("prune") else None,
@@ -119,6 +121,17 @@ def _mode_from(word: str) -> Mode:
             f"'{word[:100]}' does not say when a program gets its memory",
             code="bad_mode",
             remedy=f"one of {', '.join(Mode)}",
+        ) from error
+
+
+def _path_from(word: str) -> StorePath:
+    try:
+        return StorePath(word or StorePath.CHUNKS)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"'{word[:100]}' is no form in which memory goes through the store",
+            code="bad_path",
+            remedy=f"one of {', '.join(StorePath)}",
         ) from error
 
 

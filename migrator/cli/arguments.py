@@ -52,8 +52,15 @@ MaxDowntime = Annotated[
         "--max-downtime", metavar="TIME", help="Refuse if it would be frozen for longer, such as 500ms or 2s."
     ),
 ]
+PathWord = Annotated[
+    str,
+    typer.Option(
+        "--path", help="How memory goes through the store: chunks, or content: as one archive for every tool."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Go on although the forecast is over --max-downtime.")]
 
+PATHS = ("chunks", "content")
 MODES = ("auto", "eager", "lazy")
 TCP_WORDS = ("keep", "close", "refuse")
 
@@ -144,6 +151,21 @@ def mode_word(mode: str, *, eager: bool, lazy: bool) -> str:
             remedy=f"one of {', '.join(MODES)}",
         )
     return said.pop() if said else "auto"
+
+
+def path_word(word: str) -> str:
+    """Read in which form memory goes through the store.
+
+    Raises:
+        InvalidRequest: `bad_path`.
+    """
+    if word not in PATHS:
+        raise InvalidRequest(
+            f"'{word}' is no form in which memory goes through the store",
+            code="bad_path",
+            remedy=f"one of {', '.join(PATHS)}",
+        )
+    return word
 
 
 def seconds_of(word: str | None) -> float:

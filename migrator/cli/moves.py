@@ -20,6 +20,7 @@ from migrator.cli.arguments import (
     MaxDowntime,
     ModeWord,
     OnHookFailure,
+    PathWord,
     Reference,
     Tcp,
     Volumes,
@@ -28,6 +29,7 @@ from migrator.cli.arguments import (
     check_namespace,
     hook_words,
     mode_word,
+    path_word,
     seconds_of,
     split_reference,
     split_volumes,
@@ -46,6 +48,7 @@ def migrate(
     lazy: Lazy = False,
     max_downtime: MaxDowntime = None,
     force: Force = False,
+    path: PathWord = "chunks",
     keep_checkpoint: Annotated[bool, typer.Option("--keep-checkpoint", help="Keep the checkpoint afterwards.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen; touch nothing.")] = False,
     volume: Volumes = None,
@@ -76,6 +79,7 @@ def migrate(
         "mode": mode_word(mode, eager=eager, lazy=lazy),
         "max_downtime_s": seconds_of(max_downtime),
         "force": force,
+        "path": path_word(path),
         "idempotency_key": idempotency_key or "",
     }
     if dry_run:

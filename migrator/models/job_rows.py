@@ -22,6 +22,7 @@ from migrator.models.values import (
     Resolution,
     Step,
     StepStatus,
+    StorePath,
     TcpPolicy,
 )
 from migrator.models.volumes import VolumePolicy
@@ -112,6 +113,7 @@ def read_request(told: dict[str, Any], whose: str) -> JobRequest:
         "volumes": {name: VolumePolicy(word) for name, word in told.get("volumes", {}).items()},
         "tcp": TcpPolicy(told.get("tcp", TcpPolicy.KEEP)),
         "hooks": read_hooks(told.get("hooks")),
+        "path": StorePath(told.get("path", StorePath.CHUNKS)),
         "mode": Mode(told.get("mode", Mode.AUTO)),
         "network": NetworkPolicy(told.get("network", NetworkPolicy.KEEP)),
         "probe": Probe(**told.get("probe", {})),

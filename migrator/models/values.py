@@ -59,6 +59,16 @@ class Mode(StrEnum):
     """It runs at once; each page comes when it is touched, or soon."""
 
 
+class StorePath(StrEnum):
+    """In which form memory goes through the object store."""
+
+    CHUNKS = "chunks"
+    """In pieces that are sent once, most of them ahead of the freeze."""
+    CONTENT = "content"
+    """As the one archive that containerd's own checkpoints have: every tool can read it, and all of it moves within the
+    freeze."""
+
+
 class NetworkPolicy(StrEnum):
     """How what is restored is connected."""
 
@@ -122,6 +132,8 @@ class JobRequest:
     mode: Mode = Mode.AUTO
     max_downtime_s: float | None = None
     """A migration whose forecast says that it freezes the program for longer is refused before the freeze."""
+    path: StorePath = StorePath.CHUNKS
+    """Of a migration; checkpoints have always the archive, backups always chunks."""
     force: bool = False
     """It goes on all the same."""
     schedule: str | None = None

@@ -9,7 +9,7 @@ from migrator.errors import InvalidRequest
 from migrator.models.drains import DrainOptions
 from migrator.models.hooks import Hooks, check_hooks, check_timeout, command_words
 from migrator.models.phase import JobKind
-from migrator.models.values import JobRequest, Mode, NetworkPolicy, Probe
+from migrator.models.values import JobRequest, Mode, NetworkPolicy, Probe, StorePath
 from migrator.models.volumes import VolumePolicy
 from migrator.service.retention.selection import check_work
 from migrator.service.selectors import parse_selector
@@ -171,6 +171,8 @@ def _check_memory(request: JobRequest) -> None:
         wrong = f"{request.mode} restore"
     if (request.max_downtime_s is not None or request.force) and request.kind not in FORECAST:
         wrong = "limit for its freeze"
+    if request.path is not StorePath.CHUNKS and request.kind is not JobKind.MIGRATION:
+        wrong = "form of its own in the store"
     if wrong:
         raise _contradiction(f"a {request.kind} cannot have a {wrong}")
     if request.max_downtime_s is not None and not 0 < request.max_downtime_s <= LONGEST_DOWNTIME_S:

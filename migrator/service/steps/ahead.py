@@ -20,7 +20,7 @@ from migrator.models.values import Facts
 from migrator.service.catalogue import release_chunks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.room import touch_memory
-from migrator.service.steps.chunked import PACK_INDEXES, owner_of, written_before
+from migrator.service.steps.chunked import PACK_INDEXES, owner_of, travels_chunked, written_before
 from migrator.service.steps.lazy import offer_server
 from migrator.service.steps.sources import Progress
 from migrator.service.steps.work import LAYER, ahead_directory, newest_ahead, remove_work_directory, store_of
@@ -50,6 +50,8 @@ class Precopy(HostStep):
         Raises:
             Unavailable: `store_unavailable`, the store does not answer.
         """
+        if not travels_chunked(act):
+            return {}
         task = host.runtime(act.request.namespace).task(str(act.request.container))
         memories = look_at(PROC / str(process.pid) for process in task.pids())
         total_bytes = sum(memory.size_bytes for memory in memories)

@@ -13,6 +13,7 @@ from migrator.criu.images import size_packed
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import OWN_CHUNKS, JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
+from migrator.models.values import StorePath
 from migrator.service.host import Act, Host
 from migrator.service.steps.sources import Progress, is_packed, read_source
 from migrator.service.steps.work import image_directory, store_of
@@ -64,8 +65,8 @@ def send_chunked(host: Host, act: Act) -> Sent:
 
 
 def travels_chunked(act: Act) -> bool:
-    """Whether memory is cut into chunks. A checkpoint by hand is kept whole: every tool can read it."""
-    return act.request.kind is not JobKind.CHECKPOINT
+    """Whether memory is cut into chunks. A checkpoint by hand is kept whole, and so is one that somebody wants so."""
+    return act.request.kind is not JobKind.CHECKPOINT and act.request.path is StorePath.CHUNKS
 
 
 def owner_of(act: Act) -> str:

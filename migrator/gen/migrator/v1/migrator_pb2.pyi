@@ -687,6 +687,7 @@ class CreateJobRequest(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     MAX_DOWNTIME_S_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
     container: _builtins.str
@@ -713,6 +714,8 @@ class CreateJobRequest(_message.Message):
     """A migration that would freeze the program for longer is refused before the freeze; 0: no limit."""
     force: _builtins.bool
     """It goes on all the same."""
+    path: _builtins.str
+    """In which form a migration's memory goes through the store: chunks (the default) or content."""
     @_builtins.property
     def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What becomes of bind mounts, by their destination in the container: shared, copy or empty."""
@@ -767,10 +770,11 @@ class CreateJobRequest(_message.Message):
         mode: _builtins.str = ...,
         max_downtime_s: _builtins.float = ...,
         force: _builtins.bool = ...,
+        path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "drain", b"drain", "forget", b"forget", "hooks", b"hooks", "probe", b"probe", "prune", b"prune", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "force", b"force", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "max_downtime_s", b"max_downtime_s", "mode", b"mode", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "force", b"force", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "max_downtime_s", b"max_downtime_s", "mode", b"mode", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "path", b"path", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
