@@ -1,5 +1,6 @@
 """containerd's API for Python: tasks as completely as the Go client, and the services around them."""
 
+from migrator.containerd.cgroup import is_frozen, pids_of
 from migrator.containerd.checkpoint import Checkpoint, CheckpointOptions
 from migrator.containerd.client import ContainerdClient
 from migrator.containerd.content import ContentInfo, IngestStatus
@@ -75,10 +76,12 @@ __all__ = [
     "image_part",
     "in_vfork",
     "index_annotations",
+    "is_frozen",
     "label_tree",
     "log_file_io",
     "null_io",
     "pack_message",
+    "pids_of",
     "read_manifest",
     "read_record",
     "resolve_manifest",

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migrator.containerd.cgroup import freezer_of
 from migrator.containerd.process import ProcessState
 from migrator.containerd.vfork import in_vfork
 from migrator.errors import MigratorError, NotFound, PermanentError, PreconditionFailed, ResourceBusy, Unavailable
@@ -25,7 +25,6 @@ RESUME_DELAY_S = 0.2
 LEFT_FROZEN = "task_left_frozen"
 NOT_PAUSED = "container not paused"
 """What runc says when it is asked to resume what runs."""
-CGROUPS = Path("/sys/fs/cgroup")
 _READY, _DONE = b"ready\n", b"done\n"
 
 
@@ -125,22 +124,11 @@ def _freeze_again(pid: int) -> bool:
     CRIU thaws a task once it holds its threads. Killed then, it leaves one that runs, and that nobody can resume.
     """
     try:
-        file, word = _freezer(pid)
+        file, word = freezer_of(pid)
         file.write_text(word)
     except OSError:
         return False
     return True
-
-
-def _freezer(pid: int) -> tuple[Path, str]:
-    """The file that freezes a process's cgroup, and what to write (cgroups(7)); version 1 before version 2, as runc."""
-    places: dict[str, str] = {}
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, controllers, place = line.split(":", 2)
-        places |= dict.fromkeys(controllers.split(","), place.lstrip("/"))
-    if "freezer" in places:
-        return CGROUPS / "freezer" / places["freezer"] / "freezer.state", "FROZEN"
-    return CGROUPS / places[""] / "cgroup.freeze", "1"
 
 
 def _refuse_vfork(task: Task) -> None:

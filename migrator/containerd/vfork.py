@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migrator.containerd.cgroup import pids_of
 from migrator.errors import ResourceBusy
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def in_vfork(task: Task) -> int | None:
 
     Looks into this machine's /proc, so the daemon must run here; of processes elsewhere it sees nothing.
     """
-    for info in task.pids():
-        for thread in _threads(info.pid):
+    for pid in pids_of(task):
+        for thread in _threads(pid):
             with suppress(OSError):
                 if (thread / "wchan").read_text() in VFORK_PLACES:
                     return int(thread.name)

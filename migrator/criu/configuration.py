@@ -17,7 +17,7 @@ SCALE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 def find_options(files: Sequence[str] = FILES) -> str:
     """Return every file that says something, with its options; empty when none does."""
-    found = ((place, ", ".join(_lines(Path(place)))) for place in _places(files))
+    found = ((place, ", ".join(read_lines(Path(place)))) for place in _places(files))
     return "; ".join(f"{place}: {options}" for place, options in found if options)
 
 
@@ -42,7 +42,7 @@ def write_options(file: Path, options: Iterable[str], below: Path = RUNC_FILE) -
 
     A file that runc is told of by the annotation `org.criu.config` takes the place of its usual one.
     """
-    file.write_text("".join(f"{line}\n" for line in (*_lines(below), *options)))
+    file.write_text("".join(f"{line}\n" for line in (*read_lines(below), *options)))
 
 
 def _places(files: Sequence[str]) -> list[str]:
@@ -51,12 +51,13 @@ def _places(files: Sequence[str]) -> list[str]:
 
 
 def _options(files: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for line in (line for place in _places(files) for line in _lines(Path(place))):
+    for line in (line for place in _places(files) for line in read_lines(Path(place))):
         name, *value = re.split(r"[\s=]+", line, maxsplit=1)
         yield name.lstrip("-"), value[0] if value else ""
 
 
-def _lines(file: Path) -> list[str]:
+def read_lines(file: Path) -> list[str]:
+    """Return the options of a configuration file as they stand there; none if it cannot be read."""
     try:
         lines = [line.partition("#")[0].strip() for line in file.read_text(errors="replace").splitlines()]
     except OSError:

@@ -13,16 +13,24 @@ from pathlib import Path
 
 PROGRAM = "criu"
 RUNTIME = "runc"
+HOME = "home"
+"""The home directory that a runc and its CRIU are given in a directory that CRIU works in."""
 LOOK_S = 0.5
 UNMOUNT_S = 10.0
 
 
 def end_criu(*directories: Path) -> None:
-    """Kill every CRIU that has something below one of these directories open, even if it was removed since.
+    """Kill every CRIU that has something below one of these directories open, even if it was removed since, or that
+    waits there until it may begin.
 
     A task that it held runs on, or stays as frozen as it was: the kernel lets go of it.
     """
-    _kill(_at_work(directories))
+    _kill([*_at_work(directories), *_at_home(directories)])
+
+
+def works_in(*directories: Path) -> bool:
+    """Whether a CRIU is at work below one of these directories."""
+    return bool(_at_work(directories))
 
 
 @contextmanager
@@ -104,6 +112,18 @@ def _name(process: Path) -> str:
 
 def _works_in(process: Path, directories: tuple[Path, ...]) -> bool:
     return any(opened.startswith(f"{place}/") for opened in _open_files(process) for place in directories)
+
+
+def _at_home(directories: tuple[Path, ...]) -> list[Path]:
+    """The runtimes, and their CRIUs, that were given a home directory there: some wait there and have nothing open."""
+    homes = {f"HOME={place / HOME}".encode() for place in directories}
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            named = process.name.isdigit() and _name(process) in (PROGRAM, RUNTIME)
+            if named and homes & set((process / "environ").read_bytes().split(b"\0")):
+                found.append(process)
+    return found
 
 
 def _open_files(process: Path) -> Iterator[str]:

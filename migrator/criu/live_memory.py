@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
-from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from migrator.criu.entries import write_entries
 from migrator.criu.extents import EXTENT_BYTES, PAGE_BYTES, PRESENT, Cutter, Run, join
 from migrator.criu.images import END, frame_image
 from migrator.criu.memory_map import PAGEMAP_MARK
+from migrator.criu.process_memory import inner_pid
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
 READ_BYTES = 1 << 20
@@ -26,11 +27,12 @@ GONE = -1
 """No file: every read from it fails."""
 _ENTRY_BYTES = 8
 """Of /proc/PID/pagemap for each page (the kernel's admin-guide/mm/pagemap.rst)."""
-_HELD = 0b11 << 62
-"""The page is in memory or in swap."""
-_OF_A_FILE = 1 << 61
-"""Or shared without one."""
+_FLAGS_AT = 7 if sys.byteorder == "little" else 0
+"""The byte of an entry with its highest bits: 63 the page is in memory, 62 in swap, 61 of a file, or shared."""
+_HELD = bytes(bool(flags & 0xC0) and not flags & 0x20 for flags in range(256))
+_HELD_RUNS = re.compile(rb"\x01+")
 _SHARED_WITHOUT_FILE = ("/dev/zero (deleted)", "/memfd:")
+SYSTEM_V = "/SYSV"
 _NEVER_DUMPED = ("[vvar]", "[vdso]", "[vsyscall]", "[vvar_vclock]")
 
 
@@ -54,18 +56,43 @@ class LiveMemory:
         return sum(run.size_bytes for run in self.runs)
 
 
-def look_at(processes: Iterable[Path]) -> list[LiveMemory]:
+@dataclass(frozen=True, slots=True)
+class SharedFile:
+    """Shared memory as somebody has it mapped or opened."""
+
+    inode: int
+    name: str
+    path: Path
+    """Opens it."""
+
+
+def shared_files(process: Path) -> Iterator[SharedFile]:
+    """Give the shared memory that a process has, as far as it is no file that others see."""
+    for line in (process / "maps").read_text(errors="replace").splitlines():
+        span, _, _, _, inode, *path = line.split(maxsplit=5)
+        if path and path[0].startswith((*_SHARED_WITHOUT_FILE, SYSTEM_V)):
+            start, end = (int(word, 16) for word in span.split("-"))
+            yield SharedFile(int(inode), path[0], _mapped_file(process, start, end))
+    for opened in (process / "fd").iterdir():
+        with suppress(OSError):
+            name = str(opened.readlink())
+            if name.startswith(_SHARED_WITHOUT_FILE):
+                yield SharedFile(opened.stat().st_ino, name, opened)
+
+
+def look_at(processes: Iterable[Path], *, executable: bool = True) -> list[LiveMemory]:
     """Find the memory of some processes that a dump would take; one that ends meanwhile has none.
 
     Args:
         processes: Their directories in /proc.
+        executable: Also where code may be run.
     """
     found: dict[str, LiveMemory] = {}
     for process in processes:
         with suppress(OSError, ValueError, LookupError):
-            mappings = list(_mappings(process))
+            mappings = [mapping for mapping in _mappings(process) if executable or not mapping.executable]
             runs = tuple(join(run for mapping in mappings if not mapping.inode for run in _own_runs(process, mapping)))
-            name = f"pagemap-{_inner_pid(process)}.img"
+            name = f"pagemap-{inner_pid(process)}.img"
             found[name] = LiveMemory(name, runs, process / "mem")
             for mapping in mappings:
                 name = f"pagemap-shmem-{mapping.inode}.img"
@@ -97,6 +124,7 @@ class _Mapping:
     file: Path
     inode: int
     """Of shared memory, by which CRIU names it; 0: the mapping is the process's own."""
+    executable: bool
 
 
 def _mappings(process: Path) -> Iterator[_Mapping]:
@@ -120,7 +148,11 @@ def _parse_mapping(process: Path, line: str) -> _Mapping | None:
     name, shared = path[0] if path else "", rights.endswith("s")
     if name in _NEVER_DUMPED or (shared and not name.startswith(_SHARED_WITHOUT_FILE)):
         return None
-    return _Mapping(start, end, process / "map_files" / f"{start:x}-{end:x}", int(inode) if shared else 0)
+    return _Mapping(start, end, _mapped_file(process, start, end), int(inode) if shared else 0, "x" in rights)
+
+
+def _mapped_file(process: Path, start: int, end: int) -> Path:
+    return process / "map_files" / f"{start:x}-{end:x}"
 
 
 def _shared_runs(path: Path) -> Iterator[Run]:
@@ -139,21 +171,12 @@ def _shared_runs(path: Path) -> Iterator[Run]:
 
 
 def _own_runs(process: Path, mapping: _Mapping) -> Iterator[Run]:
-    flags, start = array("Q"), mapping.start
     with (process / "pagemap").open("rb", buffering=0) as file:
-        file.seek(start // PAGE_BYTES * _ENTRY_BYTES)
-        flags.frombytes(_read_all(file.fileno(), (mapping.end - start) // PAGE_BYTES * _ENTRY_BYTES))
-    if sys.byteorder == "big":
-        flags.byteswap()
-    begun: int | None = None
-    for number, flag in enumerate(flags):
-        if flag & _HELD and not flag & _OF_A_FILE:
-            begun = number if begun is None else begun
-        elif begun is not None:
-            yield Run(start + begun * PAGE_BYTES, (number - begun) * PAGE_BYTES)
-            begun = None
-    if begun is not None:
-        yield Run(start + begun * PAGE_BYTES, (len(flags) - begun) * PAGE_BYTES)
+        file.seek(mapping.start // PAGE_BYTES * _ENTRY_BYTES)
+        flags = _read_all(file.fileno(), (mapping.end - mapping.start) // PAGE_BYTES * _ENTRY_BYTES)
+    for found in _HELD_RUNS.finditer(flags[_FLAGS_AT::_ENTRY_BYTES].translate(_HELD)):
+        first, stop = found.span()
+        yield Run(mapping.start + first * PAGE_BYTES, (stop - first) * PAGE_BYTES)
 
 
 def _read_all(file: int, size_bytes: int) -> bytes:
@@ -162,13 +185,6 @@ def _read_all(file: int, size_bytes: int) -> bytes:
     while len(found) < size_bytes and (piece := os.read(file, min(size_bytes - len(found), 4 * READ_BYTES))):
         found += piece
     return bytes(found)
-
-
-def _inner_pid(process: Path) -> int:
-    for line in (process / "status").read_text().splitlines():
-        if line.startswith("NSpid:"):
-            return int(line.split()[-1])
-    raise LookupError("NSpid")
 
 
 def _pagemap(number: int, runs: Iterable[Run]) -> bytes:

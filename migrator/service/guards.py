@@ -159,6 +159,18 @@ class Guards:
             if not self._watches(record):
                 raise _not_armed(record)
 
+    @contextmanager
+    def holding(self, job_id: str) -> Iterator[None]:
+        """Freeze in this block: until its end the guard of this job, which watches, decides nothing.
+
+        Raises:
+            PreconditionFailed: `guard_resumed`, it has decided already, or is gone.
+        """
+        with self._file(job_id).locked() as record:
+            if not self._watches(record):
+                raise _not_armed(record)
+            yield
+
     def promise(self, job_id: str) -> None:
         """From now on the guard waits for the verdict instead of its own clock.
 
@@ -228,6 +240,11 @@ class Guards:
 
     def _await_exit(self, pid: int) -> None:
         _await_exit(pid)
+
+
+def criu_directory(run_directory: Path, job_id: str) -> Path:
+    """Where CRIU works for a job."""
+    return run_directory / "criu" / job_id
 
 
 def _open_locked(path: Path) -> TextIO:

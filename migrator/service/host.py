@@ -11,6 +11,7 @@ from migrator.errors import Cancelled
 from migrator.models.values import Facts, JobRequest, StepCommand
 from migrator.service.fence import Fence
 from migrator.service.guards import Guards
+from migrator.service.network.packets import KeptPackets
 from migrator.settings import Settings
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.store import ObjectStore
@@ -29,6 +30,7 @@ class Host:
     verdicts: Verdicts
     guards: Guards
     fence: Fence
+    packets: KeptPackets = field(default_factory=KeptPackets)
 
     def runtime(self, namespace: str) -> ContainerdClient:
         """Return containerd's client for one namespace."""

@@ -37,6 +37,11 @@ def _freeze_ms(steps: dict[str, Step]) -> float | None:
         return None
     pause_ms = float(freeze.facts.get("pause_s", 0.0)) * 1000
     dump = steps.get("dump")
+    if dump and dump.finished_at and dump.duration_s is not None and "paused_after_s" in dump.facts:
+        paused_after_s = float(dump.facts["paused_after_s"])  # it was the dump that froze it
+        if "thawed_after_s" in dump.facts:
+            return (float(dump.facts["thawed_after_s"]) - paused_after_s) * 1000
+        return ((end.finished_at - dump.finished_at).total_seconds() + dump.duration_s - paused_after_s) * 1000
     if dump and dump.finished_at and dump.duration_s is not None and "thawed_after_s" in dump.facts:
         after_s = dump.duration_s - float(dump.facts["thawed_after_s"])  # a backup runs again within its dump
         return ((dump.finished_at - freeze.finished_at).total_seconds() - after_s) * 1000 + pause_ms
@@ -48,11 +53,12 @@ def _orchestration_ms(steps: dict[str, Step], freeze_ms: float | None) -> float 
     if freeze_ms is None:
         return None
     dump = steps.get("dump")
+    before_s = float(dump.facts.get("paused_after_s", 0.0)) if dump else 0.0
     if dump and "thawed_after_s" in dump.facts:
-        return freeze_ms - float(dump.facts["thawed_after_s"]) * 1000
+        return freeze_ms - (float(dump.facts["thawed_after_s"]) - before_s) * 1000
     frozen = ("dump",) if "thaw" in steps else FROZEN
     work = [steps[name] for name in frozen if name in steps and steps[name].position > steps["freeze"].position]
-    return freeze_ms - sum(_took_ms(step) or 0.0 for step in work)
+    return freeze_ms - sum(_took_ms(step) or 0.0 for step in work) + before_s * 1000
 
 
 def _took_ms(step: Step | None) -> float | None:

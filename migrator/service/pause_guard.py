@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from migrator.containerd import ContainerdClient, try_to_thaw
+from migrator.criu.leftovers import end_criu, works_in
 from migrator.errors import MigratorError, NotFound
-from migrator.service.guards import GuardFile, GuardRecord, GuardState, started_ticks
+from migrator.service.guards import GuardFile, GuardRecord, GuardState, criu_directory, started_ticks
 
 LOOK_S = 0.1
 CALL_LIMIT_S = 5.0
+CRIU_BUDGETS = 2.0
+"""So many times the freeze budget CRIU may take before it counts as hanging."""
 ASK_S = 2.0
 """Between two questions for the verdict."""
 
@@ -103,6 +106,9 @@ class PauseGuard:
 
     def _resume(self, record: GuardRecord) -> bool:
         """Let the task run; True when it was seen running or is gone. While a dump holds it, nobody can tell."""
+        if self._criu_holds(record):
+            _say("cannot resume yet: CRIU is at work")
+            return False
         try:
             task = self._client.task(record.container)
             failure = try_to_thaw(task)
@@ -115,6 +121,17 @@ class PauseGuard:
         if failure is not None:
             _say(f"cannot resume yet: {failure}")
         return failure is None
+
+    def _criu_holds(self, record: GuardRecord) -> bool:
+        """Whether CRIU may still be at work: it leaves the task as it found it, frozen, when it ends. One that hangs is
+        ended, but late: a task that it is in the middle of is harmed by that.
+        """
+        work = criu_directory(self._file.path.parent.parent, record.job_id)
+        if not works_in(work):
+            return False
+        if self._now_s() - self._armed_at_s > CRIU_BUDGETS * record.budget_s:
+            end_criu(work)
+        return True
 
 
 def main(path: Path) -> None:

@@ -105,8 +105,21 @@ CHECKPOINT = (
     Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
-BACKUP = CHECKPOINT
-"""The upload cuts the parts into chunks and sends those that the store lacks."""
+BACKUP = (
+    Line("inspect-source", SOURCE, Phase.PREFLIGHT, NOTHING, 15),
+    Line("claim", CONTROL, Phase.PREFLIGHT, NOTHING, 5),
+    Line("publish-image", SOURCE, Phase.PREPARING, NOTHING, 600),
+    Line("precopy", SOURCE, Phase.COPYING, LEFTOVERS, 600, queues=True),
+    Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S),
+    Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, follows=True),
+    Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30, follows=True),
+    Line("thaw", SOURCE, Phase.DUMPING, NOTHING, 20, follows=True),
+    Line("after-hook", SOURCE, Phase.DUMPING, NOTHING, HOOK_S, follows=True),
+    Line("upload", SOURCE, Phase.UPLOADING, LEFTOVERS, 600),
+    Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
+    Line("release-source", SOURCE, Phase.FINISHING, NOTHING, 60, forward_only=True),
+)
+"""Memory is copied on the host before the freeze; the upload cuts the parts and sends what the store lacks."""
 
 RESTORE = (
     Line("read-checkpoint", CONTROL, Phase.PREFLIGHT, NOTHING, 30),

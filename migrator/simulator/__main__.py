@@ -55,7 +55,7 @@ def _replay(seed: int, *, trace: bool) -> int:
 def _enumerate() -> Iterator[Run]:
     for name in SCENARIOS:
         yield from single_faults(name)
-    for name in ("migration", "checkpoint", "restore"):
+    for name in ("migration", "checkpoint", "backup", "restore"):
         yield from turned_back(name)
         yield from races(name)
         yield from late_commands(name)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 WORKER_DEAD_S = 5.0
 SLACK_S = 2 * LOOK_S
-FROM_A_SOURCE = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.REWIND, JobKind.PREFLIGHT)
+FROM_A_SOURCE = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.REWIND, JobKind.PREFLIGHT)
 RESTORING = (JobKind.MIGRATION, JobKind.RESTORE, JobKind.REWIND)
 BACKWARD = (StepStatus.UNDOING, StepStatus.UNDONE)
 ALIVE = (TaskState.RUNNING, TaskState.FROZEN)
@@ -304,6 +304,7 @@ class Rules:
         objects = self._world.store.objects()
         with self._world.database.transaction(write=False) as tx:
             kept = {checkpoint.id: checkpoint for checkpoint in tx.checkpoints.list()}
+            backing_up = any(job.request.kind is JobKind.BACKUP for job in tx.jobs.list())
         named: set[str] = {layout.blob_key(digest) for digest in IMAGE} | {layout.OCI_LAYOUT}
         for key, data in objects.items():
             found = layout.parse_index_key(key)
@@ -312,7 +313,8 @@ class Rules:
             if found:
                 named |= {key, *self._sealed_content.keys(data, objects)}
         named |= {layout.pin_key(checkpoint.id) for checkpoint in kept.values() if checkpoint.pinned_at}
-        if any(key.startswith(layout.PACKS) for key in named):  # what was sent for it and is not needed is prune's
+        chunked = backing_up or any(key.startswith(layout.PACKS) for key in named)
+        if chunked:  # what was sent for it and is not needed is prune's
             named |= {key for key in objects if key.startswith((layout.PACKS, layout.PACK_INDEXES))}
             named |= {key for key in objects if key.startswith(layout.BLOBS)}
         left = [key[-50:] for key in objects if key not in named]

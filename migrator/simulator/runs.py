@@ -24,6 +24,7 @@ MIGRATE = JobRequest(JobKind.MIGRATION, source_host="alpha", container=CONTAINER
 MIGRATE_BACK = JobRequest(JobKind.MIGRATION, source_host="beta", container=CONTAINER, target_host="alpha")
 KEEP = JobRequest(JobKind.MIGRATION, source_host="alpha", container=CONTAINER, target_host="beta", keep_checkpoint=True)
 CHECKPOINT = JobRequest(JobKind.CHECKPOINT, source_host="alpha", container=CONTAINER)
+BACKUP = JobRequest(JobKind.BACKUP, source_host="alpha", container=CONTAINER)
 OLD = "ck-old"
 """A checkpoint that was sealed before the run begins, of a program that runs nowhere."""
 RESTORE = JobRequest(JobKind.RESTORE, checkpoint_id=OLD, target_host="beta", new_name="copy")
@@ -48,6 +49,7 @@ class Scenario:
 SCENARIOS = {
     "migration": Scenario((MIGRATE,)),
     "checkpoint": Scenario((CHECKPOINT,)),
+    "backup": Scenario((BACKUP,)),
     "restore": Scenario((RESTORE,)),
     "rewind": Scenario((REWIND,)),
     "migration-kept": Scenario((KEEP,)),

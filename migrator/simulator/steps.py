@@ -30,6 +30,8 @@ from migrator.service.guards import Guards
 from migrator.service.host import Act
 from migrator.service.steps.ahead import AHEAD, FETCHED_AHEAD
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, travels_chunked, written_before
+from migrator.service.steps.dump_way import PAGELESS_KINDS
+from migrator.service.steps.freeze import PAUSES_LATER
 from migrator.service.steps.lazy import LAZY, RESTORED, lost
 from migrator.simulator import programs
 from migrator.simulator.machine import ContainerRecord, Machine, Snapshot, TaskState
@@ -162,6 +164,12 @@ class Precopy(SimulatedStep):
         task = here.machine.tasks.get(name)
         if task is None:
             return {}
+        if act.request.kind is JobKind.BACKUP:
+            yield "copy it"
+            here.machine.need_disk()
+            here.machine.world.rules.effect(here.machine, act, "ahead")
+            here.machine.ahead[act.command.job_id] = task.memory.to_bytes()
+            return {}
         rounds = [*act.facts.get(AHEAD, ())]
         guess = [task.memory.to_bytes(), f"changes soon {act.command.job_id} {len(rounds)}".encode()]
         yield "send it ahead"
@@ -174,6 +182,7 @@ class Precopy(SimulatedStep):
     def undo(self, here: Here, act: Act) -> Acts:
         """Take it out of the store again."""
         yield "discard what went ahead"
+        here.machine.remove_ahead(act)
         release_chunks(here.checkpoints, act.command.job_id, act.facts)
         return {}
 
@@ -224,13 +233,11 @@ class Freeze(SimulatedStep):
             raise PreconditionFailed(f"container {name} was paused by somebody else", code="task_paused")
         yield "arm the guard"
         here.guards.arm(job, act.request.namespace, name)
-        yield "pause", GUARD_STARTS_S
+        yield "the guard watches", GUARD_STARTS_S
         act.check_aborted()
-        if machine.status(name) is TaskState.RUNNING:
-            machine.pause(act, name)
-        yield "see it paused"
-        if machine.status(name) is not TaskState.FROZEN:
-            raise PreconditionFailed(f"container {name} did not freeze", code="task_not_running")
+        if act.request.kind in PAGELESS_KINDS:
+            return {PAUSES_LATER: True}
+        yield from pause(here, act)
         return {"pause_s": 0.01}
 
     def undo(self, here: Here, act: Act) -> Acts:
@@ -318,6 +325,7 @@ class Dump(SimulatedStep):
         record = machine.container(name)
         yield "remove former images"
         machine.remove_memory_images(act)
+        yield from pause(here, act)
         yield "dump the memory"
         machine.need_disk()
         machine.begin_dump(act, name, DUMP_S)
@@ -337,6 +345,8 @@ class Dump(SimulatedStep):
         act.check_aborted()
         here.guards.check(job)
         check_paused(here, act)
+        if act.request.kind is JobKind.BACKUP:
+            yield from resume(here, act)
         return {"parts": [part.to_oci() for part in parts], "stdio": {}}
 
     def undo(self, here: Here, act: Act) -> Acts:
@@ -767,6 +777,18 @@ def let_go(here: Here, act: Act) -> Acts:
     here.machine.remove_ahead(act)
     here.machine.forget_hook(act)
     return {}
+
+
+def pause(here: Here, act: Act) -> Generator[str | tuple[str, float], None, None]:
+    """Freeze the task, under the eyes of the guard."""
+    machine, name = here.machine, str(act.request.container)
+    yield "pause"
+    with here.guards.holding(act.command.job_id):
+        if machine.status(name) is TaskState.RUNNING:
+            machine.pause(act, name)
+    yield "see it paused"
+    if machine.status(name) is not TaskState.FROZEN:
+        raise PreconditionFailed(f"container {name} did not freeze", code="task_not_running")
 
 
 def resume(here: Here, act: Act) -> Acts:

@@ -15,6 +15,7 @@ from migrator.storage.chunks import ChunkStore, ChunkWriter, Recipe, is_chunked,
 from migrator.storage.chunks.marks import mark_own
 from migrator.storage.chunks.pools import OneByOne
 from migrator.storage.chunks.recipes import check_is_of, describe_chunked, parse_recipe
+from migrator.storage.chunks.writing import OfferedChunk
 from migrator.storage.store import ObjectStore, Progress
 from migrator.storage.verify import checked, counted
 
@@ -106,6 +107,11 @@ class PartStore:
         recipe = writer.add_part(part, cut)
         whole = replace(part, digest=recipe.digest, size_bytes=recipe.size_bytes)
         return ChunkedPart(whole, recipe)
+
+    def put_named(self, writer: ChunkWriter, part: Descriptor, chunks: Iterable[OfferedChunk]) -> ChunkedPart:
+        """Write a part whose chunks are named already; see `ChunkWriter.add_named`."""
+        recipe = writer.add_named(part, chunks)
+        return ChunkedPart(replace(part, digest=recipe.digest, size_bytes=recipe.size_bytes), recipe)
 
     def put_recipe(self, part: ChunkedPart, job_id: str = "") -> tuple[Descriptor, int]:
         """Write the recipe of a part whose chunks are in the store.

@@ -30,6 +30,7 @@ from migrator.models.streams import log_files, read_stdio
 from migrator.models.values import TcpPolicy
 from migrator.models.volumes import read_volumes
 from migrator.service.network.attachment import read_attachment
+from migrator.service.network.packets import pack_packets, read_packets
 from migrator.service.records import judge_record, without_foreign
 from migrator.service.steps.criu_options import replayed_options
 from migrator.service.volumes.archive import unpack_volume
@@ -57,6 +58,7 @@ from tests.fuzz import targets_of_stores
 from tests.fuzz.mutation import mutated, mutated_document
 from tests.fuzz.target import Read, Target
 from tests.unit.inspection.real import HeldImages, RealCheckpoint
+from tests.unit.service.test_packets import PEERS, packet_of
 from tests.unit.storage.samples import Sample
 
 REAL = RealCheckpoint()
@@ -196,6 +198,7 @@ CHUNKS = [
 ]
 PACK = pack_head() + b"".join(stored for _, stored in STORED) + pack_tail(CHUNKS)
 PACK_INDEX = write_pack_index([Pack(sha256(PACK).hexdigest(), len(PACK), tuple(CHUNKS))])
+PACKETS = pack_packets([packet_of(*peers) for peers in PEERS])
 LIST = write_list([ListedChunk(chunk.name, chunk.size_bytes) for chunk in CHUNKS])
 COVERED = sum(map(len, ITEMS))
 RECIPE = Recipe("application/x-tar", "sha256:" + "1" * 64, COVERED, (ChunkList(CODING.name(LIST), COVERED),)).to_bytes()
@@ -242,6 +245,7 @@ DESCRIPTOR = json.dumps(
 TARGETS = (
     Target("recipe", lambda data, _: parse_recipe(data), st.one_of(_both(RECIPE), _both(RECIPE_2))),
     Target("descriptor of a recipe", _read_chunked_descriptor, _both(DESCRIPTOR)),
+    Target("packets", lambda data, _: read_packets(data), mutated(PACKETS)),
     Target("pack", _named(read_pack_directory), mutated(PACK)),
     Target("pack index", _named(read_pack_index), mutated(PACK_INDEX)),
     Target("list of chunks", lambda data, _: read_list(data), mutated(LIST)),

@@ -55,7 +55,7 @@ def test_every_sample_is_taken_as_it_is(tmp_path: Path) -> None:
 
     samples = {
         "recipe": t.RECIPE, "descriptor of a recipe": t.DESCRIPTOR, "pack": t.PACK, "pack index": t.PACK_INDEX,
-        "list of chunks": t.LIST, "chunk": t.STORED[0][1], "index": t.INDEX, "index and what it names": t.INDEX,
+        "list of chunks": t.LIST, "packets": t.PACKETS, "chunk": t.STORED[0][1], "index": t.INDEX, "index and what it names": t.INDEX,
         "manifest": t.MANIFEST, "snapshot": t.SNAPSHOT, "volumes": t.VOLUMES, "network": t.NETWORK,
         "options of CRIU": t.OPTIONS, "stdio": t.STDIO, "container record": t.RECORD.SerializeToString(),
         "spec": t.REAL.spec, "tar of images": t.MEMORY, "tar of images in GNU's form": t.GNU, "list of images": t.MEMORY,

@@ -27,7 +27,7 @@ from migrator.simulator.runs import (
 )
 from migrator.simulator.steps import STEPS
 
-PLAN_NAMES = ("migration", "checkpoint", "restore", "rewind", "preflight", "drill")
+PLAN_NAMES = ("migration", "checkpoint", "backup", "restore", "rewind", "preflight", "drill")
 """The plans that hosts perform; a drain is made of them."""
 CHUNKS = 10
 IN_MAKE_TEST = 3
@@ -55,7 +55,7 @@ def enumerated(*names: str) -> Iterator[Run]:
 def test_the_simulator_knows_every_step_of_every_plan() -> None:
     assert STEPS.keys() == HOST_STEPS.keys()
     on_hosts = {plan for plan in PLANS.values() if any(line.step in STEPS for line in plan)}
-    assert on_hosts == {PLANS[JobKind(name)] for name in PLAN_NAMES}, "a backup's plan is that of a checkpoint"
+    assert on_hosts == {PLANS[JobKind(name)] for name in PLAN_NAMES}
     for name in PLAN_NAMES:
         told = " ".join(what for _, what in points_of(name))
         hosts = [line.step for line in PLANS[JobKind(name)] if line.step in STEPS]

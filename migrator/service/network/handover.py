@@ -22,6 +22,7 @@ from migrator.service.network.attachment import Attachment, pack_attachment, rea
 from migrator.service.network.links import (
     bridge_of,
     drop_namespace,
+    forget_neighbours,
     has_link,
     host_end,
     make_namespace,
@@ -74,6 +75,7 @@ def join(attachment: Attachment, pid: int) -> None:
     """
     namespace = namespace_of(pid)
     set_link(_other_end(attachment, namespace), "up")
+    forget_neighbours(namespace, attachment.interface)
     announce(namespace, attachment.interface, attachment.mac, attachment.plain_addresses)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ def set_link(name: str, state: str) -> None:
     """
     if has_link(name):
         run(["ip", "link", "set", "dev", name, state])
+
+
+def forget_neighbours(namespace: Path, interface: str) -> None:
+    """Let an interface ask anew who its neighbours are.
+
+    A connection that is restored speaks at once, while nobody can be reached yet. The kernel then asks for its
+    neighbour only a second later, and the connection waits for that. Where it cannot be told, it waits.
+    """
+    with suppress(Unavailable):
+        run(["ip", "neighbour", "flush", "dev", interface, "nud", "all"], namespace)
 
 
 def has_link(name: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from migrator.containerd import with_role
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
@@ -22,6 +21,7 @@ from migrator.service.host import Act, Host, HostStep
 from migrator.service.room import touch_memory
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, travels_chunked, written_before
 from migrator.service.steps.lazy import offer_server
+from migrator.service.steps.memory_dump import keep_ahead, keeps_extents, processes_of
 from migrator.service.steps.sources import Progress
 from migrator.service.steps.work import LAYER, ahead_directory, newest_ahead, remove_work_directory, store_of
 from migrator.storage.chunks import cut_by_content
@@ -36,11 +36,13 @@ SENT_AHEAD = "sent_ahead_bytes"
 """Fact: what all rounds have added to the store."""
 FETCHED_AHEAD = "fetched_ahead_bytes"
 """Fact: what of all rounds has come to the target."""
-PROC = Path("/proc")
 
 
 class Precopy(HostStep):
-    """Read the memory of the running program and send what the store lacks of it."""
+    """Read the memory of the running program and send what the store lacks of it.
+
+    A backup sends nothing yet: what changes before its freeze would stay in the store. It keeps a copy on the host.
+    """
 
     name = "precopy"
 
@@ -52,8 +54,11 @@ class Precopy(HostStep):
         """
         if not travels_chunked(act):
             return {}
+        if keeps_extents(act):
+            keep_ahead(host, act)
+            return {}
         task = host.runtime(act.request.namespace).task(str(act.request.container))
-        memories = look_at(PROC / str(process.pid) for process in task.pids())
+        memories = look_at(processes_of(task))
         total_bytes = sum(memory.size_bytes for memory in memories)
         if not total_bytes:
             return {}
@@ -69,7 +74,10 @@ class Precopy(HostStep):
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Take what was sent out of the store again, unless the sealed checkpoint is the last copy of the program."""
-        release_chunks(host.checkpoints, act.command.job_id, act.facts)
+        if keeps_extents(act):
+            remove_work_directory(host, act)
+        else:
+            release_chunks(host.checkpoints, act.command.job_id, act.facts)
         return {}
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from migrator.containerd import ContainerdClient, compress_layer, with_role
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
 from migrator.criu.extents import cut_images
-from migrator.criu.images import size_packed
+from migrator.criu.frozen_memory import Offer
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import OWN_CHUNKS, JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
 from migrator.models.values import StorePath
 from migrator.service.host import Act, Host
+from migrator.service.steps.memory_dump import is_pageless, offer_memory
 from migrator.service.steps.sources import Progress, is_packed, read_source
 from migrator.service.steps.work import image_directory, store_of
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks import cut_by_content
+from migrator.storage.chunks.writing import ChunkWriter
+from migrator.storage.parts import ChunkedPart
 
 PARALLEL_BLOBS = 3
 WORTH_WAITING_BYTES = 1 << 20
@@ -47,15 +51,15 @@ def send_chunked(host: Host, act: Act) -> Sent:
     parts = [Descriptor.from_oci(part) for part in act.facts["parts"]]
     if not runs_on:
         parts = [portable(host.runtime(act.request.namespace).with_lease(act.lease_id), part) for part in parts]
-    memory_bytes = size_packed(image_directory(host, act))
-    parts.append(with_role(Descriptor(CHECKPOINT_MEMORY, "", memory_bytes), Role.MEMORY))
-    progress = Progress(act, sum(part.size_bytes for part in parts))
-    chunked = [part for part in parts if (is_chunked_in_backups(part) if runs_on else _is_memory(part))]
+    memory = with_role(Descriptor(CHECKPOINT_MEMORY, "", 0), Role.MEMORY)
+    progress = Progress(act, sum(part.size_bytes for part in parts) + int(act.facts.get("memory_bytes", 0)))
+    chunked = [part for part in parts if runs_on and is_chunked_in_backups(part)]
     plain = [part for part in parts if part not in chunked]
     with ThreadPoolExecutor(PARALLEL_BLOBS) as beside:
         sending = [beside.submit(_send_blob, host, act, store, part, progress) for part in plain]
         with store.chunks.writing(owner_of(act), written_before(act)) as writer:
-            written = [store.put_chunked(writer, part, _counting(_cut(host, act, part), progress)) for part in chunked]
+            written = [_send_memory(host, act, store, writer, memory, progress)]
+            written += [store.put_chunked(writer, part, _counting(_cut(host, act, part), progress)) for part in chunked]
         recipes = [store.put_recipe(part, owner_of(act)) for part in written]
         sent_bytes = sum(sent.result() for sent in sending) + sum(sent_bytes for _, sent_bytes in recipes)
     done = writer.written
@@ -91,8 +95,16 @@ def portable(runtime: ContainerdClient, part: Descriptor) -> Descriptor:
     return compress_layer(runtime, part) if few and part.annotations.get(ROLE_ANNOTATION) == Role.RW_DIFF else part
 
 
-def _is_memory(part: Descriptor) -> bool:
-    return part.annotations.get(ROLE_ANNOTATION) == Role.MEMORY
+def _send_memory(
+    host: Host, act: Act, store: CheckpointStore, writer: ChunkWriter, part: Descriptor, progress: Progress
+) -> ChunkedPart:
+    """Send CRIU's images and the pages, wherever they are."""
+    images = image_directory(host, act)
+    if not is_pageless(act):
+        return store.put_chunked(writer, part, _counting(cut_images(images, cut_by_content), progress))
+    with ExitStack() as opened:
+        offers = offer_memory(host, act, images, writer.knows, opened)
+        return store.put_named(writer, part, _counting_offers(offers, progress))
 
 
 def _send_blob(host: Host, act: Act, store: CheckpointStore, part: Descriptor, progress: Progress) -> int:
@@ -100,12 +112,16 @@ def _send_blob(host: Host, act: Act, store: CheckpointStore, part: Descriptor, p
 
 
 def _cut(host: Host, act: Act, part: Descriptor) -> Iterator[bytes]:
-    if part.annotations.get(ROLE_ANNOTATION) == Role.MEMORY:
-        return cut_images(image_directory(host, act), cut_by_content)
     return cut_by_content(read_source(host, act, part))
 
 
 def _counting(chunks: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
     for chunk in chunks:
         progress.add(len(chunk))
+        yield chunk
+
+
+def _counting_offers(chunks: Iterator[Offer], progress: Progress) -> Iterator[Offer]:
+    for chunk in chunks:
+        progress.add(chunk[1])
         yield chunk

@@ -35,6 +35,7 @@ class Remove(HostStep):
             delete_container(runtime, name)
         detach_source(act, None)
         host.guards.release(act.command.job_id)
+        host.packets.drop(act.command.job_id)
         _let_go(host, act)
         return {}
 

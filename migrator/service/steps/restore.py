@@ -35,6 +35,7 @@ from migrator.service.preflight.arrival import restored_name, restored_snapshot_
 from migrator.service.preflight.network import is_alone
 from migrator.service.preflight.record import RECORD_LIMIT_BYTES, refuse_record
 from migrator.service.records import without_foreign
+from migrator.service.steps.arrivals import deliver_packets
 from migrator.service.steps.criu_options import replayed_options, with_options
 from migrator.service.steps.ending import delete_container, end_task
 from migrator.service.steps.fetch import sealed_index
@@ -210,6 +211,7 @@ def bring_to_life(
         log = work_directory(host, act) / "restore.log"
         raise explain_failure("restore", container.id, error, log) from error
     join_restored(interface, task.pid)
+    deliver_packets(act, interface, image_directory(host, act))
     return task, interface
 
 

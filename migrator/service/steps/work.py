@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from migrator.criu.lazy.ending import end_server
-from migrator.criu.leftovers import end_criu, ending_lost_criu, remove_tree
+from migrator.criu.leftovers import end_criu, ending_lost_criu, remove_tree, works_in
 from migrator.models.phase import JobKind
+from migrator.service.guards import criu_directory
 from migrator.service.host import Act, Host
 from migrator.service.room import fits_in_memory
 from migrator.storage.checkpoints import CheckpointStore
@@ -17,6 +18,7 @@ from migrator.storage.durable import write_durably
 FETCHED = "fetched"
 """The note that says so lies where a reboot forgets it."""
 
+KEPT = "extents"
 AHEAD = "ahead-"
 """Begins the name of a directory of images that came ahead of the freeze."""
 LAYER = ".layer"
@@ -67,6 +69,17 @@ def newest_ahead(host: Host, act: Act, before: int) -> Path | None:
     return None
 
 
+def kept_file(host: Host, act: Act, size_bytes: int = 0) -> Path:
+    """Where this job keeps the bytes of memory; where it shall, if that much is to come and nothing is there yet."""
+    places = [_in_memory(host, act) / KEPT, _on_disk(host, act) / KEPT]
+    for place in places:
+        if place.exists():
+            return place
+    place = places[0] if fits_in_memory(host, size_bytes) else places[1]
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return place
+
+
 def image_directory(host: Host, act: Act) -> Path:
     """Where this job's images lie."""
     on_disk = _on_disk(host, act) / "images"
@@ -105,6 +118,11 @@ def watching_criu(host: Host, act: Act) -> AbstractContextManager[None]:
     return ending_lost_criu(_in_memory(host, act), _on_disk(host, act))
 
 
+def criu_works(host: Host, act: Act) -> bool:
+    """Whether CRIU is still at work for this job."""
+    return works_in(_in_memory(host, act), _on_disk(host, act))
+
+
 def end_job_criu(host: Host, act: Act) -> None:
     """End what CRIU still does for this job: nobody waits for it any more."""
     end_criu(_in_memory(host, act), _on_disk(host, act))
@@ -131,7 +149,7 @@ def remove_hook_directory(host: Host, act: Act) -> None:
 
 
 def _in_memory(host: Host, act: Act) -> Path:
-    return host.settings.run_dir / "criu" / act.command.job_id
+    return criu_directory(host.settings.run_dir, act.command.job_id)
 
 
 def _on_disk(host: Host, act: Act) -> Path:

@@ -23,7 +23,7 @@ MOST_SKIPPED = 64
 class ChunkCoding(Protocol):
     """Turns chunks into what is stored, and back. May be used by several threads at once."""
 
-    def name(self, chunk: bytes) -> bytes:
+    def name(self, chunk: bytes | memoryview) -> bytes:
         """Return the 32 bytes by which a chunk is known."""
 
     def encode(self, chunk: bytes) -> tuple[int, bytes]:
@@ -43,7 +43,7 @@ class PlainCoding:
     def __init__(self) -> None:
         self._local = threading.local()
 
-    def name(self, chunk: bytes) -> bytes:
+    def name(self, chunk: bytes | memoryview) -> bytes:
         """See `ChunkCoding.name`."""
         return blake3(chunk).digest()
 

@@ -100,6 +100,10 @@ class ChunkStore:
         """Give the chunks of a part; those that the caller knows by name without their bytes."""
         return self._reader.read_unless_known(recipe, known)
 
+    def name(self, chunk: bytes | memoryview) -> bytes:
+        """Return the name by which a chunk is known here."""
+        return self._coding.name(chunk)
+
     def read_note(self, name: bytes) -> bytes:
         """Read what `ChunkWriter.add_note` wrote.
 

@@ -154,9 +154,13 @@ class ChunkWriter:
             self._end_list(current, lists)
         return Recipe(part.media_type, part.digest, size_bytes, tuple(lists))
 
-    def name(self, chunk: bytes) -> bytes:
+    def name(self, chunk: bytes | memoryview) -> bytes:
         """Return the name of a chunk, for `add_named`."""
         return self._coding.name(chunk)
+
+    def knows(self, name: bytes) -> bool:
+        """Whether a chunk was written by this job, or met in the store; another may be there all the same."""
+        return name in self._known
 
     def add_note(self, data: bytes) -> bytes:
         """Write something that is no part and has room in one chunk; return its name, by which it can be read."""

@@ -96,7 +96,7 @@ RUNTIME = (
     Fault("target-containerd-at-restore", "restore", TARGET_RUNTIME, at_once, EITHER),
     Fault("target-shim-at-restore", "restore", shim_killed("target"), at_once, BACK),
     Fault("source-shim-at-restore", "restore", shim_killed("source"), at_once, THERE),
-    Fault("criu-at-dump", "dump", criu_killed("source"), at_once, BACK, wide=True),
+    Fault("criu-at-dump", "dump", criu_killed("source"), at_once, EITHER, wide=True),
     Fault("criu-in-the-middle-of-the-dump", "dump", criu_killed("source", middle=True), at_once, BACK),
     Fault("criu-at-restore", "restore", criu_killed("target"), at_once, BACK, wide=True),
     Fault("criu-in-the-middle-of-the-restore", "restore", criu_killed("target", middle=True), at_once, BACK),

@@ -68,7 +68,9 @@ def program() -> Iterator[Program]:
 
 @pytest.fixture
 def host(tmp_path: Path, program: Program) -> Host:
-    task = SimpleNamespace(pids=lambda: [SimpleNamespace(pid=program.process.pid)])
+    task = SimpleNamespace(
+        pid=program.process.pid, container_id="web", pids=lambda: [SimpleNamespace(pid=program.process.pid)]
+    )
     runtime = SimpleNamespace(task=lambda _: task)
     settings = SimpleNamespace(run_dir=tmp_path / "run", state_dir=tmp_path / "state")
     store = CheckpointStore(MemoryStore())
