@@ -41,6 +41,12 @@ class Run:
 
 Cutter = Callable[[Iterable[bytes]], Iterator[bytes]]
 """Cuts a stream of bytes by its content."""
+Namer = Callable[[memoryview], bytes]
+"""Gives a chunk its name."""
+Known = Callable[[bytes], bool]
+"""Says whether the bytes of the chunk with a name are elsewhere."""
+Offer = tuple[bytes, int, bytes | Callable[[], bytes] | None]
+"""A chunk of the tar of some images: its name, its length, and its bytes, who reads them, or None: they are known."""
 
 
 def cut_images(directory: Path, cut_by_content: Cutter) -> Iterator[bytes]:
@@ -81,6 +87,24 @@ def extents_of(runs: Iterable[Run]) -> Iterator[Run]:
             stop = min(run.end, address - address % EXTENT_BYTES + EXTENT_BYTES)
             yield Run(address, stop - address)
             address = stop
+
+
+def pieces_of(run: Run, size_bytes: int) -> Iterator[Run]:
+    """Cut a run where multiples of some size begin, to be read a piece at a time; extents are not torn apart."""
+    address = run.address
+    while address < run.end:
+        stop = min(run.end, address - address % size_bytes + size_bytes)
+        yield Run(address, stop - address)
+        address = stop
+
+
+def cuts_of(run: Run) -> Iterator[tuple[int, int]]:
+    """Where the extents of a run begin and end, counted from its beginning."""
+    start = 0
+    end = min(EXTENT_BYTES - run.address % EXTENT_BYTES, run.size_bytes)
+    while start < run.size_bytes:
+        yield start, end
+        start, end = end, min(end + EXTENT_BYTES, run.size_bytes)
 
 
 def _cut_pages(file: Path, runs: list[Run]) -> Iterator[bytes]:

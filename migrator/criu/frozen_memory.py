@@ -18,11 +18,24 @@ from pathlib import Path
 from typing import Protocol
 
 from migrator.criu.entries import entry_texts, parse_entry, write_entries
-from migrator.criu.extents import EXTENT_BYTES, PAGE_BYTES, PRESENT, Cutter, Run, join, length_of
+from migrator.criu.extents import (
+    EXTENT_BYTES,
+    PAGE_BYTES,
+    PRESENT,
+    Cutter,
+    Known,
+    Namer,
+    Offer,
+    Run,
+    cuts_of,
+    join,
+    length_of,
+    pieces_of,
+)
 from migrator.criu.images import END, frame_image, pack_image
 from migrator.criu.live_memory import SYSTEM_V, LiveMemory, shared_files
 from migrator.criu.memory_map import PAGEMAP_MARK, SHARED_FORM
-from migrator.criu.process_memory import Buffer, FileSource, ProcessSource, Source, inner_pid
+from migrator.criu.process_memory import Buffer, Source, inner_pid, open_source
 from migrator.errors import WorkloadFailed
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
@@ -30,11 +43,6 @@ PIECE_BYTES = 1 << 20
 """So much is read at once."""
 READERS = 2
 _RECORD = struct.Struct("<HQ32s")
-
-Namer = Callable[[memoryview], bytes]
-"""Gives a chunk its name."""
-Offer = tuple[bytes, int, bytes | Callable[[], bytes] | None]
-"""A chunk of the tar of some images: its name, its length, and its bytes, who reads them, or None: they are known."""
 
 
 Extents = Callable[["FrozenPages"], Iterator[Offer]]
@@ -108,11 +116,6 @@ class NamedExtents:
         return cls(dict(zip(images, tables, strict=True)))
 
 
-def open_source(path: Path) -> Source:
-    """Open what pages are read from: `/proc/PID/mem`, or a file."""
-    return ProcessSource(path.parent) if path.name == "mem" else FileSource(path)
-
-
 # ---- while CRIU is at work
 
 
@@ -128,7 +131,9 @@ def name_extents(memories: Iterable[LiveMemory], name: Namer, keeper: Keeper | N
     stretches = []
     for memory in memories:
         table = found.names.setdefault(memory.pagemap, {})
-        stretches += [_Stretch(memory.file, piece, table) for run in memory.runs for piece in _pieces(run)]
+        stretches += [
+            _Stretch(memory.file, piece, table) for run in memory.runs for piece in pieces_of(run, PIECE_BYTES)
+        ]
     _read_all(stretches, name, keeper)
     return found
 
@@ -171,7 +176,7 @@ def _read_all(stretches: list[_Stretch], name: Namer, keeper: Keeper | None) -> 
 
 
 def _name_piece(stretch: _Stretch, view: memoryview, name: Namer, keeper: Keeper | None) -> None:
-    contents = [view[start:end] for start, end in _cuts(stretch.run)]
+    contents = [view[start:end] for start, end in cuts_of(stretch.run)]
     names = [name(content) for content in contents]
     address = stretch.run.address
     for content, found in zip(contents, names, strict=True):
@@ -179,23 +184,6 @@ def _name_piece(stretch: _Stretch, view: memoryview, name: Namer, keeper: Keeper
         address += len(content)
     if keeper is not None:
         keeper.keep(names, contents)
-
-
-def _pieces(run: Run) -> Iterator[Run]:
-    address = run.address
-    while address < run.end:
-        stop = min(run.end, address - address % PIECE_BYTES + PIECE_BYTES)
-        yield Run(address, stop - address)
-        address = stop
-
-
-def _cuts(run: Run) -> Iterator[tuple[int, int]]:
-    """Where the extents of a run begin and end, counted from its beginning."""
-    start = 0
-    end = min(EXTENT_BYTES - run.address % EXTENT_BYTES, run.size_bytes)
-    while start < run.size_bytes:
-        yield start, end
-        start, end = end, min(end + EXTENT_BYTES, run.size_bytes)
 
 
 def _key(address: int, size_bytes: int) -> int:
@@ -258,9 +246,9 @@ def complete(pages: Iterable[FrozenPages], named: NamedExtents, name: Namer, kee
     for found in pages:
         assert found.source is not None
         table = named.names.setdefault(found.pagemap, {})
-        for piece in (piece for run in found.runs for piece in _pieces(run)):
+        for piece in (piece for run in found.runs for piece in pieces_of(run, PIECE_BYTES)):
             address = piece.address
-            if not all(_key(address + start, end - start) in table for start, end in _cuts(piece)):
+            if not all(_key(address + start, end - start) in table for start, end in cuts_of(piece)):
                 missing.append(_Stretch(found.source, piece, table))
     failed = _read_all(missing, name, keeper)
     if failed:
@@ -333,7 +321,7 @@ class FrozenOffers:
     """
 
     named: NamedExtents
-    known: Callable[[bytes], bool]
+    known: Known
     name: Namer
 
     def __call__(self, pages: FrozenPages) -> Iterator[Offer]:
@@ -363,7 +351,7 @@ def _read(source: Source, address: int, size_bytes: int, buffer: Buffer) -> byte
 
 def _extents(pages: FrozenPages) -> Iterator[tuple[int, int]]:
     for run in pages.runs:
-        for start, end in _cuts(run):
+        for start, end in cuts_of(run):
             yield run.address + start, end - start
 
 

@@ -12,19 +12,20 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from migrator.criu.entries import write_entries
-from migrator.criu.extents import EXTENT_BYTES, PAGE_BYTES, PRESENT, Cutter, Run, join
+from migrator.criu.extents import PAGE_BYTES, PRESENT, Cutter, Known, Namer, Offer, Run, cuts_of, join, pieces_of
 from migrator.criu.images import END, frame_image
 from migrator.criu.memory_map import PAGEMAP_MARK
-from migrator.criu.process_memory import inner_pid
+from migrator.criu.process_memory import Buffer, Source, inner_pid, open_source
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
 READ_BYTES = 1 << 20
-GONE = -1
-"""No file: every read from it fails."""
+SAMPLED = 16
+"""One piece of so many is looked at in a sample."""
 _ENTRY_BYTES = 8
 """Of /proc/PID/pagemap for each page (the kernel's admin-guide/mm/pagemap.rst)."""
 _FLAGS_AT = 7 if sys.byteorder == "little" else 0
@@ -101,18 +102,56 @@ def look_at(processes: Iterable[Path], *, executable: bool = True) -> list[LiveM
     return [memory for memory in found.values() if memory.runs]
 
 
-def cut_memory(memories: Iterable[LiveMemory], cut_by_content: Cutter) -> Iterator[bytes]:
-    """Give the images of some memory as a stream of tar bytes, in chunks: pages by their addresses.
+def offer_memory(memories: Iterable[LiveMemory], cut: Cutter, name: Namer, known: Known) -> Iterator[Offer]:
+    """Give the images of some memory as the chunks of a tar: pages by their addresses.
 
     Args:
         memories: As they were looked at.
-        cut_by_content: For everything but pages.
+        cut: For everything but pages.
+        name: Gives names.
+        known: Says which chunks are elsewhere: their bytes are not given.
     """
     for number, memory in enumerate(memories, start=1):
         pagemap = _pagemap(number, memory.runs)
-        yield from cut_by_content(frame_image(memory.pagemap, len(pagemap), [pagemap]))
-        yield from filter(None, frame_image(f"pages-{number}.img", memory.size_bytes, _pages(memory)))
-    yield END
+        for chunk in cut(frame_image(memory.pagemap, len(pagemap), [pagemap])):
+            yield name(memoryview(chunk)), len(chunk), chunk
+        header = next(frame_image(f"pages-{number}.img", memory.size_bytes, ()))
+        yield name(memoryview(header)), len(header), header
+        yield from _offer_pages(memory, name, known)
+    yield name(memoryview(END)), len(END), END
+
+
+def share_known(memories: Iterable[LiveMemory], name: Namer, known: Known) -> float:
+    """Estimate by a sample how much of some memory is elsewhere already, from 0 to 1."""
+    found = looked = 0
+    for memory in memories:
+        pieces = (piece for run in memory.runs for piece in pieces_of(run, READ_BYTES))
+        sample = replace(memory, runs=tuple(islice(pieces, 0, None, SAMPLED)))
+        for chunk, size_bytes, content in _offer_pages(sample, name, known):
+            del chunk
+            looked += size_bytes
+            found += size_bytes if content is None else 0
+    return found / looked if looked else 1.0
+
+
+def _offer_pages(memory: LiveMemory, name: Namer, known: Known) -> Iterator[Offer]:
+    """Read pages in large pieces into the same buffer; pages that are gone are zeros."""
+    buffer, nothing = Buffer(READ_BYTES), bytes(READ_BYTES)
+    with ExitStack() as opened:
+        source: Source | None = None
+        with suppress(OSError):
+            source = opened.enter_context(open_source(memory.file))
+        for piece in (piece for run in memory.runs for piece in pieces_of(run, READ_BYTES)):
+            try:
+                if source is None:
+                    raise ProcessLookupError
+                source.fill(buffer, piece.address, piece.size_bytes)
+            except OSError:
+                buffer.view[: piece.size_bytes] = nothing[: piece.size_bytes]
+            for start, end in cuts_of(piece):
+                content = buffer.view[start:end]
+                found = name(content)
+                yield found, end - start, None if known(found) else bytes(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,33 +234,3 @@ def _pagemap(number: int, runs: Iterable[Run]) -> bytes:
 def _entry(run: Run) -> PagemapEntry:
     pages = run.size_bytes // PAGE_BYTES
     return PagemapEntry(vaddr=run.address, compat_nr_pages=pages, nr_pages=pages, flags=PRESENT)
-
-
-def _pages(memory: LiveMemory) -> Iterator[bytes]:
-    with ExitStack() as opened:
-        file = GONE
-        with suppress(OSError):
-            file = opened.enter_context(memory.file.open("rb", buffering=0)).fileno()
-        for run in memory.runs:
-            yield from _extents(file, run)
-
-
-def _extents(memory: int, run: Run) -> Iterator[bytes]:
-    """Read a run in large pieces and cut it where extents begin."""
-    address = run.address
-    while address < run.end:
-        stop = min(run.end, address - address % READ_BYTES + READ_BYTES)
-        piece = _read_memory(memory, address, stop - address)
-        first = EXTENT_BYTES - address % EXTENT_BYTES
-        yield piece[:first]
-        for place in range(first, len(piece), EXTENT_BYTES):
-            yield piece[place : place + EXTENT_BYTES]
-        address = stop
-
-
-def _read_memory(memory: int, address: int, size_bytes: int) -> bytes:
-    """Read pages; zeros for those that are gone."""
-    with suppress(OSError):
-        piece = os.pread(memory, size_bytes, address)
-        return piece + bytes(size_bytes - len(piece))
-    return bytes(size_bytes)

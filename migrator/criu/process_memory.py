@@ -109,6 +109,11 @@ class ProcessSource:
             _fill_from(self._file, buffer, done, address + done, size_bytes - done)
 
 
+def open_source(path: Path) -> Source:
+    """Open what pages are read from: `/proc/PID/mem`, or a file."""
+    return ProcessSource(path.parent) if path.name == "mem" else FileSource(path)
+
+
 def _fill_from(file: int, buffer: Buffer, place: int, offset: int, size_bytes: int) -> None:
     while size_bytes:
         done = os.preadv(file, [buffer.view[place : place + size_bytes]], offset)

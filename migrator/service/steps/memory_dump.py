@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from migrator.containerd import CheckpointOptions, Task, pids_of
+from migrator.criu.extents import Namer, Offer
 from migrator.criu.frozen_memory import (
     FrozenOffers,
     KeptOffers,
     NamedExtents,
-    Namer,
-    Offer,
     complete,
     complete_pagemaps,
     find_pages,

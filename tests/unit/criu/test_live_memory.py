@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from migrator.criu.extents import PAGE_BYTES
 from migrator.criu.layers import unpack_layer
-from migrator.criu.live_memory import cut_memory, look_at
+from migrator.criu.live_memory import LiveMemory, look_at, offer_memory, share_known
 from migrator.storage.chunks import cut_by_content
 
 PAGES = 200
@@ -42,6 +42,16 @@ def program() -> Iterator[Path]:
         process.kill()
 
 
+def name_of(chunk: memoryview) -> bytes:
+    return blake3(chunk).digest()
+
+
+def cut(memories: list[LiveMemory]) -> list[tuple[bytes, int, bytes]]:
+    """All chunks, with their bytes."""
+    offers = offer_memory(memories, cut_by_content, name_of, lambda _: False)
+    return [(name, size, content) for name, size, content in offers if isinstance(content, bytes)]
+
+
 def expected() -> tuple[bytes, bytes]:
     chance = random.Random(5)
     own = chance.randbytes(PAGES * PAGE_BYTES)
@@ -52,9 +62,10 @@ def test_own_and_shared_pages_are_found_and_no_others(program: Path, tmp_path: P
     memories = look_at([program])
     assert [memory.pagemap.startswith("pagemap-shmem-") for memory in memories] == [False, True]
     own, shared = expected()
-    chunks = [(blake3(chunk).digest(), len(chunk), chunk) for chunk in cut_memory(memories, cut_by_content)]
+    chunks = cut(memories)
+    assert all(content and blake3(content).digest() == name for name, _, content in chunks)
     assert all(size for _, size, _ in chunks)
-    layer = unpack_layer(chunks, tmp_path / "out", None)
+    layer = unpack_layer([chunks], tmp_path / "out", None)
     assert own in (layer.directory / "pages-1.img").read_bytes()
     assert (layer.directory / "pages-2.img").read_bytes() == shared
     assert memories[1].size_bytes == len(shared)
@@ -76,8 +87,18 @@ def test_a_process_that_is_gone_has_no_memory() -> None:
 
 def test_pages_that_go_while_they_are_read_are_zeros(program: Path) -> None:
     memories = look_at([program])
-    chunks = cut_memory(memories, cut_by_content)
-    size_bytes = len(next(chunks))
+    chunks = offer_memory(memories, cut_by_content, name_of, lambda _: False)
+    size_bytes = next(chunks)[1]
     os.kill(int(program.name), 9)
-    size_bytes += sum(map(len, chunks))
+    size_bytes += sum(size for _, size, _ in chunks)
     assert size_bytes > sum(memory.size_bytes for memory in memories)
+
+
+def test_what_is_known_is_named_alone(program: Path) -> None:
+    memories = look_at([program])
+    names = {name for name, _, _ in cut(memories)}
+    again = [content for _, _, content in offer_memory(memories, cut_by_content, name_of, names.__contains__)]
+    assert again.count(None) > len(again) * 0.9
+    assert share_known(memories, name_of, names.__contains__) == 1.0
+    assert share_known(memories, name_of, lambda _: False) == 0.0
+    assert share_known([], name_of, lambda _: False) == 1.0
