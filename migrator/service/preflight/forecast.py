@@ -171,6 +171,9 @@ class _Load:
         load = cls(memory_bytes, max(0, size_bytes - memory_bytes), int(memory_bytes * USUAL_CHANGE))
         first, again = steps.get("precopy"), steps.get("precopy-again")
         sent = [_sent(step) for step in (first, again)]
+        if again is not None and again.facts and sent[1] is None:  # it saw so much change that it sent nothing
+            speed = _speed(sent[0] or 0, first.duration_s if first else None)
+            return replace(load, changed_bytes=memory_bytes, store_bytes_s=speed)
         if first is None or again is None or sent[1] is None or sent[0] is None:
             return load
         speed = _speed(sent[0], first.duration_s)

@@ -98,6 +98,14 @@ def test_what_was_measured_before_the_freeze_counts() -> None:
     assert busy.freeze_ms - idle.freeze_ms == pytest.approx(2 * 75 / 100 * 1000, rel=0.01)
 
 
+def test_a_round_that_was_not_worth_it_tells_that_all_will_move() -> None:
+    job = migration(GIB, rounds=(800 << 20, 0))
+    steps = [replace(step, facts={"ahead": ["a", "a"]}) if step.name == "precopy-again" else step for step in job.steps]
+    told = predict(replace(job, steps=tuple(steps)), [])
+    assert told.moving_bytes == GIB
+    assert told.store_bytes_s == pytest.approx(100 << 20)
+
+
 def test_nothing_changes_more_than_there_is() -> None:
     told = predict(migration(64 << 20, rounds=(64 << 20, 64 << 20), apart_s=0.1), [])
     assert told.moving_bytes == 64 << 20
