@@ -11,7 +11,8 @@ import io
 import os
 import struct
 import tarfile
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -27,19 +28,21 @@ NamedChunk = tuple[bytes, int, bytes | None]
 PARENT_LINK = "parent"
 _PAGEMAP = "pagemap-"
 _BLOCK = tarfile.BLOCKSIZE
-_RECORD = struct.Struct("<HQ32sHQ")
+_RECORD = struct.Struct("<HQ32sQ")
+FILES = 1 << 20
+"""There are fewer files of pages."""
 
 
 class CannotLayer(Exception):
     """These images are not cut as they must be to lie over others; unpack them as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a chunk lies on this host."""
+@dataclass(slots=True)
+class Extents:
+    """What is at which addresses of a process: there are many, so they are packed."""
 
-    file: Path
-    offset: int
+    addresses: array[int] = field(default_factory=lambda: array("Q"))
+    names: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -47,26 +50,29 @@ class Layer:
     """Images that others may lie over, and which chunk is where in them and below them."""
 
     directory: Path
-    pages: dict[str, dict[int, bytes]] = field(default_factory=dict)
-    """For each `pagemap-PID.img`, the chunk at each address."""
-    places: dict[bytes, Place] = field(default_factory=dict)
+    pages: dict[str, Extents] = field(default_factory=dict)
+    """For each `pagemap-PID.img`."""
+    files: list[str] = field(default_factory=list)
+    places: dict[bytes, int] = field(default_factory=dict)
+    """For each chunk where it begins in its file, times FILES, and the number of the file."""
 
     def read(self, name: bytes, size_bytes: int) -> bytes:
         """Read a chunk."""
-        place = self.places[name]
-        with place.file.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), size_bytes, place.offset)
+        offset, number = divmod(self.places[name], FILES)
+        with Path(self.files[number]).open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), size_bytes, offset)
 
     def save(self, file: Path) -> None:
         """Write down what is where; a step that comes later may run in another process."""
-        images, files = sorted(self.pages), sorted({str(place.file) for place in self.places.values()})
-        numbers = {name: number for number, name in enumerate(files)}
-        head = "\0".join(["\1".join(images), "\1".join(files)]).encode()
+        images = sorted(self.pages)
+        head = "\0".join(["\1".join(images), "\1".join(self.files)]).encode()
         records = [struct.pack("<I", len(head)), head]
         for number, image in enumerate(images):
-            for address, name in self.pages[image].items():
-                place = self.places[name]
-                records.append(_RECORD.pack(number, address, name, numbers[str(place.file)], place.offset))
+            extents = self.pages[image]
+            records += [
+                _RECORD.pack(number, address, name, self.places[name])
+                for address, name in zip(extents.addresses, extents.names, strict=True)
+            ]
         file.write_bytes(b"".join(records))
 
     @classmethod
@@ -75,21 +81,22 @@ class Layer:
         data = file.read_bytes()
         (length,) = struct.unpack_from("<I", data)
         images, files = (part.split("\1") for part in data[4 : 4 + length].decode().split("\0"))
-        paths = [Path(name) for name in files]
-        found = cls(directory, {image: {} for image in images if image})
-        for image, address, name, number, offset in _RECORD.iter_unpack(data[4 + length :]):
-            found.pages[images[image]][address] = name
-            found.places[name] = Place(paths[number], offset)
+        found = cls(directory, {image: Extents() for image in images if image}, [name for name in files if name])
+        for image, address, name, place in _RECORD.iter_unpack(memoryview(data)[4 + length :]):
+            extents = found.pages[images[image]]
+            extents.addresses.append(address)
+            extents.names.append(name)
+            found.places[name] = place
         return found
 
 
-def unpack_layer(chunks: Iterable[NamedChunk], directory: Path, below: Layer | None) -> Layer:
+def unpack_layer(chunks: Iterable[Sequence[NamedChunk]], directory: Path, below: Layer | None) -> Layer:
     """Unpack a stream of tar bytes into a fresh directory that lies over another one.
 
     What a failure leaves in the directory is the caller's to remove.
 
     Args:
-        chunks: The tar, as `extents.cut_images` cut it.
+        chunks: The tar, as `extents.cut_images` cut it, some chunks at a time.
         directory: Where to; it must not exist.
         below: What it may lie over.
 
@@ -101,8 +108,8 @@ def unpack_layer(chunks: Iterable[NamedChunk], directory: Path, below: Layer | N
     directory.mkdir(parents=True, mode=0o700)
     unpacking = _Unpacking(directory, below)
     try:
-        for name, size_bytes, content in chunks:
-            unpacking.take(name, size_bytes, content)
+        for some in chunks:
+            unpacking.take(some)
         return unpacking.finish()
     except OSError as error:
         raise no_place(directory, error) from error
@@ -114,7 +121,9 @@ class _Unpacking:
     """A tar on its way into a directory."""
 
     def __init__(self, directory: Path, below: Layer | None):
-        self.layer = Layer(directory, places=dict(below.places) if below else {})
+        self.layer = Layer(directory)
+        if below is not None:
+            self.layer.files, self.layer.places = list(below.files), dict(below.places)
         self._directory = directory
         self._below = below
         self._header = bytearray()
@@ -128,16 +137,19 @@ class _Unpacking:
         self._uses_parent = False
         self._ended = False
 
-    def take(self, name: bytes, size_bytes: int, content: bytes | None) -> None:
-        """Deal with the next chunk."""
-        if self._pages is not None and self._left:
-            if size_bytes > self._left:
-                raise CannotLayer
-            self._left -= size_bytes
-            self._pages.take(name, size_bytes, content)
-            self._end_member()
-        else:
-            self._consume(memoryview(content if content is not None else self._read_below(name, size_bytes)))
+    def take(self, chunks: Sequence[NamedChunk]) -> None:
+        """Deal with the next chunks."""
+        place = 0
+        while place < len(chunks):
+            if self._pages is not None and self._left:
+                count = self._pages.take(chunks, place)
+                self._left = self._pages.left_bytes
+                place += count
+                self._end_member()
+            else:
+                name, size_bytes, content = chunks[place]
+                self._consume(memoryview(content if content is not None else self._read_below(name, size_bytes)))
+                place += 1
 
     def finish(self) -> Layer:
         """Say what is where now."""
@@ -204,8 +216,8 @@ class _Unpacking:
         told = self._pagemaps.get(name)
         if told is None or told[1].size_bytes != size_bytes:
             return None
-        at = self._below.pages.get(told[0].name, {}) if self._below else {}
-        return _Pages(*told, self._file, at, self)
+        below = self._below.pages.get(told[0].name) if self._below else None
+        return _Pages(*told, self._file, below or Extents(), self)
 
     def _end_member(self) -> None:
         if self._left:
@@ -237,28 +249,41 @@ class _Stretches:
 class _Pages:
     """The pages of one process on their way: each extent is in the layer below, or written."""
 
-    def __init__(self, pagemap: Path, stretches: _Stretches, file: io.FileIO, at: dict[int, bytes], whole: _Unpacking):
+    def __init__(self, pagemap: Path, stretches: _Stretches, file: io.FileIO, at: Extents, whole: _Unpacking):
         self._pagemap = pagemap
         self._stretches = stretches
         self._file = file
-        self._at = at
         self._whole = whole
-        self._mine: dict[int, bytes] = {}
+        self._runs = list(extents_of(join(Run(entry.vaddr, length_of(entry)) for entry in stretches.entries)))
+        self._mine = Extents(array("Q", [run.address for run in self._runs]))
+        self._below = _names_at(self._mine.addresses, at)
+        self.left_bytes = stretches.size_bytes
         self._offset = 0
+        self._number = len(whole.layer.files)
+        whole.layer.files.append(str(file.name))
         self._marks: list[tuple[int, bool]] = []
-        """Where each extent ends, and whether it is below."""
-        self._extents = extents_of(join(Run(entry.vaddr, length_of(entry)) for entry in stretches.entries))
+        """Where extents that are all below, or all not, end."""
 
-    def take(self, name: bytes, size_bytes: int, content: bytes | None) -> None:
-        """Deal with the next extent."""
-        extent = next(self._extents, None)
-        if extent is None or extent.size_bytes != size_bytes:
+    def take(self, chunks: Sequence[NamedChunk], start: int) -> int:
+        """Deal with the next extents, and return how many there were among the chunks from `start` on."""
+        first = len(self._mine.names)
+        count = min(len(chunks) - start, len(self._runs) - first)
+        for number in range(count):
+            name, size_bytes, content = chunks[start + number]
+            run = self._runs[first + number]
+            if run.size_bytes != size_bytes:
+                raise CannotLayer
+            below = self._below[first + number] == name
+            if self._marks and self._marks[-1][1] is below:
+                self._marks.pop()
+            self._marks.append((run.address + size_bytes, below))
+            if not below:
+                self._write(name, content if content is not None else self._whole._read_below(name, size_bytes))
+            self._mine.names.append(name)
+            self.left_bytes -= size_bytes
+        if not count:
             raise CannotLayer
-        below = self._at.get(extent.address) == name
-        self._marks.append((extent.end, below))
-        self._mine[extent.address] = name
-        if not below:
-            self._write(name, content if content is not None else self._whole._read_below(name, size_bytes))
+        return count
 
     def finish(self) -> bool:
         """Write the pagemap anew if it must tell of the layer below; say whether it does."""
@@ -273,8 +298,16 @@ class _Pages:
         view = memoryview(content)
         while view:
             view = view[self._file.write(view) :]
-        self._whole.layer.places[name] = Place(Path(str(self._file.name)), self._offset)
+        self._whole.layer.places[name] = FILES * self._offset + self._number
         self._offset += len(content)
+
+
+def _names_at(addresses: array[int], below: Extents) -> Sequence[bytes | None]:
+    """What lies below at some addresses; mostly they are the same as before."""
+    if addresses == below.addresses:
+        return below.names
+    known = dict(zip(below.addresses, below.names, strict=True))
+    return [known.get(address) for address in addresses]
 
 
 def _split(entries: Iterable[PagemapEntry], marks: list[tuple[int, bool]]) -> Iterator[PagemapEntry]:

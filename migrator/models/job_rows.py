@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
+
+from sqlalchemy import Row
 
 from migrator.errors import InternalError
 from migrator.models.drains import DrainOptions
 from migrator.models.hooks import read_hooks
 from migrator.models.phase import JobKind, Phase
 from migrator.models.retention import forget_from, prune_from, verify_from
-from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import Job, JobRequest, Keep, NetworkPolicy, Probe, Resolution, Step, StepStatus, TcpPolicy
 from migrator.models.volumes import VolumePolicy
 
@@ -62,8 +64,8 @@ def step_columns(job_id: str, step: Step) -> dict[str, Any]:
     }
 
 
-def job_from_row(row: JobRow) -> Job:
-    """Read a job and its steps back."""
+def job_from_row(row: Row[Any], steps: Iterable[Row[Any]]) -> Job:
+    """Read a job and its steps back, from all columns of both tables."""
     return Job(
         id=row.id,
         request=read_request(row.request, f"job '{row.id}'"),
@@ -79,7 +81,7 @@ def job_from_row(row: JobRow) -> Job:
         cancel_requested=row.cancel_requested,
         failure=row.failure,
         resolutions=tuple(_resolution(told) for told in row.resolutions),
-        steps=tuple(_step(step) for step in row.steps),
+        steps=tuple(_step(step) for step in steps),
     )
 
 
@@ -115,7 +117,7 @@ def _resolution(told: dict[str, Any]) -> Resolution:
     return Resolution(**(told | {"at": datetime.fromisoformat(told["at"]), "keep": Keep(told["keep"])}))
 
 
-def _step(row: StepRow) -> Step:
+def _step(row: Row[Any]) -> Step:
     return Step(
         position=row.position,
         name=row.name,

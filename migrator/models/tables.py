@@ -20,7 +20,7 @@ from sqlalchemy import (
     false,
     literal_column,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from migrator.models.phase import TERMINAL, Phase
 
@@ -92,8 +92,6 @@ class JobRow(Base):
     resolutions: Mapped[list[dict[str, Any]]]
     alone_with: Mapped[str | None]
     """See `values.Job.alone_with`."""
-
-    steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.position", lazy="raise", viewonly=True)
 
 
 class StepRow(Base):

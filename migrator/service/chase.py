@@ -13,6 +13,7 @@ import structlog
 from migrator.errors import MigratorError, Unavailable
 from migrator.models.values import Host, Job, Step, StepAction, StepStatus
 from migrator.service import engine
+from migrator.service.queueing import Room
 from migrator.service.rounds import Rounds, outcome_of
 
 log = structlog.get_logger()
@@ -49,9 +50,17 @@ class Chase:
         self._began = now()
         """Before this nobody could have been heard."""
 
-    def look_after(self, job: Job, hosts: Mapping[str, Host]) -> None:
-        """See to one unfinished job."""
+    def look_after(self, job: Job, hosts: Mapping[str, Host], room: Room) -> None:
+        """See to one unfinished job.
+
+        Args:
+            job: The job.
+            hosts: All hosts by name.
+            room: Where there is room, as far as this round of looking knows.
+        """
         step = next((s for s in job.steps if _is_out(s)), None)
+        if step is None and not job.cancel_requested and not room.take(job, self._now()):
+            return
         waits = step is not None and engine.polled(job, step)
         if step is None or job.cancel_requested or waits:
             self._rounds.move(job.id, lambda j: j)

@@ -23,6 +23,7 @@ from migrator.service.decisions import catch_up
 from migrator.service.drains.cordons import start_return
 from migrator.service.drains.decisions import drain_decisions
 from migrator.service.hearing import Hearing
+from migrator.service.queueing import Room
 from migrator.service.rounds import Rounds, Sender, utc_now
 
 log = structlog.get_logger()
@@ -58,6 +59,7 @@ class Conductor:
     ):
         self._database = database
         self._now = now
+        self._freezes_per_host = freezes_per_host
         self._silence = timedelta(seconds=host_silent_s)
         self._heard_until = heard_until or now
         self._rounds = Rounds(
@@ -120,9 +122,10 @@ class Conductor:
             due = [cordon for cordon in tx.cordons.list() if cordon.return_at and cordon.return_at <= self._now()]
         for cordon in due:
             self._bring_back(cordon, hosts.get(cordon.host))
+        room = Room(jobs, self._freezes_per_host)
         for job in jobs:
             try:
-                self._chase.look_after(job, hosts)
+                self._chase.look_after(job, hosts, room)
             except MigratorError as error:
                 log.warning("cannot move job now", job=job.id, error=str(error))
             except Exception:  # one bad row must not keep the others waiting

@@ -25,23 +25,11 @@ from migrator.service.decisions import OWNERSHIP, Decision, NotYet, shut_out
 from migrator.service.endings import conclude
 from migrator.service.engine import Verb
 from migrator.service.pulse import Pulse, start_thread
+from migrator.service.queueing import MOVING, hosts_of
 from migrator.service.stand_ins import NoAct
 
 log = structlog.get_logger()
 
-MOVING = frozenset(
-    {
-        Phase.COPYING,
-        Phase.FREEZING,
-        Phase.DUMPING,
-        Phase.UPLOADING,
-        Phase.FETCHING,
-        Phase.PROMISED,
-        Phase.COMMITTED,
-        Phase.RESTORING,
-    }
-)
-"""Phases in which a job works on a host's memory, disk and network, most of them while a program stands still."""
 TRIES = 20
 """How often a change is applied anew to a job that somebody else keeps changing."""
 
@@ -171,8 +159,7 @@ class Rounds:
         """Whether a host of this job is busy with as many others as it may be; `tick` asks again."""
         if not engine.queues(job, step):
             return False
-        hosts = {host for host in (job.request.source_host, job.request.target_host) if host}
-        return any(tx.jobs.count(MOVING, host, but=job.id) >= self._freezes_per_host for host in hosts)
+        return any(tx.jobs.count(MOVING, host, but=job.id) >= self._freezes_per_host for host in hosts_of(job))
 
     def _settle(self, tx: Transaction, job: Job, step: Step, action: StepAction) -> tuple[Job, bool]:
         """Decide a step that is SQL alone, in the transaction that also writes the job; tell whether it must wait."""

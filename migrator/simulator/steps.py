@@ -377,7 +377,7 @@ class Upload(SimulatedStep):
         here.machine.container(str(act.request.container))
         index = self._index(here, act, parts)
         workload_id, checkpoint_id = command.workload_id, str(command.checkpoint_id)
-        digest = here.checkpoints.seal(workload_id, checkpoint_id, index, packs=packs, own=indexes)
+        digest = here.checkpoints.seal(workload_id, checkpoint_id, index, packs=packs, own=indexes, sent_just_now=True)
         size_bytes = sum(part.size_bytes for part in parts) + int(act.facts["image_bytes"])
         return {"index_digest": digest, "checkpoint_bytes": size_bytes, PACK_INDEXES: list(indexes)}
 

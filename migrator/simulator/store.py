@@ -46,6 +46,10 @@ class SimulatedStore(MemoryStore):
         super().put(key, data, if_absent=if_absent)
         self._after("put", key)
 
+    def put_hashed(self, key: str, data: bytes | bytearray, digest: str) -> None:
+        """See `ObjectStore.put_hashed`; damaged like an upload."""
+        self.upload(key, [bytes(data)], size_bytes=len(data), digest=digest)
+
     def upload(
         self,
         key: str,

@@ -6,13 +6,14 @@ An index is visible only when every blob it names is there and whole. That is th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from migrator.errors import AlreadyExists, IntegrityError, NotFound, ResourceBusy
@@ -38,6 +39,7 @@ DEPTH_LIMIT = 3
 """Checkpoint index → image index → manifest."""
 BLOBS_LIMIT = 5000
 PARALLEL_LOOKS = 8
+MANIFESTS_KNOWN = 256
 _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 
 
@@ -72,6 +74,8 @@ class CheckpointStore(PartStore):
         self._signatures = signatures
         self._parallel_looks = parallel_looks
         self._layout_known = False
+        self._manifests: dict[str, list[Descriptor]] = {}
+        """What some manifests name; they never change, but may go."""
 
     def writing(self, checkpoint_id: str) -> CheckpointStore:
         """Return the same store for the writes of one checkpoint: encrypted, they have a data key of their own."""
@@ -88,13 +92,14 @@ class CheckpointStore(PartStore):
         *,
         packs: Collection[str] | None = None,
         own: Collection[str] = (),
+        sent_just_now: bool = False,
     ) -> str:
         """Make a checkpoint visible. Sealing the same index again changes nothing.
 
         Every blob is looked at before the index is written and once more after: a concurrent `remove` may have taken
         one that both checkpoints share. If it did, the index goes again. So with the packs of chunked parts: a prune
         marks a pack before it reads the indexes for the last time, so a pack without a mark after the index is written
-        stays.
+        stays. Who has just sent, or seen, all of it may leave out the first look: only the second one is proof.
 
         Args:
             workload_id: Its workload.
@@ -102,6 +107,7 @@ class CheckpointStore(PartStore):
             index: The bytes of its index.
             packs: The packs that hold its chunks, as whoever wrote them knows; found from its recipes if left out.
             own: Pack indexes of the job that seals; see `ChunkStore.own_packs`.
+            sent_just_now: All that the index names was sent, or seen, by whoever seals.
 
         Returns:
             The digest of the index.
@@ -113,24 +119,25 @@ class CheckpointStore(PartStore):
         """
         key = layout.index_key(workload_id, checkpoint_id)
         parsed = parse_index(index)
-        blobs = self._reachable_or_missing(parsed)
-        self._check_blobs(blobs)
+        blobs = self._reachable_or_missing(parsed, known=self._manifests if sent_just_now else {})
         needed = self._packs_or_missing(parsed, own) if packs is None else set(packs)
-        self._check_packs(needed, own)
-        self._ensure_layout()
-        self._sign(workload_id, checkpoint_id, parsed.digest)
-        ours = self._write_index(key, checkpoint_id, index)
-        if self.objects.get(key, DOCUMENT_LIMIT_BYTES) != index:
-            raise IntegrityError(
-                f"the index of checkpoint {checkpoint_id} was not kept as written", code="index_changed"
-            )
-        try:
-            self._check_blobs(blobs)
-            self._check_packs(needed, own)
-        except ResourceBusy:
-            if ours:
-                self.objects.delete(key)
-            raise
+        with self.chunks.pools(self._parallel_looks) as pool:
+            if not sent_just_now:
+                self._check_all(blobs, needed, own, pool)
+            self._ensure_layout()
+            self._sign(workload_id, checkpoint_id, parsed.digest)
+            ours = self._write_index(key, checkpoint_id, index)
+            written = pool.submit(self.objects.get, key, DOCUMENT_LIMIT_BYTES)
+            try:
+                self._check_all(blobs, needed, own, pool)
+            except ResourceBusy:
+                if ours:
+                    self.objects.delete(key)
+                raise
+            if written.result() != index:
+                raise IntegrityError(
+                    f"the index of checkpoint {checkpoint_id} was not kept as written", code="index_changed"
+                )
         return parsed.digest
 
     def _write_index(self, key: str, checkpoint_id: str, index: bytes) -> bool:
@@ -320,8 +327,29 @@ class CheckpointStore(PartStore):
         freed = self.objects.delete(layout.blob_key(digest))
         return found.size_bytes if found and freed else 0
 
-    def reachable(self, index: CheckpointIndex) -> list[Descriptor]:
+    def get_ready(self, image: Descriptor) -> None:
+        """Do what a seal would do otherwise while a container stands still.
+
+        Args:
+            image: The manifest of the base image.
+
+        Raises:
+            NotFound: `object_not_found`, it is not in the store.
+            IntegrityError: It is malformed.
+        """
+        self._ensure_layout()
+        if len(self._manifests) >= MANIFESTS_KNOWN:
+            self._manifests.clear()
+        self._manifests[image.digest] = self._children(image)
+
+    def reachable(
+        self, index: CheckpointIndex, known: Mapping[str, list[Descriptor]] = MappingProxyType({})
+    ) -> list[Descriptor]:
         """List every blob that an index names, directly or through manifests, each once.
+
+        Args:
+            index: The index.
+            known: What some manifests name, by their digests; these are not read.
 
         Raises:
             NotFound: `object_not_found`, a manifest is missing.
@@ -334,7 +362,8 @@ class CheckpointStore(PartStore):
             found |= {part.digest: part for part in fresh}
             if len(found) > BLOBS_LIMIT:
                 raise IntegrityError(f"the index names more than {BLOBS_LIMIT} blobs", code="bad_index")
-            level = [child for part in fresh if has_children(part) for child in self._children(part)]
+            parents = [part for part in fresh if has_children(part)]
+            level = [child for part in parents for child in known.get(part.digest) or self._children(part)]
             if not level:
                 return list(found.values())
         raise IntegrityError("the index is nested too deeply", code="bad_index")
@@ -345,19 +374,19 @@ class CheckpointStore(PartStore):
             raise IntegrityError(f"blob {part.digest} is not what its digest says", code="digest_mismatch")
         return children(part, data)
 
-    def _check_blobs(self, blobs: list[Descriptor]) -> None:
-        """Look at all blobs, some at a time: a frozen source waits for this.
+    def _check_all(self, blobs: list[Descriptor], packs: set[str], own: Collection[str], pool: Executor) -> None:
+        """Look at all blobs and packs, some at a time: a frozen source waits for this.
 
         First at what is being deleted: a deletion without a note by then is over, and its blobs are missed below, or it
         begins later and sees the index.
         """
-        doomed = doomed_blobs(self.objects)
-        if self._parallel_looks == 1:
-            missing = self._missing_among(blobs, map)
-        else:
-            with ThreadPoolExecutor(self._parallel_looks) as pool:
-                missing = self._missing_among(blobs, pool.map)
-        missing += sorted(doomed & {blob.digest for blob in blobs})
+        doomed = pool.submit(doomed_blobs, self.objects)
+        lost = pool.submit(self.chunks.lost_packs, packs, own)
+        known = doomed.result()
+        there = pool.map(lambda blob: self.has_blob(blob.digest, blob.size_bytes), blobs)
+        missing = [blob.digest for blob, found in zip(blobs, there, strict=True) if not found]
+        missing += sorted(known & {blob.digest for blob in blobs})
+        missing += [f"pack {name}" for name in sorted(lost.result())]
         if missing:
             raise _missing(", ".join(missing[:3]))
 
@@ -372,18 +401,9 @@ class CheckpointStore(PartStore):
                 raise
             raise _missing(str(error)) from error
 
-    def _check_packs(self, packs: set[str], own: Collection[str]) -> None:
-        """See that nobody removes a pack that the checkpoint needs, nor is about to."""
-        if packs and (lost := self.chunks.lost_packs(packs, own)):
-            raise _missing(f"pack {min(lost)}")
-
-    def _missing_among(self, blobs: list[Descriptor], each: Callable[..., Iterable[bool]]) -> list[str]:
-        there = each(lambda blob: self.has_blob(blob.digest, blob.size_bytes), blobs)
-        return [blob.digest for blob, found in zip(blobs, there, strict=True) if not found]
-
-    def _reachable_or_missing(self, index: CheckpointIndex) -> list[Descriptor]:
+    def _reachable_or_missing(self, index: CheckpointIndex, known: Mapping[str, list[Descriptor]]) -> list[Descriptor]:
         try:
-            return self.reachable(index)
+            return self.reachable(index, known)
         except NotFound as error:
             if error.code != "object_not_found":
                 raise

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from migrator.errors import Unavailable
 from migrator.models.descriptors import Descriptor
 from migrator.storage import layout
 from migrator.storage.chunks import ChunkStore, ChunkWriter, Recipe, is_chunked, part_of
 from migrator.storage.chunks.marks import mark_own
 from migrator.storage.chunks.pools import OneByOne
+from migrator.storage.chunks.reading import NamedChunk
 from migrator.storage.chunks.recipes import check_is_of, describe_chunked, parse_recipe
 from migrator.storage.chunks.writing import OfferedChunk
 from migrator.storage.store import ObjectStore, Progress
@@ -64,6 +66,7 @@ class PartStore:
 
         Raises:
             IntegrityError: `digest_mismatch` or `size_mismatch`.
+            Unavailable: `blob_cut_short`, the store lost bytes.
         """
         if skip_existing and self.has_blob(digest, size_bytes):
             self._rely_on(digest)
@@ -72,7 +75,17 @@ class PartStore:
             return 0
         key = layout.blob_key(digest)
         self.objects.upload(key, chunks, size_bytes=size_bytes, digest=digest, on_progress=on_progress)
+        self._see(digest, size_bytes)
         return size_bytes
+
+    def _see(self, digest: str, size_bytes: int) -> None:
+        """See that a blob is in the store as it was sent: then a seal need not look before it writes the index."""
+        if not self.has_blob(digest, size_bytes):
+            raise Unavailable(
+                f"blob {digest} was not kept as it was sent",
+                code="blob_cut_short",
+                remedy="the store lost bytes; it is tried again",
+            )
 
     def get_blob(self, digest: str, size_bytes: int, on_progress: Progress | None = None) -> Iterator[bytes]:
         """Read a blob; the last piece comes only if all of it hashes to its digest.
@@ -125,9 +138,11 @@ class PartStore:
         """
         data = part.recipe.to_bytes()
         found = describe_chunked(part.whole, data)
-        if job_id and not self.has_blob(found.digest, found.size_bytes):
+        if job_id:
             mark_own(self.objects, layout.blob_mark_key(found.digest.removeprefix("sha256:")), job_id)
-            return found, self.put_blob(found.digest, found.size_bytes, [data], skip_existing=False)
+            self.objects.put_hashed(layout.blob_key(found.digest), data, found.digest)
+            self._see(found.digest, len(data))
+            return found, len(data)
         return found, self.put_blob(found.digest, found.size_bytes, [data])
 
     def read_recipe(self, descriptor: Descriptor) -> Recipe:
@@ -161,31 +176,26 @@ class PartStore:
         digest, what = part.digest or None, f"the part of recipe {descriptor.digest}"
         return checked(pieces, size_bytes=part.size_bytes, digest=digest, what=what)
 
-    def read_part_unless_known(
-        self, descriptor: Descriptor, known: Container[bytes], on_progress: Progress | None = None
-    ) -> Iterator[tuple[bytes, int, bytes | None]]:
-        """Give the name, the length and the bytes of each chunk of a part; no bytes of those that the caller knows.
+    def read_unless_known(
+        self, recipe: Recipe, known: Container[bytes], on_progress: Progress | None = None
+    ) -> Iterator[list[NamedChunk]]:
+        """Give the name, the length and the bytes of each chunk of a part, some at a time.
 
-        Each chunk is what its name says, and recipe and lists vouch for the names: the part as a whole is not hashed.
+        No bytes of those that the caller knows. Each chunk is what its name says, and recipe and lists vouch for the
+        names.
 
         Args:
-            descriptor: Of a chunked part, as it stands in the index.
+            recipe: Of the part.
             known: The names of chunks that the caller has.
             on_progress: Called with the bytes of the part that were dealt with.
 
         Raises:
             IntegrityError: `chunk_missing`, `chunk_damaged` or `bad_recipe`.
         """
-        yield from self.read_recipe_unless_known(self.read_recipe(descriptor), known, on_progress)
-
-    def read_recipe_unless_known(
-        self, recipe: Recipe, known: Container[bytes], on_progress: Progress | None = None
-    ) -> Iterator[tuple[bytes, int, bytes | None]]:
-        """The same for a part whose recipe is at hand."""
-        for chunk, content in self.chunks.read_unless_known(recipe, known):
+        for chunks in self.chunks.read_unless_known(recipe, known):
             if on_progress:
-                on_progress(chunk.size_bytes)
-            yield chunk.name, chunk.size_bytes, content
+                on_progress(sum([size_bytes for _, size_bytes, _ in chunks]))
+            yield chunks
 
     def open_part(self, descriptor: Descriptor) -> BinaryIO:
         """Open a part as a file that can be read from anywhere, for who wants little of it.

@@ -145,7 +145,7 @@ def _unpack_layer(data: bytes, place: Path) -> object:
     """As it comes from the store: in chunks, of which the target has some already."""
     pieces = [data[start : start + 1000] for start in range(0, len(data), 1000)]
     return unpack_layer(
-        [(b"%32d" % number, len(piece), piece) for number, piece in enumerate(pieces)], place / "inside", None
+        [[(b"%32d" % number, len(piece), piece)] for number, piece in enumerate(pieces)], place / "inside", None
     )
 
 

@@ -7,7 +7,9 @@ decision 0032.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from migrator.containerd import with_role
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
@@ -25,7 +27,7 @@ from migrator.service.steps.sources import Progress
 from migrator.service.steps.work import LAYER, ahead_directory, newest_ahead, remove_work_directory, store_of
 from migrator.storage.chunks import cut_by_content
 from migrator.storage.chunks.format import CHUNK_LIMIT_BYTES
-from migrator.storage.chunks.recipes import parse_recipe
+from migrator.storage.chunks.recipes import Recipe, parse_recipe
 
 ROUNDS = 2
 """So many times a migration does this; the freeze follows."""
@@ -37,6 +39,8 @@ SENT_AHEAD = "sent_ahead_bytes"
 """Fact: what all rounds have added to the store."""
 FETCHED_AHEAD = "fetched_ahead_bytes"
 """Fact: what of all rounds has come to the target."""
+RECENT_CHUNKS = 1 << 18
+"""So many chunks of layers are remembered, some 50 MB; 8 GiB of memory have as many."""
 
 
 class Precopy(HostStep):
@@ -94,24 +98,33 @@ class Prefetch(HostStep):
         rounds = act.facts.get(AHEAD, ())
         if not rounds:
             return {}
+        host.checkpoints.chunks.learn(written_before(act))
         recipe = parse_recipe(host.checkpoints.chunks.read_note(bytes.fromhex(rounds[-1])))
-        below = layer_below(host, act, len(rounds))
-        known = below.places if below else {}
-        directory = ahead_directory(host, act, len(rounds), recipe.size_bytes)
-        progress = Progress(act, recipe.size_bytes)
-        pieces = CountedPieces(host.checkpoints.read_recipe_unless_known(recipe, known, progress.add))
-        try:
-            unpack_layer(pieces, directory, below).save(directory.with_suffix(LAYER))
-        except CannotLayer:
-            shutil.rmtree(directory, ignore_errors=True)
+        came_bytes = 0 if rounds[-1] in rounds[:-1] else _lay_down(host, act, recipe, len(rounds))
         if len(rounds) == ROUNDS:
             touch_memory(host, recipe.size_bytes)  # for the restored program
-        return {FETCHED_AHEAD: int(act.facts.get(FETCHED_AHEAD, 0)) + recipe.size_bytes - pieces.known_bytes}
+        return {FETCHED_AHEAD: int(act.facts.get(FETCHED_AHEAD, 0)) + came_bytes}
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Remove it."""
         remove_work_directory(host, act)
         return {}
+
+
+def _lay_down(host: Host, act: Act, recipe: Recipe, number: int) -> int:
+    """Lay a round's images over those of the last one; return the bytes that came."""
+    below = layer_below(host, act, number)
+    known = below.places if below else frozenset[bytes]()
+    directory = ahead_directory(host, act, number, recipe.size_bytes)
+    progress = Progress(act, recipe.size_bytes)
+    pieces = CountedPieces(host.checkpoints.read_unless_known(recipe, known, progress.add))
+    try:
+        layer = unpack_layer(pieces, directory, below)
+        layer.save(directory.with_suffix(LAYER))
+        _RECENT.keep(layer)
+    except CannotLayer:
+        shutil.rmtree(directory, ignore_errors=True)
+    return recipe.size_bytes - pieces.known_bytes
 
 
 class Again(HostStep):
@@ -129,17 +142,44 @@ class Again(HostStep):
 class CountedPieces:
     """Pieces on their way, and how many bytes of them were here already."""
 
-    def __init__(self, pieces: Iterable[NamedChunk]):
+    def __init__(self, pieces: Iterable[Sequence[NamedChunk]]):
         self._pieces = pieces
         self.known_bytes = 0
 
-    def __iter__(self) -> Iterator[NamedChunk]:
-        for name, size_bytes, content in self._pieces:
-            self.known_bytes += size_bytes if content is None else 0
-            yield name, size_bytes, content
+    def __iter__(self) -> Iterator[Sequence[NamedChunk]]:
+        for some in self._pieces:
+            self.known_bytes += sum([size_bytes for _, size_bytes, content in some if content is None])
+            yield some
+
+
+class _Recent:
+    """The last layers that this process has laid down: what follows lies over one of them, and need not read it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._layers: dict[Path, Layer] = {}
+
+    def keep(self, layer: Layer) -> None:
+        with self._lock:
+            self._layers.pop(layer.directory, None)
+            self._layers[layer.directory] = layer
+            while len(self._layers) > 1 and self._chunks() > RECENT_CHUNKS:
+                del self._layers[next(iter(self._layers))]
+
+    def take(self, directory: Path) -> Layer | None:
+        with self._lock:
+            return self._layers.pop(directory, None)
+
+    def _chunks(self) -> int:
+        return sum(len(layer.places) for layer in self._layers.values())
+
+
+_RECENT = _Recent()
 
 
 def layer_below(host: Host, act: Act, before: int) -> Layer | None:
     """What came last ahead of the freeze, before a round or what follows all of them; None if nothing did."""
     directory = newest_ahead(host, act, before)
-    return Layer.load(directory, directory.with_suffix(LAYER)) if directory else None
+    if directory is None:
+        return None
+    return _RECENT.take(directory) or Layer.load(directory, directory.with_suffix(LAYER))

@@ -58,7 +58,8 @@ def send_chunked(host: Host, act: Act) -> Sent:
         with store.chunks.writing(owner_of(act), written_before(act)) as writer:
             written = [_send_memory(host, act, store, writer, memory, progress)]
             written += [store.put_chunked(writer, part, _counting(_cut(host, act, part), progress)) for part in chunked]
-        recipes = [store.put_recipe(part, owner_of(act)) for part in written]
+            noting = [beside.submit(store.put_recipe, part, owner_of(act)) for part in written]
+        recipes = [noted.result() for noted in noting]
         sent_bytes = sum(sent.result() for sent in sending) + sum(sent_bytes for _, sent_bytes in recipes)
     done = writer.written
     indexes = (*written_before(act), *filter(None, [done.index]))

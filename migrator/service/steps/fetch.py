@@ -22,6 +22,7 @@ from migrator.models.volumes import Volume, VolumePolicy, made_on_target
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import restored_snapshot_key
 from migrator.service.steps.ahead import AHEAD, CountedPieces, layer_below
+from migrator.service.steps.chunked import written_before
 from migrator.service.steps.image import drop_snapshot, ensure_lease
 from migrator.service.steps.streams import logs_of
 from migrator.service.steps.volumes import make_volumes, places_of, volumes_of_job
@@ -35,7 +36,7 @@ from migrator.storage.chunks import is_chunked, part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation, parse_index
 
 IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
-"""What goes into the content store; CRIU's images go into a directory, where the restore reads them."""
+"""What goes into the content store, changed files last. CRIU's images go into a directory, for the restore."""
 
 
 LOGS_STAY = (JobKind.DRILL, JobKind.REWIND)
@@ -61,14 +62,16 @@ class Fetch(HostStep):
         index = sealed_index(host, act)
         logs = () if act.request.kind in LOGS_STAY else _logs(index)
         fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act, logs))])
-        with fetching.or_stop(), ThreadPoolExecutor(2) as beside:
-            memory = beside.submit(fetching.into_directory, index.part(Role.MEMORY))
-            volumes = beside.submit(make_volumes, host, act, logs, lambda role: fetching.chunks(index.part(role)))
-            for role in IMPORTED:
-                fetching.into_content(leased, index.part(role))
+        with ThreadPoolExecutor(2 + len(IMPORTED)) as beside, fetching.or_stop():
+            work = [
+                beside.submit(fetching.into_directory, index.part(Role.MEMORY)),
+                beside.submit(make_volumes, host, act, logs, lambda role: fetching.chunks(index.part(role))),
+                *(beside.submit(fetching.into_content, leased, index.part(role)) for role in IMPORTED),
+            ]
+            work[-1].result()  # the changed files
             _apply(leased, part_of(index.part(Role.RW_DIFF)), act)
-            memory.result()
-            volumes.result()
+            for done in work:
+                done.result()
         note_fetched(host, act, fetching.fetched_bytes)
         return {"downloaded_bytes": fetching.fetched_bytes}
 
@@ -134,8 +137,9 @@ class _Fetching:
         below = layer_below(self._host, self._act, len(self._act.facts.get(AHEAD, ())) + 1)
         if below is None or not is_chunked(part):
             return False
-        pieces = self._host.checkpoints.read_part_unless_known(part, below.places, self._count)
-        counted = CountedPieces(pieces)
+        store = self._host.checkpoints
+        store.chunks.learn(written_before(self._act))
+        counted = CountedPieces(store.read_unless_known(store.read_recipe(part), below.places, self._count))
         try:
             unpack_layer(counted, directory, below)
         except CannotLayer:

@@ -33,6 +33,7 @@ class PublishImage(HostStep):
             sent_bytes += _publish(runtime, host.checkpoints, blob)
             done_bytes += blob.size_bytes
             act.progress(done_bytes, total_bytes)
+        host.checkpoints.get_ready(_manifest(act))
         return {"image_uploaded_bytes": sent_bytes, "image_bytes": total_bytes}
 
 

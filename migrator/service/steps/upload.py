@@ -49,10 +49,16 @@ class Upload(HostStep):
             act.check_aborted()
             try:
                 digest = store_of(host, act).seal(
-                    workload_id, checkpoint_id, index, packs=sent.packs, own=sent.pack_indexes
+                    workload_id,
+                    checkpoint_id,
+                    index,
+                    packs=sent.packs,
+                    own=sent.pack_indexes,
+                    sent_just_now=True,
                 )
                 break
             except ResourceBusy as error:
+                host.checkpoints.chunks.forget(act.command.job_id)  # it may rely on what is being removed
                 if error.code != "blob_missing" or not tries_left:
                     raise
         return {

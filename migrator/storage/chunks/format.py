@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 from migrator.errors import IntegrityError
 
@@ -58,9 +59,8 @@ class Pack:
             offset += chunk.stored_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ListedChunk:
-    """A chunk as a part needs it."""
+class ListedChunk(NamedTuple):
+    """A chunk as a part needs it; there are many."""
 
     name: bytes
     size_bytes: int
@@ -149,8 +149,9 @@ def read_list(data: bytes) -> list[ListedChunk]:
     """
     if not data or len(data) % _LISTED.size or len(data) > LIST_LIMIT * _LISTED.size:
         raise _bad("recipe", f"a list of {len(data)} bytes")
-    found = [ListedChunk(name, size_bytes) for name, size_bytes in _LISTED.iter_unpack(data)]
-    if not all(0 < chunk.size_bytes <= CHUNK_LIMIT_BYTES for chunk in found):
+    found = list(map(ListedChunk._make, _LISTED.iter_unpack(data)))
+    sizes = [size_bytes for _, size_bytes in found]
+    if min(sizes) < 1 or max(sizes) > CHUNK_LIMIT_BYTES:
         raise _bad("recipe", "a list tells of a chunk of impossible length")
     return found
 

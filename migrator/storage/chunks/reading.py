@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -24,7 +25,12 @@ WINDOW_BYTES = 16 << 20
 GAP_BYTES = 64 << 10
 """So much that nobody wants is read along rather than asking twice."""
 PARALLEL = 4
+LISTS_TOGETHER = 64
+LISTS_KEPT_BYTES = 16 << 20
+"""So much of lists is remembered: what comes within a freeze has most of its lists from before."""
 T = TypeVar("T")
+NamedChunk = tuple[bytes, int, bytes | None]
+"""A chunk of a part: its name, its length, and its bytes unless the caller has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class ChunkReader:
         self._locations = locations
         self._refresh = refresh
         self._pools = pools
+        self._lists = _KeptLists()
 
     def read(self, recipe: Recipe) -> Iterator[bytes]:
         """Give the bytes of a part in order, chunk by chunk; closing the iterator ends it.
@@ -68,12 +75,13 @@ class ChunkReader:
         Raises:
             IntegrityError: `chunk_missing`, `chunk_damaged` or `bad_recipe`.
         """
-        for _, content in self.read_unless_known(recipe, frozenset()):
-            assert content is not None
-            yield content
+        for chunks in self.read_unless_known(recipe, frozenset()):
+            for _, _, content in chunks:
+                assert content is not None
+                yield content
 
-    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[tuple[ListedChunk, bytes | None]]:
-        """Give the chunks of a part in order, without the bytes of those that the caller has.
+    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[list[NamedChunk]]:
+        """Give the chunks of a part in order, some at a time, without the bytes of those that the caller has.
 
         Args:
             recipe: The part.
@@ -85,9 +93,9 @@ class ChunkReader:
                 for chunks in _windows(self._listed(recipe.lists), known):
                     ahead.append(_Window(self, pool, chunks, known))
                     if len(ahead) > 1:
-                        yield from ahead.pop(0).in_order()
+                        yield ahead.pop(0).in_order()
                 while ahead:
-                    yield from ahead.pop(0).in_order()
+                    yield ahead.pop(0).in_order()
             finally:
                 for window in ahead:
                     window.cancel()
@@ -122,18 +130,24 @@ class ChunkReader:
     def _listed(self, lists: Iterable[ChunkList]) -> Iterator[ListedChunk]:
         """Read lists, some at a time."""
         waiting = list(lists)
-        for start in range(0, len(waiting), 64):
-            some = waiting[start : start + 64]
+        for start in range(0, len(waiting), LISTS_TOGETHER):
+            some = waiting[start : start + LISTS_TOGETHER]
             found = self._read_lists(some)
             for item in some:
                 chunks = read_list(found[item.name])
-                if sum(chunk.size_bytes for chunk in chunks) != item.covers_bytes:
+                if sum([size_bytes for _, size_bytes in chunks]) != item.covers_bytes:
                     raise bad_recipe("a list covers another stretch than it should")
                 yield from chunks
 
     def _read_lists(self, lists: list[ChunkList]) -> dict[bytes, bytes]:
-        found = self.locate({item.name for item in lists})
-        return self.fetch(ListedChunk(name, place.chunk.size_bytes) for name, place in found.items())
+        found = self._lists.of(item.name for item in lists)
+        missing = {item.name for item in lists} - found.keys()
+        if missing:
+            places = self.locate(missing)
+            fetched = self.fetch(ListedChunk(name, place.chunk.size_bytes) for name, place in places.items())
+            self._lists.keep(fetched)
+            found |= fetched
+        return found
 
     def locate(self, names: set[bytes], without: frozenset[str] = frozenset()) -> dict[bytes, Location]:
         """Say where chunks lie.
@@ -211,15 +225,36 @@ class _Window:
                 found |= self._reader.read_elsewhere(stretch, _explain(stretch, error))
         return found
 
-    def in_order(self) -> Iterator[tuple[ListedChunk, bytes | None]]:
+    def in_order(self) -> list[NamedChunk]:
         found = self.by_name()
         self._fetching.clear()
-        for chunk in self._chunks:
-            yield chunk, found.get(chunk.name)
+        return [(name, size_bytes, found.get(name)) for name, size_bytes in self._chunks]
 
     def cancel(self) -> None:
         for _, fetched in self._fetching:
             fetched.cancel()
+
+
+class _KeptLists:
+    """Lists that were read, and verified, lately. May be used by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lists: dict[bytes, bytes] = {}
+        self._held_bytes = 0
+
+    def of(self, names: Iterable[bytes]) -> dict[bytes, bytes]:
+        with self._lock:
+            return {name: self._lists[name] for name in names if name in self._lists}
+
+    def keep(self, lists: dict[bytes, bytes]) -> None:
+        with self._lock:
+            for name, data in lists.items():
+                if name not in self._lists:
+                    self._lists[name] = data
+                    self._held_bytes += len(data)
+            while self._held_bytes > LISTS_KEPT_BYTES:
+                self._held_bytes -= len(self._lists.pop(next(iter(self._lists))))
 
 
 class _PartFile(io.RawIOBase):
@@ -256,7 +291,9 @@ def _windows(chunks: Iterable[ListedChunk], known: Container[bytes]) -> Iterator
     held_bytes = 0
     for chunk in chunks:
         window.append(chunk)
-        held_bytes += 0 if chunk.name in known else chunk.size_bytes
+        if chunk.name in known:
+            continue
+        held_bytes += chunk.size_bytes
         if held_bytes >= WINDOW_BYTES:
             yield window
             window, held_bytes = [], 0

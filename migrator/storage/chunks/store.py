@@ -14,12 +14,13 @@ from pathlib import Path
 
 from migrator.errors import IntegrityError, NotFound
 from migrator.storage import layout
+from migrator.storage.chunks.begun import Begun, Stock
 from migrator.storage.chunks.coding import ChunkCoding, PlainCoding
 from migrator.storage.chunks.format import ListedChunk, Pack, read_pack_index
 from migrator.storage.chunks.locations import Locations
 from migrator.storage.chunks.marks import names_marked
 from migrator.storage.chunks.pools import Pools
-from migrator.storage.chunks.reading import ChunkReader
+from migrator.storage.chunks.reading import ChunkReader, NamedChunk
 from migrator.storage.chunks.recipes import Recipe
 from migrator.storage.chunks.writing import ChunkWriter, put_pack_index
 from migrator.storage.store import ObjectStore
@@ -63,6 +64,7 @@ class ChunkStore:
         self._coding = coding or PlainCoding()
         self._locations = Locations(cache)
         self._refreshing = threading.Lock()
+        self._begun = Begun()
         self.pools = pools
         self._reader = ChunkReader(objects, self._coding, self._locations, self.refresh, pools)
 
@@ -78,26 +80,48 @@ class ChunkStore:
     def writing(self, job_id: str = "", own: Collection[str] = ()) -> Iterator[ChunkWriter]:
         """Write parts: when the block ends well, packs and their index are in the store and every part can be read.
 
+        A job that writes once more relies on what it has written and found the last time, and asks the store nothing:
+        a frozen container may wait for it. Only a seal finds out whether others have begun to remove some of that.
+
         Args:
             job_id: Whose packs they are, and nobody else's; see `own_packs`.
             own: The pack indexes that this job has written before.
         """
-        self.refresh()
-        writer = ChunkWriter(self._objects, self._coding, self._locations, self.foreign_marks(own), job_id, self.pools)
-        writer.rely_on(self._locations.names_in(own), self._locations.packs_in(own))
+        before = self._begun.of(job_id, own)
+        writer = self._first_writer(job_id, own) if before is None else self._next_writer(job_id, before)
         try:
             yield writer
-            writer.finish()
+            done = writer.finish()
         except BaseException:
             writer.abandon()
             raise
+        if job_id:
+            indexes = (*own, *filter(None, [done.index]))
+            self._begun.note(job_id, indexes, writer.known, done.relied_on | {pack.name for pack in done.packs})
+
+    def _first_writer(self, job_id: str, own: Collection[str]) -> ChunkWriter:
+        self.refresh()
+        writer = ChunkWriter(self._objects, self._coding, self._locations, self.foreign_marks(own), job_id, self.pools)
+        writer.rely_on(self._locations.names_in(own), self._locations.packs_in(own))
+        return writer
+
+    def _next_writer(self, job_id: str, before: Stock) -> ChunkWriter:
+        writer = ChunkWriter(
+            self._objects, self._coding, self._locations, frozenset(), job_id, self.pools, rely_on_others=False
+        )
+        writer.rely_on(before.names, before.packs)
+        return writer
+
+    def forget(self, job_id: str) -> None:
+        """Forget what a job may rely on: it writes no more."""
+        self._begun.forget(job_id)
 
     def read(self, recipe: Recipe) -> Iterator[bytes]:
         """Give the bytes of a part; each chunk is verified, the whole is for the caller to verify."""
         return self._reader.read(recipe)
 
-    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[tuple[ListedChunk, bytes | None]]:
-        """Give the chunks of a part; those that the caller knows by name without their bytes."""
+    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[list[NamedChunk]]:
+        """Give the chunks of a part, some at a time; those that the caller knows by name without their bytes."""
         return self._reader.read_unless_known(recipe, known)
 
     def name(self, chunk: bytes | memoryview) -> bytes:
@@ -197,6 +221,7 @@ class ChunkStore:
 
     def discard_own(self, job_id: str) -> None:
         """Delete what was written for one job alone: pack indexes first, marks last."""
+        self.forget(job_id)
         packs = self.own_packs(job_id)
         if not packs:
             return
@@ -210,6 +235,7 @@ class ChunkStore:
 
     def give_own(self, job_id: str) -> None:
         """Leave what was written for one job alone to everybody: its checkpoint stays. The rest is a prune's."""
+        self.forget(job_id)
         for name in sorted(self.own_packs(job_id)):
             self._objects.delete(layout.pack_mark_key(name))
 
@@ -257,6 +283,11 @@ class ChunkStore:
                 self._learn(name)
             if gone := known - there:
                 self._locations.forget(gone)
+
+    def learn(self, indexes: Iterable[str]) -> None:
+        """Take notice of some pack indexes, without looking for others: somebody has said that they are there."""
+        for name in set(indexes) - self._locations.indexes():
+            self._learn(name)
 
     def _learn(self, name: str) -> None:
         try:

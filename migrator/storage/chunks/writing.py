@@ -68,6 +68,7 @@ class ChunkWriter:
         locations: What the store is known to have.
         avoided: Packs whose chunks are not relied on.
         job_id: Each pack is marked as this job's before it is written: nobody else relies on it. "": they are for all.
+        rely_on_others: Whether chunks that others have written are looked for.
         pools: Makes the threads that send.
     """
 
@@ -79,6 +80,8 @@ class ChunkWriter:
         avoided: frozenset[str] = frozenset(),
         job_id: str = "",
         pools: Pools = ThreadPoolExecutor,
+        *,
+        rely_on_others: bool = True,
     ):
         self.written = Written()
         self._objects = objects
@@ -86,7 +89,9 @@ class ChunkWriter:
         self._locations = locations
         self._avoided = avoided
         self._job_id = job_id
-        self._known: set[bytes] = set()
+        self._rely_on_others = rely_on_others
+        self.known: set[bytes] = set()
+        """The names of chunks that need not be sent."""
         self._pools = pools
         self._pool = pools(PARALLEL_PACKS)
         self._sending: list[Future[None]] = []
@@ -102,8 +107,8 @@ class ChunkWriter:
             names: The chunks.
             packs: The packs that they are in.
         """
-        self._known |= set(names)
-        self.written.relied_on |= set(packs)
+        self.known.update(names)
+        self.written.relied_on.update(packs)
 
     def add_part(self, part: Descriptor, chunks: Iterable[bytes], on_progress: Progress | None = None) -> Recipe:
         """Write a part; return how it is put together.
@@ -160,7 +165,7 @@ class ChunkWriter:
 
     def knows(self, name: bytes) -> bool:
         """Whether a chunk was written by this job, or met in the store; another may be there all the same."""
-        return name in self._known
+        return name in self.known
 
     def add_note(self, data: bytes) -> bytes:
         """Write something that is no part and has room in one chunk; return its name, by which it can be read."""
@@ -171,25 +176,26 @@ class ChunkWriter:
         for name, data in self._lists:
             self._pack(name, data, *self._coding.encode(data))
         self._close_pack()
-        for sent in self._sending:
-            sent.result()
-        self._see_packs()
-        self._pool.shutdown()
+        _await(self._sending)
         if self.written.packs:
+            seeing = [self._pool.submit(self._see, pack) for pack in self.written.packs]
+            if not self._job_id:  # nobody else looks into an index whose packs are a job's own
+                _await(seeing)
             self.written.index, size_bytes = put_pack_index(self._objects, self._locations, self.written.packs)
             self.written.stored_bytes += size_bytes
+            _await(seeing)
+        self._pool.shutdown()
         return self.written
 
-    def _see_packs(self) -> None:
-        """See that every pack is in the store as it was sent, before anything says that it is.
+    def _see(self, pack: Pack) -> None:
+        """See that a pack is in the store as it was sent, before anything is sealed that needs it.
 
         Raises:
             Unavailable: `pack_cut_short`.
         """
-        keys = [layout.pack_key(pack.name) for pack in self.written.packs]
-        for pack, found in zip(self.written.packs, self._pool.map(self._objects.head, keys), strict=True):
-            if found is None or found.size_bytes != pack.size_bytes:
-                raise _not_kept(f"pack {pack.name}")
+        found = self._objects.head(layout.pack_key(pack.name))
+        if found is None or found.size_bytes != pack.size_bytes:
+            raise _not_kept(f"pack {pack.name}")
 
     def abandon(self) -> None:
         """Give up; packs that were sent already are for prune to find."""
@@ -208,29 +214,34 @@ class ChunkWriter:
 
     def _store(self, chunks: Sequence[OfferedChunk]) -> None:
         """Put into packs what the store lacks of some chunks."""
-        found = self._locations.find((name for name, _, _ in chunks if name not in self._known), self._avoided)
-        self._known |= found.keys()
-        self.written.relied_on |= {place.pack for place in found.values()}
+        self._look_for(name for name, _, _ in chunks if name not in self.known)
         for name, _, content in chunks:
-            if name in self._known:
+            if name in self.known:
                 self.written.reused_chunks += 1
                 continue
             data = content() if callable(content) else content
             if data is None:
                 raise _not_there(name, self._objects.location)
             self._pack(name, data, *self._sampling.encode(data))
-            self._known.add(name)
+            self.known.add(name)
+
+    def _look_for(self, names: Iterable[bytes]) -> None:
+        """Take notice of chunks that others have written."""
+        if self._rely_on_others:
+            found = self._locations.find(names, self._avoided)
+            self.known |= found.keys()
+            self.written.relied_on |= {place.pack for place in found.values()}
 
     def _store_late(self, data: bytes) -> bytes:
         """Keep a list, or a note, until everything else is in packs."""
         name = self._coding.name(data)
-        found = self._locations.find([] if name in self._known else [name], self._avoided)
-        self.written.relied_on |= {place.pack for place in found.values()}
-        if name in self._known or found:
+        if name not in self.known:
+            self._look_for([name])
+        if name in self.known:
             self.written.reused_chunks += 1
         else:
             self._lists.append((name, data))
-        self._known.add(name)
+        self.known.add(name)
         return name
 
     def _pack(self, name: bytes, chunk: bytes, codec: int, stored: bytes) -> None:
@@ -322,6 +333,11 @@ def put_pack_index(objects: ObjectStore, locations: Locations, packs: Sequence[P
         raise _not_kept(f"pack index {name}")
     locations.add(name, packs)
     return name, len(data)
+
+
+def _await(done: Iterable[Future[None]]) -> None:
+    for one in done:
+        one.result()
 
 
 def _not_there(name: bytes, location: str) -> IntegrityError:

@@ -425,10 +425,10 @@ def test_one_bad_row_keeps_no_other_job_waiting(bench: Bench, monkeypatch: pytes
     bench.start(container="d", key="k")
     regular = bench.conductor._chase.look_after
 
-    def look_after(job: Job, hosts: object) -> None:
+    def look_after(job: Job, hosts: object, room: object) -> None:
         if job.id == "j":
             raise IndexError
-        regular(job, hosts)  # type: ignore[arg-type]
+        regular(job, hosts, room)  # type: ignore[arg-type]
 
     monkeypatch.setattr(bench.conductor._chase, "look_after", look_after)
     sent = len(bench.sent)

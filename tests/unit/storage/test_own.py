@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from migrator.storage.own import OwnContent
 from migrator.storage.prune.notes import PruneLock
 from migrator.storage.prune.plan import Cutoff
 from migrator.storage.prune.pruner import Pruner
+from migrator.storage.store import SMALL_BYTES, ObjectInfo
 from tests.unit.storage.chunked import KIB, PART, DyingStore, index_of, pieces_of, some_bytes
 
 JOB = "mig-1"
@@ -182,3 +184,86 @@ def test_a_prune_takes_the_marks_of_a_job_that_is_over_from_what_is_needed_and_f
     assert not list(objects.scan(layout.PACK_MARKS))
     assert sum(info.size_bytes for info in objects.scan(layout.PACKS)) < 1000 * KIB
     assert b"".join(kept(objects).read_part(part)) == MEMORY
+
+
+class Counted(DyingStore):
+    """Notes every request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str]] = []
+
+    def head(self, key: str) -> ObjectInfo | None:
+        self.asked.append(("head", key.rpartition("/")[0]))
+        return super().head(key)
+
+    def get(self, key: str, limit_bytes: int = SMALL_BYTES) -> bytes:
+        self.asked.append(("get", key.rpartition("/")[0]))
+        return super().get(key, limit_bytes)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        self.asked.append(("put", key.rpartition("/")[0]))
+        super().put(key, data, if_absent=if_absent)
+
+    def scan(self, prefix: str) -> Iterator[ObjectInfo]:
+        self.asked.append(("scan", prefix.rstrip("/")))
+        return super().scan(prefix)
+
+
+def test_what_is_sent_in_the_freeze_is_not_looked_for_and_is_looked_at_once() -> None:
+    objects = Counted()
+    store = kept(objects)
+    _, own = send(store, MEMORY)
+    objects.asked.clear()
+    part, own = send(store, MEMORY[: 800 * KIB] + some_bytes(100 * KIB, 2), own=own)
+    assert objects.asked == [
+        ("put", "prune/packs"),
+        ("put", "chunks/packs"),
+        ("head", "chunks/packs"),
+        ("put", "chunks/pack-indexes"),
+        ("get", "chunks/pack-indexes"),
+        ("put", "prune/blobs"),
+        ("put", "blobs/sha256"),
+        ("head", "blobs/sha256"),
+    ]
+    objects.asked.clear()
+    store.seal("web", "ck-1", index_of([part]), packs=(), own=own, sent_just_now=True)
+    assert objects.asked == [
+        ("put", ""),  # oci-layout, once
+        ("put", "checkpoints/web/ck-1"),
+        ("get", "checkpoints/web/ck-1"),
+        ("scan", "prune/doomed"),
+        ("head", "blobs/sha256"),
+    ]
+
+
+def test_a_round_that_was_forgotten_is_found_out_from_the_store() -> None:
+    objects = DyingStore()
+    store = kept(objects)
+    _, own = send(store, MEMORY)
+    store.chunks.forget(JOB)
+    before = sum(info.size_bytes for info in objects.scan(layout.PACKS))
+    part, own = send(store, MEMORY, own=own)
+    assert sum(info.size_bytes for info in objects.scan(layout.PACKS)) == before
+    store.seal("web", "ck-1", index_of([part]), own=own)
+
+
+def test_a_round_relies_on_what_the_last_one_found_and_the_seal_sees_when_that_goes() -> None:
+    objects = DyingStore()
+    store = kept(objects)
+    send(store, MEMORY, "")  # of a backup
+    _, own = send(store, MEMORY)
+    assert own == ()
+    with store.chunks.writing(JOB, own) as writer:
+        written = store.put_chunked(writer, with_role(Descriptor(PART, "", 0), Role.MEMORY), [])
+        assert writer.written.relied_on
+    part, _ = store.put_recipe(written, JOB)
+    (pack,) = [info.key.removeprefix(layout.PACKS) for info in objects.scan(layout.PACKS)]
+    objects.put(layout.pack_mark_key(pack), b"")  # a prune takes it
+    with pytest.raises(ResourceBusy, match="pack"):
+        store.seal("web", "ck-1", index_of([part]), packs=writer.written.relied_on, own=own, sent_just_now=True)
+    assert not list(store.sealed())
+    store.chunks.forget(JOB)
+    part, own = send(store, MEMORY)
+    assert own != ()
+    store.seal("web", "ck-1", index_of([part]), own=own)
