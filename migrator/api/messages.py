@@ -31,10 +31,12 @@ from migrator.models.values import (
     JobRequest,
     Keep,
     Measures,
+    Mode,
     NetworkPolicy,
     Probe,
     Resolution,
     Step,
+    StorePath,
     TcpPolicy,
 )
 from migrator.models.volumes import VolumePolicy
@@ -72,6 +74,10 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         hooks=hooks_from(message.hooks),
         volumes_at=message.volumes_at,
         network=_network_from(message.network),
+        mode=_mode_from(message.mode),
+        max_downtime_s=message.max_downtime_s or None,
+        force=message.force,
+        path=_path_from(message.path),
         probe=Probe(message.probe.command, message.probe.timeout_s or None),
         forget=forget_from_message(message.forget) if message.HasField("forget") else None,
         prune=prune_from_message(message.prune) if message.HasField("prune") else None,
@@ -104,6 +110,28 @@ def _network_from(word: str) -> NetworkPolicy:
             f"'{word[:100]}' does not say how it is connected",
             code="bad_network_policy",
             remedy=f"one of {', '.join(NetworkPolicy)}",
+        ) from error
+
+
+def _mode_from(word: str) -> Mode:
+    try:
+        return Mode(word or Mode.AUTO)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"'{word[:100]}' does not say when a program gets its memory",
+            code="bad_mode",
+            remedy=f"one of {', '.join(Mode)}",
+        ) from error
+
+
+def _path_from(word: str) -> StorePath:
+    try:
+        return StorePath(word or StorePath.CHUNKS)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"'{word[:100]}' is no form in which memory goes through the store",
+            code="bad_path",
+            remedy=f"one of {', '.join(StorePath)}",
         ) from error
 
 
@@ -179,6 +207,8 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         resolutions=[_resolution_message(resolution) for resolution in job.resolutions],
         findings=[_preflight_finding_message(found) for found in preflight.findings],
         forecast=_forecast_message(preflight.forecast),
+        restored=str(job.facts.get("restored", "")),
+        why_eager=str(job.facts.get("why_eager", "")),
         hooks=hooks_message(request.hooks),
         forget=forget_report(job),
         prune=prune_report(job),
@@ -211,6 +241,11 @@ def _forecast_message(forecast: Forecast | None) -> pb.Forecast | None:
         image_download_bytes=forecast.image_download_bytes,
         freeze_ms=forecast.freeze_ms,
         basis=forecast.basis,
+        mode=forecast.mode,
+        why=forecast.why,
+        limit_ms=forecast.limit_ms,
+        change_bytes_s=forecast.change_bytes_s,
+        store_bytes_s=forecast.store_bytes_s,
     )
 
 

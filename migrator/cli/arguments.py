@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +40,28 @@ OnHookFailure = Annotated[
     typer.Option("--on-hook-failure", metavar="POLICY", help="fail or ignore; for one of them before=ignore."),
 ]
 
+ModeWord = Annotated[
+    str, typer.Option("--mode", help="When the program gets its memory: eager, before it runs; lazy, after; or auto.")
+]
+Eager = Annotated[bool, typer.Option("--eager", help="Short for --mode eager.")]
+Lazy = Annotated[bool, typer.Option("--lazy", help="Short for --mode lazy: it runs at once, its memory follows.")]
+
+MaxDowntime = Annotated[
+    str | None,
+    typer.Option(
+        "--max-downtime", metavar="TIME", help="Refuse if it would be frozen for longer, such as 500ms or 2s."
+    ),
+]
+PathWord = Annotated[
+    str,
+    typer.Option(
+        "--path", help="How memory goes through the store: chunks, or content: as one archive for every tool."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Go on although the forecast is over --max-downtime.")]
+
+PATHS = ("chunks", "content")
+MODES = ("auto", "eager", "lazy")
 TCP_WORDS = ("keep", "close", "refuse")
 
 
@@ -112,6 +135,54 @@ def tcp_word(word: str) -> str:
             remedy=f"one of {', '.join(TCP_WORDS)}",
         )
     return f"TCP_POLICY_{word.upper()}"
+
+
+def mode_word(mode: str, *, eager: bool, lazy: bool) -> str:
+    """Read when the program gets its memory.
+
+    Raises:
+        InvalidRequest: `bad_mode`.
+    """
+    said = {word for word, is_said in (("eager", eager), ("lazy", lazy), (mode, mode != "auto")) if is_said}
+    if len(said) > 1 or not said <= set(MODES):
+        raise InvalidRequest(
+            f"{' and '.join(sorted(said))} does not say when the program gets its memory",
+            code="bad_mode",
+            remedy=f"one of {', '.join(MODES)}",
+        )
+    return said.pop() if said else "auto"
+
+
+def path_word(word: str) -> str:
+    """Read in which form memory goes through the store.
+
+    Raises:
+        InvalidRequest: `bad_path`.
+    """
+    if word not in PATHS:
+        raise InvalidRequest(
+            f"'{word}' is no form in which memory goes through the store",
+            code="bad_path",
+            remedy=f"one of {', '.join(PATHS)}",
+        )
+    return word
+
+
+def seconds_of(word: str | None) -> float:
+    """Read a time with its unit; 0 if none is given.
+
+    Raises:
+        InvalidRequest: `bad_max_downtime`.
+    """
+    if word is None:
+        return 0.0
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s)", word)
+    seconds = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
+    if not seconds:
+        raise InvalidRequest(
+            f"'{word}' is no time that a program may be frozen", code="bad_max_downtime", remedy="such as 500ms or 2s"
+        )
+    return seconds
 
 
 def state_number(messages: Any, word: str) -> int:

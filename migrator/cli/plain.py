@@ -40,6 +40,8 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "resolutions": [_resolution_data(resolution) for resolution in job.resolutions],
         "findings": [finding_data(finding) for finding in job.findings],
         "forecast": _forecast_data(job.forecast) if job.HasField("forecast") else None,
+        "restored": job.restored or None,
+        "why_eager": job.why_eager or None,
         "hooks": _hooks_data(job.hooks) if job.HasField("hooks") else None,
         **retention_data(job),
         "schedule": job.schedule or None,
@@ -84,9 +86,11 @@ def finding_data(finding: pb.PreflightFinding) -> dict[str, Any]:
 
 
 def _forecast_data(forecast: pb.Forecast) -> dict[str, Any]:
-    names = ("checkpoint_bytes", "image_upload_bytes", "image_download_bytes", "freeze_ms", "basis")
+    names = ("checkpoint_bytes", "image_upload_bytes", "image_download_bytes", "freeze_ms", "basis", "mode", "why")
+    measured = ("limit_ms", "change_bytes_s", "store_bytes_s")
     steps = [{"name": step.name, "host": step.host or None, "phase": step.phase} for step in forecast.steps]
-    return {"steps": steps, **{name: getattr(forecast, name) for name in names}}
+    known = {name: getattr(forecast, name) for name in names}
+    return {"steps": steps, **known, **{name: _optional(forecast, name) for name in measured}}
 
 
 def _resolution_data(resolution: pb.Resolution) -> dict[str, Any]:

@@ -77,7 +77,11 @@ def job(row: dict[str, Any]) -> None:
         console.print(Text(f"{resolution['actor']} decided to keep the {resolution['keep']}{reason}", "yellow"))
     _print_preflight(console, row["findings"])
     if row["forecast"]:
-        _print_forecast(console, row["forecast"])
+        (_print_forecast if row["kind"] == "preflight" else _print_expected)(console, row["forecast"])
+    if row["restored"]:
+        how = {"lazy": "it ran at once and its memory followed", "eager": "with all of its memory at once"}
+        why = f": {row['why_eager']}" if row["why_eager"] else ""
+        console.print(f"  restored            {row['restored']}, {how[row['restored']]}{why}", soft_wrap=True)
     retention_render.report(row)
     if row["drain"]:
         render_drain.containers(row)
@@ -123,6 +127,28 @@ def _print_forecast(console: Console, forecast: dict[str, Any]) -> None:
     )
     console.print(f"   base image        {image}, before the freeze")
     console.print(f"   frozen for about  {forecast['freeze_ms']:.0f} ms, by {forecast['basis']}", soft_wrap=True)
+    console.print(f"   memory            {forecast['mode']}: {forecast['why']}", soft_wrap=True)
+    _print_limit(console, forecast)
+
+
+def _print_expected(console: Console, forecast: dict[str, Any]) -> None:
+    """What a migration expected right before its freeze; what came of it stands among its figures."""
+    console.print(f"  expected freeze     {forecast['freeze_ms']:.0f} ms, by {forecast['basis']}", soft_wrap=True)
+    console.print(f"  chosen              {forecast['mode']}: {forecast['why']}", soft_wrap=True)
+    seen = [
+        f"{what} {size(round(forecast[name]))}/s"
+        for name, what in (("change_bytes_s", "changed"), ("store_bytes_s", "to the store"))
+        if forecast[name] is not None
+    ]
+    if seen:
+        console.print(f"  measured before     {', '.join(seen)}")
+    _print_limit(console, forecast)
+
+
+def _print_limit(console: Console, forecast: dict[str, Any]) -> None:
+    if forecast["limit_ms"] is not None:
+        kept = "within" if forecast["freeze_ms"] <= forecast["limit_ms"] else "[red]more than[/]"
+        console.print(f"   allowed           {forecast['limit_ms']:.0f} ms: the forecast is {kept} that")
 
 
 def clones(rows: Rows) -> None:

@@ -6,7 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from migrator.cli.arguments import ApiAddress, AsJson, Key, Tcp, Volumes, Wait, Watch, split_volumes, tcp_word
+from migrator.cli.arguments import (
+    ApiAddress,
+    AsJson,
+    Eager,
+    Key,
+    Lazy,
+    ModeWord,
+    Tcp,
+    Volumes,
+    Wait,
+    Watch,
+    mode_word,
+    split_volumes,
+    tcp_word,
+)
 from migrator.cli.following import run_job, run_jobs
 from migrator.cli.times import read_moment
 from migrator.errors import InvalidRequest
@@ -47,6 +61,9 @@ def restore(
         str, typer.Option("--network", help="keep, or none: alone, with the addresses that it knows.")
     ] = "keep",
     namespace: Namespace = "default",
+    mode: ModeWord = "auto",
+    eager: Eager = False,
+    lazy: Lazy = False,
     tcp: Tcp = "keep",
     volume: Volumes = None,
     idempotency_key: Key = None,
@@ -60,6 +77,7 @@ def restore(
         "kind": "JOB_KIND_RESTORE",
         **checkpoint_words(what, at, zone, namespace),
         "tcp": tcp_word(tcp),
+        "mode": mode_word(mode, eager=eager, lazy=lazy),
         "volumes": split_volumes(volume),
         "volumes_at": volumes_at,
         "network": network,

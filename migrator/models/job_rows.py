@@ -14,7 +14,19 @@ from migrator.models.drains import DrainOptions
 from migrator.models.hooks import read_hooks
 from migrator.models.phase import JobKind, Phase
 from migrator.models.retention import forget_from, prune_from, verify_from
-from migrator.models.values import Job, JobRequest, Keep, NetworkPolicy, Probe, Resolution, Step, StepStatus, TcpPolicy
+from migrator.models.values import (
+    Job,
+    JobRequest,
+    Keep,
+    Mode,
+    NetworkPolicy,
+    Probe,
+    Resolution,
+    Step,
+    StepStatus,
+    StorePath,
+    TcpPolicy,
+)
 from migrator.models.volumes import VolumePolicy
 
 _REQUEST_FIELDS = frozenset(field.name for field in fields(JobRequest))
@@ -103,6 +115,8 @@ def read_request(told: dict[str, Any], whose: str) -> JobRequest:
         "volumes": {name: VolumePolicy(word) for name, word in told.get("volumes", {}).items()},
         "tcp": TcpPolicy(told.get("tcp", TcpPolicy.KEEP)),
         "hooks": read_hooks(told.get("hooks")),
+        "path": StorePath(told.get("path", StorePath.CHUNKS)),
+        "mode": Mode(told.get("mode", Mode.AUTO)),
         "network": NetworkPolicy(told.get("network", NetworkPolicy.KEEP)),
         "probe": Probe(**told.get("probe", {})),
         "forget": forget_from(told.get("forget")),

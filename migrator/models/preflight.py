@@ -68,6 +68,16 @@ class Forecast:
     freeze_ms: float
     basis: str
     """What the freeze time was predicted from."""
+    mode: str = ""
+    """The way that was chosen, or would be: `eager` or `lazy`."""
+    why: str = ""
+    """Why that one."""
+    limit_ms: float | None = None
+    """How long it may be frozen at most."""
+    change_bytes_s: float | None = None
+    """How fast the program was seen to change its memory."""
+    store_bytes_s: float | None = None
+    """How fast memory was seen to go to the object store."""
 
 
 @dataclass(frozen=True, slots=True)

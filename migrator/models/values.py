@@ -48,6 +48,27 @@ class TcpPolicy(StrEnum):
     """A container that has any is not touched."""
 
 
+class Mode(StrEnum):
+    """When a restored program gets its memory."""
+
+    AUTO = "auto"
+    """As the forecast says is better."""
+    EAGER = "eager"
+    """All of it before it runs."""
+    LAZY = "lazy"
+    """It runs at once; each page comes when it is touched, or soon."""
+
+
+class StorePath(StrEnum):
+    """In which form memory goes through the object store."""
+
+    CHUNKS = "chunks"
+    """In pieces that are sent once, most of them ahead of the freeze."""
+    CONTENT = "content"
+    """As the one archive that containerd's own checkpoints have: every tool can read it, and all of it moves within the
+    freeze."""
+
+
 class NetworkPolicy(StrEnum):
     """How what is restored is connected."""
 
@@ -108,6 +129,13 @@ class JobRequest:
     """What a job that forgets is to forget."""
     prune: PruneRequest | None = None
     verify: VerifyRequest | None = None
+    mode: Mode = Mode.AUTO
+    max_downtime_s: float | None = None
+    """A migration whose forecast says that it freezes the program for longer is refused before the freeze."""
+    path: StorePath = StorePath.CHUNKS
+    """Of a migration; checkpoints have always the archive, backups always chunks."""
+    force: bool = False
+    """It goes on all the same."""
     schedule: str | None = None
     """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from migrator.errors import IntegrityError, InvalidRequest, PreconditionFailed
@@ -16,13 +18,15 @@ from migrator.models.values import Checkpoint, Facts, Job
 from migrator.models.volumes import VOLUME_ROLE, Volume, VolumePolicy, read_volumes
 from migrator.service.catalogue import TARGET_GONE, enter_checkpoint
 from migrator.service.network.attachment import pack_attachment, read_attachment
-from migrator.service.preflight.forecast import RECENT_JOBS, predict
+from migrator.service.preflight.forecast import FORECAST, MODE, RECENT_JOBS, check_limit, predict
 from migrator.service.retention.pinning import pin
 from migrator.service.rewinding import REWOUND, rewound_key
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
 from migrator.storage.own import OwnContent
+
+FRESH_S = 5.0
 
 
 class ControlStep:
@@ -149,12 +153,29 @@ class Predict(ControlStep):
 
     def __init__(self, database: Database):
         self._database = database
+        self._lock = threading.Lock()
+        self._past: Sequence[Job] | None = None
+        self._read_s = 0.0
 
     def run(self, job: Job) -> Facts:
-        """Return the forecast in numbers."""
-        with self._database.transaction(write=False) as tx:
-            past = tx.jobs.list(phases=frozenset({Phase.SUCCEEDED}), limit=RECENT_JOBS)
-        return predict(job, past)
+        """Return the forecast in numbers, and the way that was chosen.
+
+        Raises:
+            PreconditionFailed: `freeze_too_long`, of a migration alone; nothing was frozen.
+        """
+        prediction = predict(job, self._recent())
+        if job.request.kind is JobKind.MIGRATION:
+            check_limit(job.request, prediction)
+        return {FORECAST: prediction.to_facts(), MODE: prediction.mode}
+
+    def _recent(self) -> Sequence[Job]:
+        """What others took; read again only now and then, for twenty may ask at once."""
+        with self._lock:
+            if self._past is None or time.monotonic() - self._read_s > FRESH_S:
+                with self._database.transaction(write=False) as tx:
+                    self._past = tx.jobs.list(phases=frozenset({Phase.SUCCEEDED}), limit=RECENT_JOBS)
+                self._read_s = time.monotonic()
+            return self._past
 
 
 def _volumes(index: CheckpointIndex, job: Job) -> list[Volume]:

@@ -16,7 +16,7 @@ from enum import Enum
 
 from migrator.models.hooks import LONGEST_TIMEOUT_S
 from migrator.models.phase import JobKind, Phase
-from migrator.models.values import JobRequest, Step
+from migrator.models.values import JobRequest, Mode, Step
 
 
 class Where(Enum):
@@ -74,6 +74,7 @@ MIGRATION = (
     Line("prefetch", TARGET, Phase.COPYING, LEFTOVERS, 600),
     Line("precopy-again", SOURCE, Phase.COPYING, NOTHING, 600),
     Line("prefetch-again", TARGET, Phase.COPYING, NOTHING, 600),
+    Line("predict", CONTROL, Phase.COPYING, NOTHING, 5, patient=True),
     Line("before-hook", SOURCE, Phase.FREEZING, OWNERSHIP, HOOK_S),
     Line("freeze", SOURCE, Phase.FREEZING, OWNERSHIP, 20, follows=True),
     Line("dump", SOURCE, Phase.DUMPING, LEFTOVERS, 30, follows=True),
@@ -84,6 +85,7 @@ MIGRATION = (
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
     Line("after-hook", TARGET, Phase.REMOVING, NOTHING, HOOK_S, forward_only=True, follows=True),
+    Line("fill", TARGET, Phase.REMOVING, NOTHING, 600, forward_only=True, follows=True),
     Line("remove", SOURCE, Phase.REMOVING, NOTHING, 60, forward_only=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
     Line("settle", CONTROL, Phase.FINISHING, NOTHING, 30, forward_only=True),
@@ -128,6 +130,7 @@ RESTORE = (
     Line("restore", TARGET, Phase.RESTORING, OWNERSHIP, 60, observe_first=True),
     Line("prove", TARGET, Phase.RESTORING, NOTHING, 15, forward_only=True),
     Line("after-hook", TARGET, Phase.FINISHING, NOTHING, HOOK_S, forward_only=True, follows=True),
+    Line("fill", TARGET, Phase.FINISHING, NOTHING, 600, forward_only=True, follows=True),
     Line("release-target", TARGET, Phase.FINISHING, NOTHING, 60, forward_only=True),
 )
 
@@ -238,6 +241,7 @@ def _lines_for(request: JobRequest) -> list[Line]:
         request.forget is not None and request.forget.dry_run
     )
     unwanted = {"prune"} if request.forget is not None and not request.forget.prune else set()
+    unwanted |= {"fill"} if request.mode is Mode.EAGER else set()
     lines = [line for line in PLANS[request.kind] if line.step not in unwanted]
     return [line for line in lines if not dry or line.phase is Phase.PREFLIGHT]
 

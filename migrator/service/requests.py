@@ -9,7 +9,7 @@ from migrator.errors import InvalidRequest
 from migrator.models.drains import DrainOptions
 from migrator.models.hooks import Hooks, check_hooks, check_timeout, command_words
 from migrator.models.phase import JobKind
-from migrator.models.values import JobRequest, NetworkPolicy, Probe
+from migrator.models.values import JobRequest, Mode, NetworkPolicy, Probe, StorePath
 from migrator.models.volumes import VolumePolicy
 from migrator.service.retention.selection import check_work
 from migrator.service.selectors import parse_selector
@@ -36,6 +36,9 @@ ALLOWED = {
     JobKind.REWIND: NEEDED[JobKind.REWIND] | {"container"},
 }
 HOOKED = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.REWIND, JobKind.PREFLIGHT)
+MODED = (JobKind.MIGRATION, JobKind.RESTORE, JobKind.PREFLIGHT)
+FORECAST = (JobKind.MIGRATION, JobKind.PREFLIGHT)
+LONGEST_DOWNTIME_S = 3600.0
 NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 """containerd's own rule for the names of containers and namespaces."""
 NAME_LIMIT = 76
@@ -74,6 +77,7 @@ def check_request(request: JobRequest, idempotency_key: str | None) -> None:
     _check_volumes(request.volumes)
     _check_hooks(request)
     _check_restore(request)
+    _check_memory(request)
     check_work(request)
     _check_drain(request)
     if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
@@ -158,6 +162,25 @@ def _check_restore(request: JobRequest) -> None:
         command_words(request.probe.command, "bad_probe")
     if request.probe.timeout_s is not None:
         check_timeout("probe", request.probe.timeout_s)
+
+
+def _check_memory(request: JobRequest) -> None:
+    """Who may say when the program gets its memory, and how long it may stand still."""
+    wrong = ""
+    if request.mode is not Mode.AUTO and request.kind not in MODED:
+        wrong = f"{request.mode} restore"
+    if (request.max_downtime_s is not None or request.force) and request.kind not in FORECAST:
+        wrong = "limit for its freeze"
+    if request.path is not StorePath.CHUNKS and request.kind is not JobKind.MIGRATION:
+        wrong = "form of its own in the store"
+    if wrong:
+        raise _contradiction(f"a {request.kind} cannot have a {wrong}")
+    if request.max_downtime_s is not None and not 0 < request.max_downtime_s <= LONGEST_DOWNTIME_S:
+        raise InvalidRequest(
+            f"a freeze of at most {request.max_downtime_s:g} s cannot be asked for",
+            code="bad_max_downtime",
+            remedy=f"more than 0 and up to {LONGEST_DOWNTIME_S:g} s, such as 500ms",
+        )
 
 
 def _check_name(what: str, name: str) -> None:

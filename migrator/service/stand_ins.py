@@ -63,7 +63,14 @@ class LostPrecopy(ControlStep):
 
 
 class LostTarget(ControlStep):
-    """Nobody has seen the restored program run, and nobody will."""
+    """What was to be seen of the restored program nobody has seen, and nobody will.
+
+    Args:
+        what: What that was.
+    """
+
+    def __init__(self, what: str):
+        self._what = what
 
     def run(self, job: Job) -> Facts:
         """Leave it to an operator: it may have run for a moment.
@@ -72,7 +79,7 @@ class LostTarget(ControlStep):
             WorkloadFailed: `host_removed`.
         """
         raise WorkloadFailed(
-            f"what was restored on host '{job.request.target_host}' was lost with it before anybody saw it run",
+            f"what was restored on host '{job.request.target_host}' was lost with it before {self._what}",
             code="host_removed",
             host=job.request.target_host,
         )
@@ -93,6 +100,7 @@ def stand_ins(checkpoints: CheckpointStore) -> dict[str, ControlStep]:
         "freeze": LostSource(Verdicts(checkpoints.objects)),
         "precopy": LostPrecopy(checkpoints),
         "upload": LostUpload(checkpoints),
-        "prove": LostTarget(),
+        "prove": LostTarget("anybody saw it run"),
+        "fill": LostTarget("all of its memory was known to be there"),
         "release-target": LostSuccessor(),
     }

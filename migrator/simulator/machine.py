@@ -98,6 +98,8 @@ class Machine:
     ahead: dict[str, bytes] = field(default_factory=dict)
     """What came ahead of a freeze, by job; in memory, too."""
     """By job; None while CRIU writes them."""
+    coming: dict[str, str] = field(default_factory=dict)
+    """Containers that run before all of their memory is there, by job; in memory, too."""
     hook_notes: set[str] = field(default_factory=set)
     """Jobs that owe a hook after the freeze."""
     guard_processes: dict[int, SimulatedGuard] = field(default_factory=dict)
@@ -336,6 +338,7 @@ class Machine:
         """Remove the directory that CRIU writes into or reads from."""
         if act.command.job_id in self.memory_images:
             self.world.rules.effect(self, act, "no memory images")
+            self.world.rules.images_removed(self, act)
             del self.memory_images[act.command.job_id]
 
     def remove_ahead(self, act: Act) -> None:
@@ -377,6 +380,7 @@ class Machine:
             guard.alive = False
         self.kill_tasks()
         self.guard_processes, self.guards, self.memory_images, self.ahead, self.hook_notes = {}, {}, {}, {}, set()
+        self.coming = {}
         self.boot, self.up = self.boot + 1, False
 
     def kill_tasks(self) -> None:

@@ -36,7 +36,7 @@ from migrator.service.guards import GuardState
 from migrator.service.host import Act
 from migrator.service.housekeeping.store import StoreKeeper
 from migrator.service.identifiers import find_job
-from migrator.service.plans import LEFTOVERS, PLANS
+from migrator.service.plans import LEFTOVERS, line_for
 from migrator.simulator.guard import BUDGET_S, LOOK_S
 from migrator.simulator.machine import Machine, Task, TaskState
 from migrator.simulator.programs import IMAGE, MARKER, Memory
@@ -117,6 +117,18 @@ class Rules:
         if command.action is StepAction.RUN and status in (StepStatus.UNDONE, StepStatus.DONE):
             self.broken(4, f"{command.step} changes {machine.name} ({what}) although it is {status.value} already")
 
+    def images_removed(self, machine: Machine, act: Act) -> None:
+        """Rule 2: the memory that is still to come lies in these images alone."""
+        name = machine.coming.get(act.command.job_id)
+        if name in machine.tasks:
+            self.broken(2, f"the images of {name} on {machine.name} are removed before all of its memory has come")
+
+    def source_removed(self, act: Act) -> None:
+        """Rule 2: until the memory of its successor is whole, the frozen source is the copy that can run on."""
+        for machine in self._world.machines.values():
+            if act.command.job_id in machine.coming:
+                self.broken(2, f"a source is removed while the memory of its successor on {machine.name} still comes")
+
     def proved(self, act: Act) -> None:
         """Rule 9: a step has seen the restored container run."""
         self._proofs.add(str(find_job(act.command.job_id)))
@@ -175,9 +187,9 @@ class Rules:
 
     def _check_rollback(self, job: Job) -> None:
         """Rule 3: a frozen source waits for no sweeping."""
-        lines = PLANS[job.request.kind]
+        kind = job.request.kind
         backward = [step for step in job.steps if step.status in BACKWARD]
-        sweeping = next((step for step in backward if lines[step.position].rollback is LEFTOVERS), None)
+        sweeping = next((step for step in backward if line_for(kind, step).rollback is LEFTOVERS), None)
         freeze = next((s for s in job.steps if s.name == "freeze"), None)
         if sweeping and freeze and freeze.status not in (StepStatus.PENDING, StepStatus.UNDONE):
             self.broken(3, f"{job.id} sweeps ({sweeping.name}) while its source is still frozen")

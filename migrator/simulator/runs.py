@@ -11,7 +11,7 @@ from random import Random
 
 from migrator.models.phase import JobKind
 from migrator.models.roles import Role
-from migrator.models.values import Checkpoint, JobRequest
+from migrator.models.values import Checkpoint, JobRequest, Mode
 from migrator.simulator import programs
 from migrator.simulator.faults import CONTROL, HOSTS, Fault, Kind, Place, any_fault, faults_at
 from migrator.simulator.programs import CONTAINER, Memory
@@ -20,7 +20,7 @@ from migrator.simulator.world import Schedule, World
 from migrator.storage import layout
 from migrator.storage.oci import FactAnnotation, parse_index
 
-MIGRATE = JobRequest(JobKind.MIGRATION, source_host="alpha", container=CONTAINER, target_host="beta")
+MIGRATE = JobRequest(JobKind.MIGRATION, source_host="alpha", container=CONTAINER, target_host="beta", mode=Mode.LAZY)
 MIGRATE_BACK = JobRequest(JobKind.MIGRATION, source_host="beta", container=CONTAINER, target_host="alpha")
 KEEP = JobRequest(JobKind.MIGRATION, source_host="alpha", container=CONTAINER, target_host="beta", keep_checkpoint=True)
 CHECKPOINT = JobRequest(JobKind.CHECKPOINT, source_host="alpha", container=CONTAINER)

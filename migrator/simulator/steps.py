@@ -24,7 +24,7 @@ from migrator.models.descriptors import Descriptor
 from migrator.models.hooks import RAN_BEFORE
 from migrator.models.phase import JobKind
 from migrator.models.roles import Role
-from migrator.models.values import Facts
+from migrator.models.values import Facts, Mode
 from migrator.service.catalogue import SOURCE_GONE, last_copy, release_chunks
 from migrator.service.guards import Guards
 from migrator.service.host import Act
@@ -32,6 +32,7 @@ from migrator.service.steps.ahead import AHEAD, FETCHED_AHEAD
 from migrator.service.steps.chunked import PACK_INDEXES, owner_of, travels_chunked, written_before
 from migrator.service.steps.dump_way import PAGELESS_KINDS
 from migrator.service.steps.freeze import PAUSES_LATER
+from migrator.service.steps.lazy import LAZY, RESTORED, lost
 from migrator.simulator import programs
 from migrator.simulator.machine import ContainerRecord, Machine, Snapshot, TaskState
 from migrator.storage.checkpoints import CheckpointStore
@@ -494,6 +495,8 @@ class Restore(SimulatedStep):
         if index.part(Role.CONTAINER).digest not in here.machine.content:
             raise NotFound("the container's record is gone", code="content_not_found")
         yield from bring_to_life(here, act, restored_key(act))
+        if act.request.mode is Mode.LAZY:
+            return {"pid": 1, RESTORED: LAZY}
         return {"pid": 1}
 
     def undo(self, here: Here, act: Act) -> Acts:
@@ -505,6 +508,7 @@ class Restore(SimulatedStep):
             return {}
         yield "end the task"
         machine.end_task(act, name)
+        machine.coming.pop(act.command.job_id, None)
         yield from delete_container(here, act, name)
         yield "remove the memory images"
         machine.remove_memory_images(act)
@@ -617,6 +621,24 @@ class Prove(SimulatedStep):
         return {"processes": 1}
 
 
+class Fill(SimulatedStep):
+    """See `steps.lazy`."""
+
+    def run(self, here: Here, act: Act) -> Acts:
+        """Wait until all of the memory has come."""
+        machine, job, name = here.machine, act.command.job_id, restored_name(act)
+        for _ in range(3):
+            yield "see how much is there", 0.2
+            if job in machine.coming and name not in machine.tasks:
+                del machine.coming[job]
+                raise lost(act)  # it has ended, however: as who cannot have its pages is ended
+        if job not in machine.coming and act.request.mode is Mode.LAZY and name not in machine.tasks:
+            raise lost(act)
+        yield "all is there"
+        machine.coming.pop(job, None)
+        return {}
+
+
 class TryProbe(SimulatedStep):
     """See `steps.drill`."""
 
@@ -651,6 +673,7 @@ class Remove(SimulatedStep):
         record = machine.containers.get(name)
         if record is not None and record.created_at == act.facts["source_created_at"]:
             yield "end the task"
+            machine.world.rules.source_removed(act)
             machine.end_task(act, name)
             yield from delete_container(here, act, name)
         yield "send the guard away"
@@ -698,6 +721,8 @@ def bring_to_life(here: Here, act: Act, key: str) -> Acts:
     yield "give the record its own spec"
     machine.put_container(act, replace(hooked, hooked=False))
     yield "start"
+    if act.request.mode is Mode.LAZY:
+        machine.coming[job] = name
     machine.start(name, START_S)
     yield "start is under way", 0.05
     yield "it runs", START_S
@@ -835,6 +860,7 @@ STEPS: dict[str, SimulatedStep] = {
     "displace": Displace(),
     "restore": Restore(),
     "prove": Prove(),
+    "fill": Fill(),
     "probe": TryProbe(),
     "discard": Discard(),
     "remove": Remove(),

@@ -20,7 +20,7 @@ from tests.workloads import WORKLOADS, Running
 def cluster(lab: Lab, lab_root: Path) -> Cluster:
     """The lab, with the images that many tests use on both hosts: what an image adds is no leftover."""
     cluster = Cluster(lab, lab_root)
-    for name in ("counter", "files", "ledger", "odd", "redis", "server", "threads", "ticker", "tree"):
+    for name in ("arena", "counter", "files", "ledger", "odd", "redis", "server", "threads", "ticker", "tree"):
         cluster.import_image(WORKLOADS[name], *cluster.machines)
     return cluster
 

@@ -84,7 +84,7 @@ def _systems(names: Sequence[str]) -> Iterator[list[System]]:
         cluster = Cluster(lab, ensure_root(print))
         found: dict[str, System] = {
             "floor": Bare(cluster),
-            "eager": Service(cluster, "eager"),
+            "eager": Service(cluster, "eager", ("--eager",)),
             "lazy": Service(cluster, "lazy", ("--lazy",)),
             "content": Service(cluster, "content", ("--eager", "--path", "content")),
             "ctr": ByCtr(cluster),

@@ -20,9 +20,9 @@ from migrator.models.housekeeping import FindingKind
 from migrator.service.host import Host
 from migrator.service.identifiers import find_job
 from migrator.service.network.handover import abandon
+from migrator.service.steps.ending import delete_container, end_task
 from migrator.service.steps.image import JOB_LABEL, drop_lease
 from migrator.service.steps.interface import ROOMS
-from migrator.service.steps.restore import delete_container, end_task
 from migrator.service.volumes.places import Places, Record, kept_records
 
 LABELLED = f'labels."{JOB_LABEL}"'

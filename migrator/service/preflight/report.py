@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 from migrator.models.phase import JobKind
 from migrator.models.preflight import Finding, Forecast, Grade, HostFinding, Preflight
 from migrator.models.values import Facts, Job, JobRequest, Step
 from migrator.service.plans import steps_for
+from migrator.service.preflight.forecast import FORECAST
 
+TOLD = {field.name for field in fields(Forecast)} - {"steps", "limit_ms"}
 DOUBTFUL_CLOCK = timedelta(seconds=1)
 FINDINGS = "findings"
 """Among the facts of a step that inspects: what its checks saw; a job that acts keeps only what is no pass."""
@@ -62,11 +65,13 @@ def _clock(step: Step) -> Finding:
 
 
 def _forecast(job: Job) -> Forecast | None:
-    facts = next((step.facts for step in job.steps if step.name == "predict"), {})
+    facts = next((step.facts.get(FORECAST) for step in job.steps if step.name == "predict"), None)
     if not facts:
         return None
     request = job.request
     migration = JobRequest(
         JobKind.MIGRATION, request.namespace, request.source_host, request.container, request.target_host
     )
-    return Forecast(steps=steps_for(migration), **facts)
+    limit_ms = request.max_downtime_s * 1000 if request.max_downtime_s is not None else None
+    known = {name: facts[name] for name in TOLD if name in facts}
+    return Forecast(steps=steps_for(migration), limit_ms=limit_ms, **known)

@@ -13,6 +13,7 @@ from migrator.service.steps.hooks import AfterHook, BeforeHook
 from migrator.service.steps.image import Prepare, PublishImage
 from migrator.service.steps.inspect_source import InspectSource
 from migrator.service.steps.inspect_target import InspectTarget
+from migrator.service.steps.lazy import Fill
 from migrator.service.steps.read_back import ReadBack
 from migrator.service.steps.release import ReleaseSource, ReleaseTarget, Remove
 from migrator.service.steps.restore import Prove, Restore
@@ -41,6 +42,7 @@ HOST_STEPS: dict[str, HostStep] = {
         Displace(),
         Restore(),
         Prove(),
+        Fill(),
         TryProbe(),
         Discard(),
         Remove(),

@@ -21,7 +21,8 @@ from migrator.models.values import Facts
 from migrator.service.catalogue import release_chunks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.room import touch_memory
-from migrator.service.steps.chunked import PACK_INDEXES, owner_of, written_before
+from migrator.service.steps.chunked import PACK_INDEXES, owner_of, travels_chunked, written_before
+from migrator.service.steps.lazy import offer_server
 from migrator.service.steps.memory_dump import keep_ahead, keeps_extents, processes_of
 from migrator.service.steps.sources import Progress
 from migrator.service.steps.work import LAYER, ahead_directory, newest_ahead, remove_work_directory, store_of
@@ -57,6 +58,8 @@ class Precopy(HostStep):
         Raises:
             Unavailable: `store_unavailable`, the store does not answer.
         """
+        if not travels_chunked(act):
+            return {}
         if keeps_extents(act):
             keep_ahead(host, act)
             return {}
@@ -96,6 +99,8 @@ class Prefetch(HostStep):
     def run(self, host: Host, act: Act) -> Facts:
         """Return the bytes that went ahead."""
         rounds = act.facts.get(AHEAD, ())
+        if act.command.step != self.name:
+            offer_server(host, act)
         if not rounds:
             return {}
         host.checkpoints.chunks.learn(written_before(act))

@@ -13,6 +13,7 @@ from migrator.criu.extents import Offer, cut_images
 from migrator.models.descriptors import Descriptor
 from migrator.models.phase import OWN_CHUNKS, JobKind
 from migrator.models.roles import ROLE_ANNOTATION, Role
+from migrator.models.values import StorePath
 from migrator.service.host import Act, Host
 from migrator.service.steps.memory_dump import is_pageless, offer_memory
 from migrator.service.steps.sources import Progress, is_packed, read_source
@@ -68,8 +69,8 @@ def send_chunked(host: Host, act: Act) -> Sent:
 
 
 def travels_chunked(act: Act) -> bool:
-    """Whether memory is cut into chunks. A checkpoint by hand is kept whole: every tool can read it."""
-    return act.request.kind is not JobKind.CHECKPOINT
+    """Whether memory is cut into chunks. A checkpoint by hand is kept whole, and so is one that somebody wants so."""
+    return act.request.kind is not JobKind.CHECKPOINT and act.request.path is StorePath.CHUNKS
 
 
 def owner_of(act: Act) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,9 +73,9 @@ def read_options(told: Any) -> CriuOptions:
     return CriuOptions(TcpPolicy(tcp), file_locks, external_unix)
 
 
-def with_options(spec: Spec, options: CriuOptions, file: Path) -> Spec:
+def with_options(spec: Spec, options: CriuOptions, file: Path, more: Iterable[str] = ()) -> Spec:
     """Write the options into a file and name it in a spec; what the container's own file, or runc's, says stays."""
-    lines = options.lines()
+    lines = [*options.lines(), *more]
     if not lines:
         return spec
     annotations: Mapping[str, str] = spec.get("annotations") or {}

@@ -23,11 +23,12 @@ from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.attachment import read_attachment
 from migrator.service.rewinding import as_target
 from migrator.service.steps.criu_options import read_options, with_options
+from migrator.service.steps.ending import delete_container, end_task
 from migrator.service.steps.freeze import PATIENT_ATTEMPTS, check_paused
 from migrator.service.steps.image import JOB_LABEL, drop_lease
 from migrator.service.steps.interface import detach_source, drop_interface, join_restored, leave_room
 from migrator.service.steps.restarting import without_restart
-from migrator.service.steps.restore import bring_to_life, delete_container, end_task, streams_of
+from migrator.service.steps.restore import bring_to_life, streams_of
 from migrator.service.steps.restored_spec import with_loopback
 from migrator.service.steps.work import image_directory, remove_work_directory, work_directory
 

@@ -10,6 +10,7 @@ from migrator.containerd import Container
 from migrator.criu.pageless import Runtime, is_runc, lock_option
 from migrator.gen.containerd.runc.v1 import options_pb2
 from migrator.models.phase import JobKind
+from migrator.models.values import StorePath
 from migrator.service.host import Act, Host
 
 PAGELESS_KINDS = (JobKind.MIGRATION, JobKind.BACKUP)
@@ -36,6 +37,8 @@ def choose_way(host: Host, act: Act, container: Container) -> Way:
     """Say whether a container can be dumped without its pages."""
     if act.request.kind not in PAGELESS_KINDS:
         return Way(None, f"a {act.request.kind.value} needs whole images")
+    if act.request.path is not StorePath.CHUNKS:
+        return Way(None, "its memory goes as one archive")
     if container.runtime_name != RUNTIME_NAME:
         return Way(None, f"its runtime is {container.runtime_name}")
     options = options_pb2.Options()

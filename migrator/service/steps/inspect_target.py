@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from migrator.criu.lazy.userfault import why_not
 from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.arrival import Arrival, moved_bytes
 from migrator.service.preflight.checks import TARGET_CHECKS, conclude, examine
+from migrator.service.preflight.forecast import LAZY_REFUSED
 from migrator.service.preflight.host import criu_version
 from migrator.service.preflight.image import missing_image_bytes
 from migrator.service.preflight.report import told
@@ -29,4 +31,11 @@ class InspectTarget(HostStep):
         traits = read_traits(runtime, criu_version(host))
         arrival = Arrival(host, act.request, runtime, act.facts, traits)
         findings = conclude(examine(TARGET_CHECKS, arrival), act)
-        return {"target_criu": traits.criu, **told(findings), **missing_image_bytes(arrival), **moved_bytes(arrival)}
+        refused = {LAZY_REFUSED: why_not()}
+        return {
+            "target_criu": traits.criu,
+            **refused,
+            **told(findings),
+            **missing_image_bytes(arrival),
+            **moved_bytes(arrival),
+        }

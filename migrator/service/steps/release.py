@@ -11,10 +11,10 @@ from migrator.models.values import Facts
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.network.attachment import read_attachment
 from migrator.service.preflight.arrival import restored_name
+from migrator.service.steps.ending import delete_container, end_task
 from migrator.service.steps.image import JOB_LABEL, drop_lease
 from migrator.service.steps.interface import TARGET_NETWORK, detach_source, join_restored, leave_room
 from migrator.service.steps.restarting import with_restart
-from migrator.service.steps.restore import delete_container, end_task
 from migrator.service.steps.volumes import places_of
 from migrator.service.steps.work import remove_work_directory
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import structlog
 
 from migrator.containerd import (
     Container,
@@ -19,8 +20,11 @@ from migrator.containerd import (
     end_remains,
     read_record,
 )
+from migrator.criu.lazy.ending import end_server
+from migrator.criu.lazy.journal import State
+from migrator.criu.lazy.userfault import why_not
 from migrator.criu.log import explain_failure
-from migrator.errors import AlreadyExists, MigratorError, NotFound, PreconditionFailed
+from migrator.errors import AlreadyExists, MigratorError, NotFound, PermanentError, PreconditionFailed
 from migrator.models.phase import JobKind
 from migrator.models.roles import Role
 from migrator.models.streams import read_stdio
@@ -33,6 +37,7 @@ from migrator.service.preflight.record import RECORD_LIMIT_BYTES, refuse_record
 from migrator.service.records import without_foreign
 from migrator.service.steps.arrivals import deliver_packets
 from migrator.service.steps.criu_options import replayed_options, with_options
+from migrator.service.steps.ending import delete_container, end_task
 from migrator.service.steps.fetch import sealed_index
 from migrator.service.steps.image import JOB_LABEL
 from migrator.service.steps.interface import (
@@ -41,6 +46,21 @@ from migrator.service.steps.interface import (
     join_restored,
     waiting_interface,
     with_interface,
+)
+from migrator.service.steps.lazy import (
+    EAGER,
+    LAZY,
+    LAZY_OPTION,
+    RESTORED,
+    WHY_EAGER,
+    end_program,
+    is_served,
+    lost,
+    prepare_server,
+    show_images,
+    state_of,
+    wants_lazy,
+    watch,
 )
 from migrator.service.steps.restarting import without_restart
 from migrator.service.steps.restored_spec import Spec, alone, renamed, with_loopback, with_sources, with_sysctls
@@ -52,9 +72,9 @@ from migrator.service.steps.work import (
 )
 from migrator.storage.oci import CheckpointIndex, FactAnnotation
 
+log = structlog.get_logger()
 SEEN = {ProcessState.RUNNING: "done", ProcessState.CREATED: "absent", ProcessState.STOPPED: "absent"}
 """A task that was created and not started has run nothing; of the other states nothing can be concluded."""
-END_S = 10.0
 
 
 class Restore(HostStep):
@@ -70,13 +90,18 @@ class Restore(HostStep):
         """
         runtime = host.runtime(act.request.namespace).with_lease(act.lease_id)
         if self.observe(host, act) == "done":
-            return {"pid": runtime.task(restored_name(act)).pid}  # `prove` joins its network
+            lazily = {RESTORED: LAZY} if is_served(host, act) else {}
+            return {"pid": runtime.task(restored_name(act)).pid, **lazily}  # `prove` joins its network
         index = sealed_index(host, act)
         container = _read_record(host, runtime, index, act)
-        spec = _restorable(host, index, act, container.spec_json())
-        waiting = read_attachment(act.facts.get(TARGET_NETWORK))
-        task, interface = bring_to_life(host, act, container, spec, _restored_io(index, act), waiting)
-        return {"pid": task.pid, TARGET_NETWORK: pack_attachment(interface)}
+        io, waiting = _restored_io(index, act), read_attachment(act.facts.get(TARGET_NETWORK))
+
+        def bring(options: tuple[str, ...]) -> tuple[Task, Attachment | None]:
+            spec = _restorable(host, index, act, container.spec_json(), options)
+            return bring_to_life(host, act, container, spec, io, waiting)
+
+        task, interface, how = _bring_somehow(host, act, bring)
+        return {"pid": task.pid, TARGET_NETWORK: pack_attachment(interface), **how}
 
     def undo(self, host: Host, act: Act) -> Facts:
         """Remove the restored task and container, if they are this job's."""
@@ -117,11 +142,14 @@ class Prove(HostStep):
         """Return how many processes run in it.
 
         Raises:
-            PreconditionFailed: `ended_after_restore`, it ran here and ended since.
+            PreconditionFailed: `ended_after_restore`, it ran here and ended since; `pages_lost`, it was ended because
+                the rest of its memory could not come.
         """
         runtime = host.runtime(act.request.namespace)
         task = runtime.task(restored_name(act))
         status = task.status()
+        if state_of(host, act) is State.LOST:
+            raise lost(act)
         if status.state is not ProcessState.RUNNING:
             raise PreconditionFailed(
                 f"container '{task.id}' was restored but is {status.state.value} (exit status {status.exit_status})",
@@ -134,6 +162,24 @@ class Prove(HostStep):
             raise PreconditionFailed(f"container '{task.id}' has no processes", code="ended_after_restore")
         join_restored(read_attachment(act.facts.get(TARGET_NETWORK)), task.pid)
         return {"processes": len(alive)}
+
+
+def _bring_somehow(
+    host: Host, act: Act, bring: Callable[[tuple[str, ...]], tuple[Task, Attachment | None]]
+) -> tuple[Task, Attachment | None, Facts]:
+    """Restore lazily if that is wanted; if it cannot be, or comes to nothing, with all of the memory at once."""
+    why = why_not() if wants_lazy(act) else ""
+    if wants_lazy(act) and not why:
+        try:
+            prepare_server(host, act)
+            show_images(host, act)
+            watch(host, act, partial(end_program, host, act))
+            return (*bring((LAZY_OPTION,)), {RESTORED: LAZY})
+        except (PermanentError, OSError) as error:  # an error from the start: the program ran nothing
+            why = str(error)
+            log.warning("not restored lazily", job=act.command.job_id, why=why)
+    end_server(work_directory(host, act))
+    return (*bring(()), {RESTORED: EAGER, **({WHY_EAGER: why} if why else {})})
 
 
 def bring_to_life(
@@ -167,60 +213,6 @@ def bring_to_life(
     join_restored(interface, task.pid)
     deliver_packets(act, interface, image_directory(host, act))
     return task, interface
-
-
-def end_task(runtime: ContainerdClient, container: str) -> None:
-    """End a task without letting its program run one more line, and delete it; an absent one is fine."""
-    try:
-        task = runtime.task(container)
-        if task.status().state is not ProcessState.STOPPED:
-            _kill(task)
-        task.delete()
-    except NotFound:
-        return
-
-
-def _kill(task: Task) -> None:
-    """Kill and wait; a task that was created and never started has no process to kill.
-
-    A runtime kills the first process alone and thaws the task; the others would run until the kernel comes to them.
-    So each gets its signal before that.
-    """
-    for pid in _pids(task):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    with suppress(NotFound):
-        task.kill(signal.SIGKILL, all=True)
-    if task.pid:
-        with suppress(NotFound):
-            task.wait(timeout_s=END_S)
-
-
-def _pids(task: Task) -> list[int]:
-    try:
-        return [process.pid for process in task.pids()]
-    except MigratorError:  # half-made: the runtime ends what there is
-        return []
-
-
-def delete_container(runtime: ContainerdClient, name: str) -> None:
-    """Delete a container's snapshot, then its record, which tells where the snapshot is; absent ones are fine.
-
-    A snapshot that another container has, too, stays: one of the two has been set aside for the other.
-    """
-    try:
-        container = runtime.containers.get(name)
-    except NotFound:
-        return
-    if not any(other.snapshot_key == container.snapshot_key != "" for other in _others(runtime, name)):
-        with suppress(NotFound):
-            runtime.snapshots(container.snapshotter).remove(container.snapshot_key)
-    with suppress(NotFound):
-        runtime.containers.delete(name)
-
-
-def _others(runtime: ContainerdClient, name: str) -> list[Container]:
-    return [container for container in runtime.containers.list() if container.id != name]
 
 
 def _read_record(host: Host, runtime: ContainerdClient, index: CheckpointIndex, act: Act) -> Container:
@@ -264,13 +256,13 @@ def streams_of(known: Stdio) -> PlainIO:
     return PlainIO(Stdio(stdout=stdout if "://" in stdout else "", stderr=stderr if "://" in stderr else ""))
 
 
-def _restorable(host: Host, index: CheckpointIndex, act: Act, spec: Spec) -> Spec:
-    """The spec with what only the restore needs: a hook, and what CRIU is told."""
+def _restorable(host: Host, index: CheckpointIndex, act: Act, spec: Spec, more: tuple[str, ...] = ()) -> Spec:
+    """The spec with what only the restore needs: a hook, and what CRIU is told; `more` are options of this attempt."""
     tcp = TcpPolicy.CLOSE if is_alone(act.request) else act.request.tcp
     options = replayed_options(index.told(FactAnnotation.CRIU_OPTIONS), tcp)
     if is_alone(act.request):
         spec = alone(spec, read_attachment(index.told(FactAnnotation.NETWORK)))
-    return with_options(with_loopback(spec), options, work_directory(host, act) / "criu.conf")
+    return with_options(with_loopback(spec), options, work_directory(host, act) / "criu.conf", more)
 
 
 def _create(runtime: ContainerdClient, container: Container, spec: Spec) -> None:

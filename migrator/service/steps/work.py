@@ -6,6 +6,7 @@ import shutil
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+from migrator.criu.lazy.ending import end_server
 from migrator.criu.leftovers import end_criu, ending_lost_criu, remove_tree, works_in
 from migrator.models.phase import JobKind
 from migrator.service.guards import criu_directory
@@ -130,6 +131,7 @@ def end_job_criu(host: Host, act: Act) -> None:
 def remove_work_directory(host: Host, act: Act) -> None:
     """Remove all that CRIU left for this job, processes too."""
     end_job_criu(host, act)
+    end_server(_in_memory(host, act))
     shutil.rmtree(_on_disk(host, act), ignore_errors=True)
     remove_tree(_in_memory(host, act))
 

@@ -105,7 +105,7 @@ RUNTIME = (
 DISKS = (
     Fault("source-disk-full", "prepare", filled("source", INGEST), turned_back, BACK),
     Fault("target-disk-full", "freeze", filled("target", INGEST), turned_back, BACK, wide=True),
-    Fault("source-memory-full-at-dump", "prepare", filled("source", IMAGES, "16m"), turned_back, BACK, wide=True),
+    Fault("source-memory-full-at-dump", "prepare", filled("source", IMAGES, "16m"), step("prove"), THERE, wide=True),
     Fault("target-memory-full-at-fetch", "prepare", filled("target", IMAGES, "16m"), turned_back, BACK),
     Fault("source-run-full", "prepare", run_filled("source", 0), turned_back, BACK),
     Fault("source-run-too-small-for-memory", "prepare", run_filled("source", 8 << 20), step("prove"), THERE, wide=True),

@@ -16,7 +16,7 @@ from migrator.models.phase import Phase
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import Job, StepStatus
 from migrator.service import engine
-from migrator.service.preflight.forecast import predict
+from migrator.service.preflight.forecast import FORECAST, predict
 from migrator.service.preflight.report import told
 from tests.contract.cli.test_cli_json import assert_keys
 from tests.servers.api import ServedApi
@@ -43,7 +43,7 @@ def answer(api: ServedApi, source: tuple[Finding, ...], target: tuple[Finding, .
             for s in job.steps
         ]
         after = replace(job, phase=Phase.PREFLIGHT, steps=tuple(steps))
-        steps[-1] = replace(steps[-1], facts=predict(after, []))
+        steps[-1] = replace(steps[-1], facts={FORECAST: predict(after, []).to_facts()})
         return tx.jobs.save(job, engine.finish(replace(after, steps=tuple(steps)), Phase.SUCCEEDED, now))
 
 

@@ -79,7 +79,9 @@ def host(tmp_path: Path, program: Program) -> Host:
 
 def act(facts: Facts) -> Act:
     request = JobRequest(JobKind.MIGRATION, source_host="alpha", container="web", target_host="beta")
-    command: Any = SimpleNamespace(job_id="mig-1", workload_id="w", checkpoint_id="ck-1", request=request, facts=facts)
+    command: Any = SimpleNamespace(
+        step="prefetch", job_id="mig-1", workload_id="w", checkpoint_id="ck-1", request=request, facts=facts
+    )
     return Act(command, lambda *_: None)
 
 

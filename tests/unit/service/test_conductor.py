@@ -56,7 +56,7 @@ class Bench:
         return Conductor(
             self.database,
             self,
-            {"settle": Settle()},
+            {"settle": Settle(), "predict": Settle()},
             {"freeze": LostProgram()},
             host_silent_s=SILENT_S,
             let_run=self.verdicts.append,

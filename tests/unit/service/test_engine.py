@@ -102,19 +102,19 @@ def test_every_failure_before_the_point_of_no_return_ends_failed_with_everything
 
 def test_steps_in_a_row_are_sent_together_and_each_has_its_own_time() -> None:
     job, _ = walk(new_job(), until="freeze")
-    freeze, dump, upload = job.steps[10:13]
+    freeze, dump, upload = job.steps[11:14]
     assert [step.name for step in engine.followers(job, freeze)] == ["dump", "upload"]
     assert job.phase is Phase.FREEZING
     assert {step.status for step in (freeze, dump, upload)} == {StepStatus.STARTED}
     job = engine.conclude(job, answer(job, freeze), LATER) or job
     assert job.phase is Phase.DUMPING
-    assert [step.started_at for step in job.steps[11:13]] == [LATER, NOW]
+    assert [step.started_at for step in job.steps[12:14]] == [LATER, NOW]
     assert engine.decide(job, LATER).verb is Verb.WAIT
 
 
 def test_an_answer_that_overtakes_the_one_before_it_waits_for_it() -> None:
     job, _ = walk(new_job(), until="freeze")
-    freeze, dump, upload = job.steps[10:13]
+    freeze, dump, upload = job.steps[11:14]
     for step in (upload, dump):
         job = engine.conclude(job, answer(job, step), LATER) or job
         assert engine.decide(job, LATER).verb is Verb.WAIT

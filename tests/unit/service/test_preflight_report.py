@@ -13,11 +13,11 @@ import pytest
 from migrator.errors import NotFound, PreconditionFailed, ResourceExhausted
 from migrator.models.phase import JobKind, Phase
 from migrator.models.preflight import Finding, Grade
-from migrator.models.values import Facts, Job, JobRequest, StepStatus
+from migrator.models.values import Facts, Job, JobRequest, Mode, StepStatus
 from migrator.service.host import Act
 from migrator.service.plans import MIGRATION, PREFLIGHT, steps_for
 from migrator.service.preflight.checks import conclude, examine
-from migrator.service.preflight.forecast import FIXED_MS, model_ms, predict
+from migrator.service.preflight.forecast import FIXED_MS, FORECAST, model_ms, predict
 from migrator.service.preflight.report import preflight_of, told
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -137,21 +137,21 @@ def moved(size_bytes: int, freeze_ms: float) -> Job:
 
 def test_without_history_a_default_model_is_named() -> None:
     forecast = predict(new_job(inspect_source={"estimate_bytes": 1 << 30}), [])
-    assert forecast["freeze_ms"] == model_ms(1 << 30) > FIXED_MS
-    assert "default model" in forecast["basis"]
+    assert forecast.freeze_ms == model_ms(1 << 30, Mode(forecast.mode)) > FIXED_MS
+    assert "default model" in forecast.basis
 
 
 def test_the_fleets_own_freezes_correct_the_model() -> None:
     size_bytes = 256 << 20
     past = [moved(size_bytes, factor * model_ms(size_bytes)) for factor in (2.0, 0.5, 0.4)]
     forecast = predict(new_job(inspect_source={"estimate_bytes": 1 << 30}), [*past, new_job()])
-    assert forecast["freeze_ms"] == pytest.approx(0.5 * model_ms(1 << 30), rel=0.01), "the median"
-    assert forecast["basis"] == "the last 3 migrations of this fleet"
+    assert forecast.freeze_ms == pytest.approx(0.5 * model_ms(1 << 30), rel=0.01), "the median"
+    assert forecast.basis == "the last 3 migrations of this fleet"
 
 
 def test_a_forecast_shows_the_steps_of_a_migration() -> None:
     job = new_job(inspect_source={"estimate_bytes": 10, "image_upload_bytes": 20})
-    job = replace(job, steps=(*job.steps[:-1], replace(job.steps[-1], facts=predict(job, []))))
+    job = replace(job, steps=(*job.steps[:-1], replace(job.steps[-1], facts={FORECAST: predict(job, []).to_facts()})))
     forecast = preflight_of(job).forecast
     assert forecast is not None
     assert [step.name for step in forecast.steps] == [line.step for line in MIGRATION]

@@ -53,7 +53,7 @@ def test_keeping_the_target_goes_forward_without_another_proof() -> None:
     job = resolve(stopped_at("prove"), TARGET)
     ended, trail = walk(job)
     assert ended.phase is Phase.SUCCEEDED
-    assert trail == ["run after-hook", "run remove", "run release-target", "run settle"]
+    assert trail == ["run after-hook", "run fill", "run remove", "run release-target", "run settle"]
 
 
 def test_an_undo_that_stopped_is_tried_again() -> None:

@@ -410,6 +410,11 @@ class Forecast(_message.Message):
     IMAGE_DOWNLOAD_BYTES_FIELD_NUMBER: _builtins.int
     FREEZE_MS_FIELD_NUMBER: _builtins.int
     BASIS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    LIMIT_MS_FIELD_NUMBER: _builtins.int
+    CHANGE_BYTES_S_FIELD_NUMBER: _builtins.int
+    STORE_BYTES_S_FIELD_NUMBER: _builtins.int
     checkpoint_bytes: _builtins.int
     """Memory and changed files, which move while the program stands still."""
     image_upload_bytes: _builtins.int
@@ -418,6 +423,14 @@ class Forecast(_message.Message):
     freeze_ms: _builtins.float
     basis: _builtins.str
     """What the freeze time was predicted from."""
+    mode: _builtins.str
+    """The way that was chosen, or would be: eager or lazy; and why."""
+    why: _builtins.str
+    limit_ms: _builtins.float
+    """How long it may be frozen at most, if somebody said so."""
+    change_bytes_s: _builtins.float
+    """How fast the program was seen to change its memory, and memory to go to the object store."""
+    store_bytes_s: _builtins.float
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """Only name, host and phase are set."""
@@ -431,12 +444,28 @@ class Forecast(_message.Message):
         image_download_bytes: _builtins.int = ...,
         freeze_ms: _builtins.float = ...,
         basis: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        why: _builtins.str = ...,
+        limit_ms: _builtins.float | None = ...,
+        change_bytes_s: _builtins.float | None = ...,
+        store_bytes_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_change_bytes_s", b"_change_bytes_s", "_limit_ms", b"_limit_ms", "_store_bytes_s", b"_store_bytes_s", "change_bytes_s", b"change_bytes_s", "limit_ms", b"limit_ms", "store_bytes_s", b"store_bytes_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "checkpoint_bytes", b"checkpoint_bytes", "freeze_ms", b"freeze_ms", "image_download_bytes", b"image_download_bytes", "image_upload_bytes", b"image_upload_bytes", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_change_bytes_s", b"_change_bytes_s", "_limit_ms", b"_limit_ms", "_store_bytes_s", b"_store_bytes_s", "basis", b"basis", "change_bytes_s", b"change_bytes_s", "checkpoint_bytes", b"checkpoint_bytes", "freeze_ms", b"freeze_ms", "image_download_bytes", b"image_download_bytes", "image_upload_bytes", b"image_upload_bytes", "limit_ms", b"limit_ms", "mode", b"mode", "steps", b"steps", "store_bytes_s", b"store_bytes_s", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__change_bytes_s: _TypeAlias = _typing.Literal["change_bytes_s"]  # noqa: Y015
+    _WhichOneofArgType__change_bytes_s: _TypeAlias = _typing.Literal["_change_bytes_s", b"_change_bytes_s"]  # noqa: Y015
+    _WhichOneofReturnType__limit_ms: _TypeAlias = _typing.Literal["limit_ms"]  # noqa: Y015
+    _WhichOneofArgType__limit_ms: _TypeAlias = _typing.Literal["_limit_ms", b"_limit_ms"]  # noqa: Y015
+    _WhichOneofReturnType__store_bytes_s: _TypeAlias = _typing.Literal["store_bytes_s"]  # noqa: Y015
+    _WhichOneofArgType__store_bytes_s: _TypeAlias = _typing.Literal["_store_bytes_s", b"_store_bytes_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__change_bytes_s) -> _WhichOneofReturnType__change_bytes_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_ms) -> _WhichOneofReturnType__limit_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__store_bytes_s) -> _WhichOneofReturnType__store_bytes_s | None: ...
 
 Global___Forecast: _TypeAlias = Forecast  # noqa: Y015
 
@@ -499,6 +528,8 @@ class Job(_message.Message):
     RESOLUTIONS_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     FORECAST_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    WHY_EAGER_FIELD_NUMBER: _builtins.int
     HOOKS_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
@@ -517,6 +548,9 @@ class Job(_message.Message):
     checkpoint_id: _builtins.str
     new_name: _builtins.str
     cancel_requested: _builtins.bool
+    restored: _builtins.str
+    """How the program got its memory on the target, once it has: eager or lazy; and why not lazily, if that was wanted."""
+    why_eager: _builtins.str
     schedule: _builtins.str
     """The name of the schedule that asked for it."""
     rewinds_to: _builtins.str
@@ -543,7 +577,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def forecast(self) -> Global___Forecast:
-        """In a preflight that is done."""
+        """In a preflight that is done, and in a migration from right before its freeze."""
 
     @_builtins.property
     def hooks(self) -> Global___Hooks: ...
@@ -586,6 +620,8 @@ class Job(_message.Message):
         resolutions: _abc.Iterable[Global___Resolution] | None = ...,
         findings: _abc.Iterable[Global___PreflightFinding] | None = ...,
         forecast: Global___Forecast | None = ...,
+        restored: _builtins.str = ...,
+        why_eager: _builtins.str = ...,
         hooks: Global___Hooks | None = ...,
         forget: _retention_pb2.ForgetReport | None = ...,
         prune: _retention_pb2.PruneReport | None = ...,
@@ -596,7 +632,7 @@ class Job(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "rewinds_to", b"rewinds_to", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "restored", b"restored", "rewinds_to", b"rewinds_to", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify", "why_eager", b"why_eager"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -648,6 +684,10 @@ class CreateJobRequest(_message.Message):
     PRUNE_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    MAX_DOWNTIME_S_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
     container: _builtins.str
@@ -668,6 +708,14 @@ class CreateJobRequest(_message.Message):
     """Below this directory and the container's name a restore makes volumes."""
     network: _builtins.str
     """How a restore is connected: keep (the default) or none."""
+    mode: _builtins.str
+    """When a restored program gets its memory: auto (the default), eager or lazy."""
+    max_downtime_s: _builtins.float
+    """A migration that would freeze the program for longer is refused before the freeze; 0: no limit."""
+    force: _builtins.bool
+    """It goes on all the same."""
+    path: _builtins.str
+    """In which form a migration's memory goes through the store: chunks (the default) or content."""
     @_builtins.property
     def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What becomes of bind mounts, by their destination in the container: shared, copy or empty."""
@@ -719,10 +767,14 @@ class CreateJobRequest(_message.Message):
         prune: _retention_pb2.PruneRequest | None = ...,
         verify: _retention_pb2.VerifyRequest | None = ...,
         drain: _drains_pb2.DrainOptions | None = ...,
+        mode: _builtins.str = ...,
+        max_downtime_s: _builtins.float = ...,
+        force: _builtins.bool = ...,
+        path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "drain", b"drain", "forget", b"forget", "hooks", b"hooks", "probe", b"probe", "prune", b"prune", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "force", b"force", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "max_downtime_s", b"max_downtime_s", "mode", b"mode", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "path", b"path", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
