@@ -48,6 +48,7 @@ def test_a_freeze_that_would_be_too_long_is_refused_before_it(cluster: Cluster, 
     WORKLOADS["ticker"].check(before, ticker.on(cluster["beta"]))
 
 
+@pytest.mark.usefixtures("keeps_checkpoints")
 def test_memory_can_go_as_one_archive(cluster: Cluster, ticker: Running) -> None:
     before = WORKLOADS["ticker"].look(ticker)
     job = cluster.done("migrate", str(ticker), "beta", "--path", "content", "--keep-checkpoint", "--wait")
@@ -55,7 +56,7 @@ def test_memory_can_go_as_one_archive(cluster: Cluster, ticker: Running) -> None
     shown = cluster.done("checkpoints", "show", job["checkpoint_id"])
     kinds = {part["role"]: part["media_type"] for part in shown["parts"]}
     assert kinds["memory"] == "application/vnd.containerd.container.criu.checkpoint.criu.tar"
-    cluster.done("checkpoints", "delete", job["checkpoint_id"])
+    cluster.done("checkpoints", "remove", job["checkpoint_id"], "--yes")
 
 
 @pytest.mark.usefixtures("keeps_checkpoints")
