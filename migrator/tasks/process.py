@@ -10,6 +10,7 @@ from celery import Celery
 from celery.signals import worker_ready
 
 from migrator.errors import MigratorError
+from migrator.tasks.allocator import keep_little
 
 log = structlog.get_logger()
 
@@ -58,6 +59,7 @@ def run_worker(app: Celery, *, queue: str, name: str, slots: int, tickers: list[
         for ticker in tickers:
             ticker.start()
 
+    keep_little()
     worker_ready.connect(begin, weak=False)
     worker = app.Worker(
         hostname=name,
