@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from migrator.errors import InvalidRequest, PermissionDenied
+from migrator.rates import parse_rate
 
 DEFAULT_CONFIG = Path("/etc/migrator/migrator.toml")
 DEFAULT_API_SOCKET = Path("/run/migrator/api.sock")
@@ -80,6 +81,8 @@ class Settings(BaseSettings):
     """What no job accounts for is removed from a host only when it has lain about for so long."""
     worker_slots: int = Field(8, ge=1)
     """Acts a worker performs at the same time."""
+    bandwidth: str | None = None
+    """So fast may a host's worker send to the store, and fetch from it, for all its jobs together: `50MiB/s`."""
 
     log_level: str = "info"
     log_json: bool = False
@@ -95,6 +98,17 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("bandwidth")
+    @classmethod
+    def _known_bandwidth(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            parse_rate(value)
+        except InvalidRequest as error:
+            raise ValueError(error.message) from error
+        return value
 
     @field_validator("log_level")
     @classmethod

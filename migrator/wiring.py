@@ -19,6 +19,7 @@ from migrator.errors import MigratorError
 from migrator.models.session import Database
 from migrator.models.values import Facts
 from migrator.service.agent import HostAgent
+from migrator.service.bandwidth import Bandwidth
 from migrator.service.conductor import Conductor
 from migrator.service.control_plane import ControlPlane
 from migrator.service.control_steps import control_steps
@@ -115,7 +116,7 @@ def run_host_worker(settings: Settings, name: str) -> int:
     housekeeper = Housekeeper(here, line, lambda: check_health(here))
     host.register(
         app,
-        HostAgent(here, HOST_STEPS, line.report, line.report_progress),
+        HostAgent(here, HOST_STEPS, line.report, line.report_progress, Bandwidth(settings).limited),
         housekeeper,
         show,
     )

@@ -78,6 +78,8 @@ def request_from(message: pb.CreateJobRequest) -> JobRequest | None:
         max_downtime_s=message.max_downtime_s or None,
         force=message.force,
         path=_path_from(message.path),
+        bandwidth_bytes_s=message.bandwidth_bytes_s or None,
+        bandwidth_in_freeze=message.bandwidth_in_freeze,
         probe=Probe(message.probe.command, message.probe.timeout_s or None),
         forget=forget_from_message(message.forget) if message.HasField("forget") else None,
         prune=prune_from_message(message.prune) if message.HasField("prune") else None,

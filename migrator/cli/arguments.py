@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from migrator.errors import InvalidRequest
+from migrator.rates import parse_rate
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 ApiAddress = Annotated[str | None, typer.Option("--api", help="unix:///path or host:port of the server.")]
@@ -51,6 +52,13 @@ MaxDowntime = Annotated[
     typer.Option(
         "--max-downtime", metavar="TIME", help="Refuse if it would be frozen for longer, such as 500ms or 2s."
     ),
+]
+Bandwidth = Annotated[
+    str | None,
+    typer.Option("--bandwidth", metavar="RATE", help="Move no more to or from the store, such as 50MiB/s."),
+]
+InFreeze = Annotated[
+    bool, typer.Option("--bandwidth-in-freeze", help="Limits hold also while the program stands still.")
 ]
 PathWord = Annotated[
     str,
@@ -166,6 +174,15 @@ def path_word(word: str) -> str:
             remedy=f"one of {', '.join(PATHS)}",
         )
     return word
+
+
+def bandwidth_words(rate: str | None, in_freeze: bool = False) -> dict[str, Any]:
+    """Read how fast a job may move bytes.
+
+    Raises:
+        InvalidRequest: `bad_bandwidth`.
+    """
+    return {"bandwidth_bytes_s": parse_rate(rate) if rate else 0, "bandwidth_in_freeze": in_freeze}
 
 
 def seconds_of(word: str | None) -> float:

@@ -11,6 +11,7 @@ from migrator.cli.arguments import (
     After,
     ApiAddress,
     AsJson,
+    Bandwidth,
     Before,
     ExternalUnix,
     HookTimeout,
@@ -21,6 +22,7 @@ from migrator.cli.arguments import (
     Volumes,
     Wait,
     Watch,
+    bandwidth_words,
     check_namespace,
     hook_words,
     split_reference,
@@ -75,6 +77,7 @@ def backup(
     after: After = None,
     hook_timeout: HookTimeout = None,
     on_hook_failure: OnHookFailure = "",
+    bandwidth: Bandwidth = None,
     idempotency_key: Key = None,
     wait: Wait = False,
     watch: Watch = False,
@@ -86,6 +89,7 @@ def backup(
     more = {
         "external_unix_sockets": external_unix_sockets,
         "hooks": hook_words(before, after, hook_timeout, on_hook_failure),
+        **bandwidth_words(bandwidth),
         "idempotency_key": idempotency_key or "",
     }
     run_job(request | more, api, as_json=as_json, wait=wait, watch=watch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,9 @@ from migrator.cli.render_drain import STATUS
 from migrator.gen.migrator.v1 import drains_pb2 as drains
 from migrator.gen.migrator.v1 import migrator_pb2 as pb
 
+FROZEN = ("freezing", "dumping", "uploading", "fetching", "promised", "committed", "restoring")
+TELLING_S = 0.5
+"""Before that the speed of a step is no more than a guess."""
 MARKS = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "undone": "[yellow]↺[/]", "pending": "[dim]·[/]"}
 
 
@@ -44,7 +48,7 @@ class Progress:
     def _print_news(self, job: pb.Job) -> None:
         if job.phase != self._phase:
             self._phase = job.phase
-            print(f"{job.id}: {job.phase}", file=sys.stderr, flush=True)
+            print(f"{job.id}: {job.phase}{expected(job)}", file=sys.stderr, flush=True)
         for passage in job.drain.passages:
             name, status = f"{passage.namespace}/{passage.container}", _status(passage)
             if self._told.get(name) != status:
@@ -66,7 +70,8 @@ class Progress:
 
 
 def _table(job: pb.Job) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 1), title=f"job {job.id}: {job.phase}", title_justify="left")
+    title = f"job {job.id}: {job.phase}{expected(job)}"
+    table = Table(box=None, show_header=False, padding=(0, 1), title=title, title_justify="left")
     for passage in job.drain.passages:
         table.add_row(_mark(passage), f"{passage.namespace}/{passage.container}", _way(passage), _status(passage))
     if job.drain.passages:
@@ -97,8 +102,28 @@ def _status(passage: drains.Passage) -> str:
     return f"{passage.status}{to}" + (f", {passage.phase}" if busy else "")
 
 
+def expected(job: pb.Job) -> str:
+    """What a migration expects of the freeze that it is about to make, or makes; and that pages still come after it."""
+    running = [step.name for step in job.steps if step.status == "started"]
+    if "fill" in running and job.restored == "lazy":
+        return ", the program runs and its pages are still coming"
+    if job.phase not in FROZEN or not job.HasField("forecast"):
+        return ""
+    return f", about {job.forecast.freeze_ms:.0f} ms frozen ({job.forecast.mode})"
+
+
+def time_left(step: pb.Step, now: datetime) -> str:
+    """Say when a step that moves bytes will be done if it goes on as fast as it went; nothing while nobody can tell."""
+    took_s = (now - step.started_at.ToDatetime(UTC)).total_seconds()
+    if not step.HasField("started_at") or took_s < TELLING_S or not 0 < step.progress_bytes < step.total_bytes:
+        return ""
+    left_s = took_s * (step.total_bytes - step.progress_bytes) / step.progress_bytes
+    return f", {left_s:.0f} s left" if left_s < 100 else f", {left_s / 60:.0f} min left"
+
+
 def _amount(step: pb.Step) -> Text:
     if step.status == "started" and step.total_bytes:
-        return Text(f"{size(step.progress_bytes)} of {size(step.total_bytes)}", style="cyan")
+        left = time_left(step, datetime.now(UTC))
+        return Text(f"{size(step.progress_bytes)} of {size(step.total_bytes)}{left}", style="cyan")
     took = f"{step.duration_ms:.0f} ms" if step.HasField("duration_ms") else ""
     return Text(f"{took}, {size(step.total_bytes)}" if took and step.total_bytes else took, style="dim")

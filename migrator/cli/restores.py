@@ -9,6 +9,7 @@ import typer
 from migrator.cli.arguments import (
     ApiAddress,
     AsJson,
+    Bandwidth,
     Eager,
     Key,
     Lazy,
@@ -17,6 +18,7 @@ from migrator.cli.arguments import (
     Volumes,
     Wait,
     Watch,
+    bandwidth_words,
     mode_word,
     split_volumes,
     tcp_word,
@@ -61,6 +63,7 @@ def restore(
         str, typer.Option("--network", help="keep, or none: alone, with the addresses that it knows.")
     ] = "keep",
     namespace: Namespace = "default",
+    bandwidth: Bandwidth = None,
     mode: ModeWord = "auto",
     eager: Eager = False,
     lazy: Lazy = False,
@@ -81,6 +84,7 @@ def restore(
         "volumes": split_volumes(volume),
         "volumes_at": volumes_at,
         "network": network,
+        **bandwidth_words(bandwidth),
     }
     if replace:
         asked = request | replaced_words(hosts, name or [], count)

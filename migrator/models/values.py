@@ -136,6 +136,10 @@ class JobRequest:
     """Of a migration; checkpoints have always the archive, backups always chunks."""
     force: bool = False
     """It goes on all the same."""
+    bandwidth_bytes_s: int | None = None
+    """So much may it move into the store, and out of it, on each host; None: no limit but the hosts' own."""
+    bandwidth_in_freeze: bool = False
+    """Limits hold also while the program stands still."""
     schedule: str | None = None
     """The name of the schedule that asks, if one does."""
     drain: DrainOptions | None = None

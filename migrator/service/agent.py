@@ -29,6 +29,7 @@ class HostAgent:
         steps: The acts by step name.
         report: Sends an outcome to the controller.
         report_progress: Sends `(command, done_bytes, total_bytes)`; called at most every `PROGRESS_S`.
+        limited: Gives the host as an act may use it; see `bandwidth`.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class HostAgent:
         steps: Mapping[str, HostStep],
         report: Callable[[Outcome], None],
         report_progress: Callable[[StepCommand, int, int], None],
+        limited: Callable[[Host, Act], Host] = lambda host, _: host,
     ):
         self._host = host
         self._steps = steps
@@ -45,6 +47,7 @@ class HostAgent:
         self._lock = threading.Lock()
         self._ledger = Ledger()
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="report")
+        self._limited = limited
 
     def perform(self, command: StepCommand) -> None:
         """Perform a command, then those that follow it, and report each; after a failure nothing follows.
@@ -139,7 +142,7 @@ class HostAgent:
         its = as_seen(act)
         if command.action is StepAction.RUN:
             act.check_aborted()  # it may have waited for the one before it
-            return as_told(command, step.run(self._host, its))
+            return as_told(command, step.run(self._limited(self._host, its), its))
         if command.action is StepAction.UNDO:
             return as_told(command, step.undo(self._host, its))
         seen = step.observe(self._host, its)

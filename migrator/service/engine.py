@@ -146,6 +146,13 @@ def followers(job: Job, step: Step) -> list[Step]:
     return [follower for follower in _in_its_row(job, step) if follower.status is StepStatus.STARTED]
 
 
+def _without_followers(job: Job, step: Step, now: datetime) -> Job:
+    """The job after a step that will be sent again failed: what follows it has not begun, and waits for it."""
+    for follower in followers(job, step):
+        job = with_step(job, replace(follower, status=StepStatus.PENDING), now)
+    return job
+
+
 def _in_its_row(job: Job, step: Step) -> Iterator[Step]:
     return takewhile(lambda later: _line(job, later).follows, job.steps[step.position + 1 :])
 
@@ -216,6 +223,7 @@ def fail_step(job: Job, step: Step, error: MigratorError, now: datetime, duratio
     failed = replace(step, status=StepStatus.FAILED, finished_at=now, duration_s=duration_s, failure=error.to_dict())
     job = with_step(job, failed, now)
     if _line(job, step).forward_only:
+        job = _without_followers(job, step, now)
         return job if _passes(error) and failed.attempt % ATTEMPTS else _stop(job, error, now)
     passing = isinstance(error, TransientError | OutcomeUnknown)
     patient = step.phase is Phase.PREPARING or _line(job, step).patient

@@ -11,6 +11,7 @@ from migrator.models.hooks import Hooks, check_hooks, check_timeout, command_wor
 from migrator.models.phase import JobKind
 from migrator.models.values import JobRequest, Mode, NetworkPolicy, Probe, StorePath
 from migrator.models.volumes import VolumePolicy
+from migrator.rates import check_rate
 from migrator.service.retention.selection import check_work
 from migrator.service.selectors import parse_selector
 
@@ -37,6 +38,10 @@ ALLOWED = {
 }
 HOOKED = (JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.REWIND, JobKind.PREFLIGHT)
 MODED = (JobKind.MIGRATION, JobKind.RESTORE, JobKind.PREFLIGHT)
+MOVING_BYTES = (
+    JobKind.MIGRATION, JobKind.CHECKPOINT, JobKind.BACKUP, JobKind.RESTORE, JobKind.REWIND, JobKind.DRILL,
+    JobKind.PREFLIGHT,
+)  # fmt: skip
 FORECAST = (JobKind.MIGRATION, JobKind.PREFLIGHT)
 LONGEST_DOWNTIME_S = 3600.0
 NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
@@ -78,6 +83,7 @@ def check_request(request: JobRequest, idempotency_key: str | None) -> None:
     _check_hooks(request)
     _check_restore(request)
     _check_memory(request)
+    _check_bandwidth(request)
     check_work(request)
     _check_drain(request)
     if idempotency_key is not None and (len(idempotency_key) > KEY_LIMIT or not idempotency_key.isprintable()):
@@ -181,6 +187,15 @@ def _check_memory(request: JobRequest) -> None:
             code="bad_max_downtime",
             remedy=f"more than 0 and up to {LONGEST_DOWNTIME_S:g} s, such as 500ms",
         )
+
+
+def _check_bandwidth(request: JobRequest) -> None:
+    """Who may say how fast it goes: whoever moves something."""
+    asked = request.bandwidth_bytes_s is not None or request.bandwidth_in_freeze
+    if asked and request.kind not in MOVING_BYTES:
+        raise _contradiction(f"a {request.kind} cannot have a bandwidth")
+    if request.bandwidth_bytes_s is not None:
+        check_rate(request.bandwidth_bytes_s)
 
 
 def _check_name(what: str, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from migrator.errors import PreconditionFailed
@@ -42,7 +41,7 @@ def _keep_source(job: Job) -> Job:
             host=job.request.source_host,
             remedy=f"keep the other copy: migrator jobs resolve {job.id} --keep target",
         )
-    steps = tuple(_due_again(step, (StepStatus.UNDOING,), StepStatus.FAILED) for step in job.steps)
+    steps = tuple(_due_again(step, StepStatus.UNDOING, StepStatus.FAILED) for step in job.steps)
     return replace(job, phase=Phase.ROLLING_BACK, steps=steps)
 
 
@@ -59,14 +58,13 @@ def _keep_target(job: Job) -> Job:
             host=job.request.target_host,
             remedy=f"keep the other copy: migrator jobs resolve {job.id} --keep source",
         )
-    unfinished = (StepStatus.FAILED, StepStatus.STARTED)  # what followed a step that failed has not begun
-    steps = tuple(_accepted(_due_again(step, unfinished, StepStatus.PENDING)) for step in job.steps)
+    steps = tuple(_accepted(_due_again(step, StepStatus.FAILED, StepStatus.PENDING)) for step in job.steps)
     phase = Phase.REMOVING if job.request.kind in (JobKind.MIGRATION, JobKind.REWIND) else Phase.FINISHING
     return replace(job, phase=phase, failure=None, steps=steps)
 
 
-def _due_again(step: Step, before: Collection[StepStatus], after: StepStatus) -> Step:
-    return replace(step, status=after, failure=None, finished_at=None) if step.status in before else step
+def _due_again(step: Step, before: StepStatus, after: StepStatus) -> Step:
+    return replace(step, status=after, failure=None, finished_at=None) if step.status is before else step
 
 
 def _accepted(step: Step) -> Step:

@@ -16,7 +16,7 @@
 6. After the end of a job nothing of it is left over.
 7. A job ends; one that did not succeed ends with its source running, unless a reboot took it. A job may stop for an
    operator only after an undo, or a step after the point of no return, failed for good (docs/design.md, "Rollback" and
-   the plan's line `prove`).
+   the plan's lines `prove` and `fill`).
 8. Neither memory nor secrets are in messages or rows.
 9. Success is said only after the restored container was seen running by another step than the one that started it.
 """
@@ -262,9 +262,9 @@ class Rules:
 
     def _operator_needed(self, job: Job) -> bool:
         """Whether the documents send this case to an operator."""
-        ended = next(step for step in job.steps if step.name == "prove" or step is job.steps[-1])
-        lost = ended.name == "prove" and ended.status is StepStatus.FAILED
-        return self._world.operator_allowed or (lost and self._world.machines[str(ended.host)].tasks_lost)
+        seen = [step for step in job.steps if step.name in ("prove", "fill") and step.status is StepStatus.FAILED]
+        lost = any(self._world.machines[str(step.host)].tasks_lost for step in seen)
+        return self._world.operator_allowed or lost
 
     def _check_source_runs(self, job: Job) -> None:
         host, name = str(job.request.source_host), str(job.request.container)

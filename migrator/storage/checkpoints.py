@@ -79,9 +79,13 @@ class CheckpointStore(PartStore):
 
     def writing(self, checkpoint_id: str) -> CheckpointStore:
         """Return the same store for the writes of one checkpoint: encrypted, they have a data key of their own."""
+        return self.over(self.objects.session(checkpoint_id))
+
+    def over(self, objects: ObjectStore) -> CheckpointStore:
+        """Return the same checkpoints, seen through another face of the same store."""
         other = copy(self)
-        other.objects = self.objects.session(checkpoint_id)
-        other.chunks = self.chunks.over(other.objects)
+        other.objects = objects
+        other.chunks = self.chunks.over(objects)
         return other
 
     def seal(

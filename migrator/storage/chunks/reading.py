@@ -7,6 +7,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeVar
@@ -68,6 +69,12 @@ class ChunkReader:
         self._refresh = refresh
         self._pools = pools
         self._lists = _KeptLists()
+
+    def over(self, objects: ObjectStore) -> ChunkReader:
+        """Return the same, reading through another face of the same store."""
+        other = copy(self)
+        other._objects = objects
+        return other
 
     def read(self, recipe: Recipe) -> Iterator[bytes]:
         """Give the bytes of a part in order, chunk by chunk; closing the iterator ends it.

@@ -69,9 +69,10 @@ class ChunkStore:
         self._reader = ChunkReader(objects, self._coding, self._locations, self.refresh, pools)
 
     def over(self, objects: ObjectStore) -> ChunkStore:
-        """Return the same chunks, written through another face of the same store."""
+        """Return the same chunks, written and read through another face of the same store."""
         other = copy(self)
         other._objects = objects
+        other._reader = self._reader.over(objects)
         return other
 
     # ---- writing and reading

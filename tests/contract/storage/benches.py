@@ -18,6 +18,7 @@ from migrator.storage.encryption.source import RingText
 from migrator.storage.encryption.store import EncryptedStore
 from migrator.storage.layout import ENCRYPTED
 from migrator.storage.memory import MemoryStore
+from migrator.storage.pacing import PacedStore
 from migrator.storage.store import ObjectStore
 from tests.servers.s3 import BUCKET, S3Server
 
@@ -47,7 +48,7 @@ class Bench:
 
 @dataclass
 class MemoryBench(Bench):
-    store: MemoryStore
+    store: MemoryStore | PacedStore
     leaves_uploads = False
 
     def overwrite(self, key: str, data: bytes) -> None:

@@ -124,6 +124,19 @@ def test_an_answer_that_overtakes_the_one_before_it_waits_for_it() -> None:
     assert after.step.name == "fetch"
 
 
+def test_what_follows_a_step_that_is_tried_again_waits_for_it() -> None:
+    job, _ = walk(new_job(), until="prove")
+    prove = next(step for step in job.steps if step.name == "prove")
+    assert [step.name for step in engine.followers(job, prove)] == ["after-hook", "fill"]
+    job = engine.conclude(job, answer(job, prove, error=Unavailable("later")), NOW) or job
+    after = {step.name: step.status for step in job.steps}
+    assert (after["prove"], after["after-hook"], after["fill"]) == (StepStatus.FAILED, *[StepStatus.PENDING] * 2)
+    assert engine.decide(job, NOW).verb is Verb.WAIT
+    again = engine.decide(job, LATER)
+    assert again.step is not None
+    assert again.step.name == "prove"
+
+
 def test_rollback_settles_who_runs_before_it_sweeps() -> None:
     _, trail = walk(new_job(), until="restore", error=WorkloadFailed("no"))
     undone = [name.removeprefix("undo ") for name in trail if name.startswith("undo")]

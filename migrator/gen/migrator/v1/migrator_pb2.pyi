@@ -692,6 +692,8 @@ class CreateJobRequest(_message.Message):
     MAX_DOWNTIME_S_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_BYTES_S_FIELD_NUMBER: _builtins.int
+    BANDWIDTH_IN_FREEZE_FIELD_NUMBER: _builtins.int
     kind: Global___JobKind.ValueType
     source: _builtins.str
     container: _builtins.str
@@ -720,6 +722,10 @@ class CreateJobRequest(_message.Message):
     """It goes on all the same."""
     path: _builtins.str
     """In which form a migration's memory goes through the store: chunks (the default) or content."""
+    bandwidth_bytes_s: _builtins.int
+    """So many bytes a second may the job move into or out of the store on each host; 0: no limit but the hosts' own."""
+    bandwidth_in_freeze: _builtins.bool
+    """Limits hold also while the program stands still; otherwise they do not."""
     @_builtins.property
     def volumes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What becomes of bind mounts, by their destination in the container: shared, copy or empty."""
@@ -775,10 +781,12 @@ class CreateJobRequest(_message.Message):
         max_downtime_s: _builtins.float = ...,
         force: _builtins.bool = ...,
         path: _builtins.str = ...,
+        bandwidth_bytes_s: _builtins.int = ...,
+        bandwidth_in_freeze: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "drain", b"drain", "forget", b"forget", "hooks", b"hooks", "probe", b"probe", "prune", b"prune", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "force", b"force", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "max_downtime_s", b"max_downtime_s", "mode", b"mode", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "path", b"path", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "bandwidth_bytes_s", b"bandwidth_bytes_s", "bandwidth_in_freeze", b"bandwidth_in_freeze", "checkpoint_id", b"checkpoint_id", "container", b"container", "drain", b"drain", "external_unix_sockets", b"external_unix_sockets", "force", b"force", "forget", b"forget", "hooks", b"hooks", "idempotency_key", b"idempotency_key", "keep_checkpoint", b"keep_checkpoint", "kind", b"kind", "max_downtime_s", b"max_downtime_s", "mode", b"mode", "namespace", b"namespace", "network", b"network", "new_name", b"new_name", "path", b"path", "probe", b"probe", "prune", b"prune", "source", b"source", "target", b"target", "tcp", b"tcp", "verify", b"verify", "volumes", b"volumes", "volumes_at", b"volumes_at", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
