@@ -211,6 +211,7 @@ def job_message(job: Job, measures: Measures) -> pb.Job:
         forecast=_forecast_message(preflight.forecast),
         restored=str(job.facts.get("restored", "")),
         why_eager=str(job.facts.get("why_eager", "")),
+        dumped=str(job.facts.get("dumped", "")),
         hooks=hooks_message(request.hooks),
         forget=forget_report(job),
         prune=prune_report(job),

@@ -40,6 +40,7 @@ def job_data(job: pb.Job) -> dict[str, Any]:
         "resolutions": [_resolution_data(resolution) for resolution in job.resolutions],
         "findings": [finding_data(finding) for finding in job.findings],
         "forecast": _forecast_data(job.forecast) if job.HasField("forecast") else None,
+        "dumped": job.dumped or None,
         "restored": job.restored or None,
         "why_eager": job.why_eager or None,
         "hooks": _hooks_data(job.hooks) if job.HasField("hooks") else None,

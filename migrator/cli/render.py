@@ -78,6 +78,8 @@ def job(row: dict[str, Any]) -> None:
     _print_preflight(console, row["findings"])
     if row["forecast"]:
         (_print_forecast if row["kind"] == "preflight" else _print_expected)(console, row["forecast"])
+    if row["dumped"]:
+        console.print(f"  dumped              {row['dumped']}", soft_wrap=True)
     if row["restored"]:
         how = {"lazy": "it ran at once and its memory followed", "eager": "with all of its memory at once"}
         why = f": {row['why_eager']}" if row["why_eager"] else ""

@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import Self
 
+from migrator.criu.images import no_place
+
 _RECORD = struct.Struct("<32sQ")
 
 
@@ -37,15 +39,22 @@ class KeptExtents:
         os.close(self._file)
 
     def keep(self, names: list[bytes], contents: list[memoryview]) -> None:
-        """Keep some extents; those that it has already cost nothing."""
+        """Keep some extents; those that it has already cost nothing.
+
+        Raises:
+            ResourceExhausted: `no_room`.
+        """
         with self._lock:
             new = [place for place, name in enumerate(names) if name not in self._places]
             start = self._end
             for place in new:
                 self._places[names[place]] = self._end
                 self._end += len(contents[place])
-        if new:
-            _write_all(self._file, [contents[place] for place in new], start)
+        try:
+            if new:
+                _write_all(self._file, [contents[place] for place in new], start)
+        except OSError as error:
+            raise no_place(self._list.parent, error) from error
 
     def read(self, name: bytes, size_bytes: int) -> bytes:
         """Return the bytes of an extent."""

@@ -6,6 +6,8 @@ import ctypes
 import mmap
 import os
 import random
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,7 +33,7 @@ from migrator.criu.kept_extents import KeptExtents
 from migrator.criu.live_memory import LiveMemory, look_at
 from migrator.criu.memory_map import PAGEMAP_MARK
 from migrator.criu.process_memory import inner_pid
-from migrator.errors import WorkloadFailed
+from migrator.errors import ResourceExhausted, WorkloadFailed
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 from migrator.storage.chunks import cut_by_content
 
@@ -237,3 +239,16 @@ def test_where_code_may_run_is_left_for_later() -> None:
 
     assert met(executable=True)
     assert not met(executable=False)
+
+
+def test_a_full_place_is_told(tmp_path: Path) -> None:
+    with KeptExtents(tmp_path / "kept") as keeper:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        usual = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        try:
+            with pytest.raises(ResourceExhausted, match="no place"):
+                keeper.keep([b"n" * 32], [memoryview(b"content")])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, usual)

@@ -530,6 +530,7 @@ class Job(_message.Message):
     FORECAST_FIELD_NUMBER: _builtins.int
     RESTORED_FIELD_NUMBER: _builtins.int
     WHY_EAGER_FIELD_NUMBER: _builtins.int
+    DUMPED_FIELD_NUMBER: _builtins.int
     HOOKS_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     PRUNE_FIELD_NUMBER: _builtins.int
@@ -551,6 +552,8 @@ class Job(_message.Message):
     restored: _builtins.str
     """How the program got its memory on the target, once it has: eager or lazy; and why not lazily, if that was wanted."""
     why_eager: _builtins.str
+    dumped: _builtins.str
+    """How the program was dumped, once it was: `without pages`, or `whole`, a colon and why."""
     schedule: _builtins.str
     """The name of the schedule that asked for it."""
     rewinds_to: _builtins.str
@@ -622,6 +625,7 @@ class Job(_message.Message):
         forecast: Global___Forecast | None = ...,
         restored: _builtins.str = ...,
         why_eager: _builtins.str = ...,
+        dumped: _builtins.str = ...,
         hooks: Global___Hooks | None = ...,
         forget: _retention_pb2.ForgetReport | None = ...,
         prune: _retention_pb2.PruneReport | None = ...,
@@ -632,7 +636,7 @@ class Job(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "drain", b"drain", "failure", b"failure", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "measures", b"measures", "prune", b"prune", "updated_at", b"updated_at", "verify", b"verify"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "restored", b"restored", "rewinds_to", b"rewinds_to", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify", "why_eager", b"why_eager"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "checkpoint_id", b"checkpoint_id", "container", b"container", "created_at", b"created_at", "drain", b"drain", "dumped", b"dumped", "failure", b"failure", "findings", b"findings", "finished_at", b"finished_at", "forecast", b"forecast", "forget", b"forget", "hooks", b"hooks", "id", b"id", "kind", b"kind", "measures", b"measures", "namespace", b"namespace", "new_name", b"new_name", "phase", b"phase", "prune", b"prune", "resolutions", b"resolutions", "restored", b"restored", "rewinds_to", b"rewinds_to", "schedule", b"schedule", "source", b"source", "state", b"state", "steps", b"steps", "target", b"target", "updated_at", b"updated_at", "verify", b"verify", "why_eager", b"why_eager"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
