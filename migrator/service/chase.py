@@ -148,7 +148,7 @@ class Chase:
 
 
 def _is_out(job: Job, step: Step) -> bool:
-    """Whether an answer about a step is owed. What had begun when its job turned back is undone, and never sent again."""
+    """Whether an answer about a step is owed. What had begun when its job turned back is undone, never sent again."""
     undoing = step.status is StepStatus.UNDOING and step.failure is None
     return undoing or (step.status is StepStatus.STARTED and job.phase is not Phase.ROLLING_BACK)
 
