@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from migrator.errors import MigratorError, Unavailable
+from migrator.models.phase import Phase
 from migrator.models.values import Host, Job, Step, StepAction, StepStatus
 from migrator.service import engine
 from migrator.service.queueing import Room
@@ -58,7 +59,7 @@ class Chase:
             hosts: All hosts by name.
             room: Where there is room, as far as this round of looking knows.
         """
-        step = next((s for s in job.steps if _is_out(s)), None)
+        step = next((s for s in job.steps if _is_out(job, s)), None)
         if step is None and not job.cancel_requested and not room.take(job, self._now()):
             return
         waits = step is not None and engine.polled(job, step)
@@ -146,9 +147,10 @@ class Chase:
         return engine.fail_step(job, current, error, self._now())
 
 
-def _is_out(step: Step) -> bool:
+def _is_out(job: Job, step: Step) -> bool:
+    """Whether an answer about a step is owed. What had begun when its job turned back is undone, never sent again."""
     undoing = step.status is StepStatus.UNDOING and step.failure is None
-    return step.status is StepStatus.STARTED or undoing
+    return undoing or (step.status is StepStatus.STARTED and job.phase is not Phase.ROLLING_BACK)
 
 
 def _before(first: datetime | None, second: datetime) -> bool:

@@ -56,7 +56,7 @@ def test_memory_can_go_as_one_archive(cluster: Cluster, ticker: Running) -> None
     shown = cluster.done("checkpoints", "show", job["checkpoint_id"])
     kinds = {part["role"]: part["media_type"] for part in shown["parts"]}
     assert kinds["memory"] == "application/vnd.containerd.container.criu.checkpoint.criu.tar"
-    cluster.done("checkpoints", "remove", job["checkpoint_id"], "--yes")
+    cluster.done("checkpoints", "remove", job["checkpoint_id"])
 
 
 @pytest.mark.usefixtures("keeps_checkpoints")
