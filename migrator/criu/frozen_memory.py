@@ -11,7 +11,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -373,7 +373,10 @@ def _shared_files(processes: Iterable[Path]) -> dict[int, Path]:
     """
     found: dict[int, Path] = {}
     for process in processes:
-        for file in shared_files(process):
+        files = []
+        with suppress(OSError):  # a process that has ended, and is not yet waited for, has none
+            files = list(shared_files(process))
+        for file in files:
             if file.name.startswith(SYSTEM_V):
                 raise _lost(f"process {process.name} has System V shared memory")
             found.setdefault(file.inode, file.path)
