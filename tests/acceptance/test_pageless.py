@@ -10,8 +10,8 @@ from tests.acceptance.cluster import Cluster
 from tests.workloads import WORKLOADS, Running, Workload
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400), pytest.mark.usefixtures("keeps_checkpoints")]
-VERIFYING = ("threads", "processes", "forking", "timers")
-"""Many threads; processes and what they share; processes that come and go; clocks."""
+VERIFYING = ("threads", "processes", "shared_memory", "forking", "timers")
+"""Many threads; processes; five kinds of shared memory; processes that come and go; clocks."""
 BROKEN_CRIU = """#!/bin/sh
 case "$1" in swrk) exit 1;; esac
 echo 'Version: 4.2.1'
@@ -59,15 +59,6 @@ def test_a_program_whose_move_turned_back_runs_on(cluster: Cluster, workload: Wo
     workload.check(workload.look(running), running)
     assert running.pid == pid
     assert_nobody_holds(cluster, running)
-
-
-def test_what_needs_a_whole_dump_gets_one_and_the_job_says_why(cluster: Cluster) -> None:
-    cluster.remove("dumped")
-    running = cluster.start(WORKLOADS["shared_memory"], "alpha", "dumped")
-    job = cluster.done("backup", str(running), "--wait", timeout_s=120)
-    assert job["dumped"].startswith("whole: process ")
-    assert job["dumped"].endswith("has System V shared memory")
-    cluster.remove("dumped")
 
 
 def assert_nobody_holds(cluster: Cluster, running: Running) -> None:
