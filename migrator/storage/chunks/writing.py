@@ -227,9 +227,10 @@ class ChunkWriter:
 
     def _look_for(self, names: Iterable[bytes]) -> None:
         """Take notice of chunks that others have written."""
-        if self._rely_on_others:
-            found = self._locations.find(names, self._avoided)
-            self.known |= found.keys()
+        wanted = list(names)
+        if wanted and self._rely_on_others:
+            found = self._locations.find(wanted, self._avoided)
+            self.known.update(found)  # in place: there are many, and `|=` with keys would copy them all
             self.written.relied_on |= {place.pack for place in found.values()}
 
     def _store_late(self, data: bytes) -> bytes:
