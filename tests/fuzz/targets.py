@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from hashlib import sha256
@@ -18,6 +19,7 @@ from migrator.containerd.parts import read_record
 from migrator.containerd.specs import read_limits
 from migrator.criu.images import FILES_LIMIT, unpack_images
 from migrator.criu.layers import CannotLayer, unpack_layer
+from migrator.criu.lazy.images import read_spans
 from migrator.criu.memory_changes import compare_pages
 from migrator.criu.memory_map import read_pages
 from migrator.criu.mount_points import read_mounts
@@ -144,9 +146,27 @@ def _read_snapshot(data: bytes, _: Path) -> object:
 def _unpack_layer(data: bytes, place: Path) -> object:
     """As it comes from the store: in chunks, of which the target has some already."""
     pieces = [data[start : start + 1000] for start in range(0, len(data), 1000)]
-    return unpack_layer(
-        [[(b"%32d" % number, len(piece), piece)] for number, piece in enumerate(pieces)], place / "inside", None
-    )
+    names = [b"%32d" % number for number in range(len(pieces))]
+    told = [([name], [len(piece)], {name: piece}, len(piece), None) for name, piece in zip(names, pieces, strict=True)]
+    return unpack_layer(told, place / "inside", None)
+
+
+def _spans(name: str) -> Read:
+    """Find the pages of a lazy restore; one of the two images that tell of them is what is tried."""
+
+    def read(data: bytes, place: Path) -> object:
+        inside = place / "inside"
+        inside.mkdir()
+        for file in ("pagemap-7.img", "mm-7.img"):
+            (inside / file).write_bytes(data if file == name else IMAGES[file])
+        pages = os.open(inside / "pages", os.O_RDWR | os.O_CREAT)
+        os.truncate(pages, 1 << 40)
+        try:
+            return read_spans(inside, 7, lambda _: pages)
+        finally:
+            os.close(pages)
+
+    return read
 
 
 def _layer(media_type: str) -> Read:
@@ -272,6 +292,8 @@ TARGETS = (
     Target("layer", _layer("application/vnd.oci.image.layer.v1.tar"), mutated(LAYER)),
     Target("layer in GNU's form", _layer("application/vnd.oci.image.layer.v1.tar"), mutated(GNU)),
     Target("compressed layer", _layer("application/vnd.oci.image.layer.v1.tar+gzip"), mutated(REAL.layer)),
+    Target("pages that come later", _spans("pagemap-7.img"), mutated(IMAGES["pagemap-7.img"])),
+    Target("mappings of pages that come later", _spans("mm-7.img"), mutated(IMAGES["mm-7.img"])),
     Target("comparison of pages", _compare, mutated(IMAGES["pagemap-7.img"])),
     *(Target(name, _read_image(name), mutated(IMAGES[name])) for name in NAMES),
     *targets_of_stores.TARGETS,

@@ -60,6 +60,7 @@ def test_every_sample_is_taken_as_it_is(tmp_path: Path) -> None:
         "options of CRIU": t.OPTIONS, "stdio": t.STDIO, "container record": t.RECORD.SerializeToString(),
         "spec": t.REAL.spec, "tar of images": t.MEMORY, "tar of images in GNU's form": t.GNU, "list of images": t.MEMORY,
         "layer": t.LAYER, "layer in GNU's form": t.GNU, "compressed layer": t.REAL.layer,
+        "pages that come later": t.IMAGES["pagemap-7.img"], "mappings of pages that come later": t.IMAGES["mm-7.img"],
         "comparison of pages": t.IMAGES["pagemap-7.img"], **{name: t.IMAGES[name] for name in t.NAMES},
         **targets_of_stores.SAMPLES,
     }  # fmt: skip

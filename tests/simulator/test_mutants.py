@@ -33,7 +33,7 @@ from migrator.simulator.runs import (
     single_faults,
     turned_back,
 )
-from migrator.simulator.steps import STEPS, Acts, Here, Upload
+from migrator.simulator.steps import STEPS, Acts, Fill, Here, Upload
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
 
@@ -112,6 +112,16 @@ def blind_guard(patch: Patch) -> None:
 
 def deaf_promise(patch: Patch) -> None:
     patch.setattr(Guards, "promise", lambda *_: None)
+
+
+def impatient(patch: Patch) -> None:
+    """Nobody waits for the memory that still comes."""
+
+    def hurry(_self: Fill, _here: Here, _act: object) -> Acts:
+        yield from ()
+        return {}
+
+    patch.setattr(Fill, "run", hurry)
 
 
 def source_that_ran_is_given_away(patch: Patch) -> None:
@@ -295,6 +305,7 @@ MUTANTS = (
     Mutant("the epoch rises when a job turns back", no_epoch_at_the_turn, late, (1, 4, 6)),
     Mutant("the pause guard resumes a source", blind_guard, lambda: singles(Kind.CRASH), (3,)),
     Mutant("after the promise the guard waits", deaf_promise, seeds, (1,)),
+    Mutant("the source stays until the memory is whole", impatient, singles, (2,)),
     Mutant("a source that ran is not given away", source_that_ran_is_given_away, slow_stores, (1, 7)),
     Mutant("a job's row compares its version", save_without_compare, collisions, (1, 2, 4, 7)),
     Mutant("the commit compares the epoch (the row does not)", nothing_compares, collisions, (1, 2, 4, 7)),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from migrator.criu.entries import IMAGE_LIMIT_BYTES, damaged, entry_texts, parse_entry
-from migrator.criu.extents import IN_PARENT, is_in_file, length_of
+from migrator.criu.extents import IN_PARENT, PAGE_BYTES, is_in_file, length_of
 from migrator.criu.layers import PARENT_LINK
 from migrator.criu.lazy.spans import Span
-from migrator.criu.memory_map import MM_MARK, PAGEMAP_MARK
+from migrator.criu.memory_map import ADDRESS_LIMIT, MM_MARK, PAGEMAP_MARK
 from migrator.gen.criu.images_pb2 import MmEntry, PagemapEntry, PagemapHead
 
 LAZY = 2
@@ -43,12 +44,17 @@ def _spans(directory: Path, pid: int, open_pages: Opener) -> Iterator[tuple[int,
         raise damaged(name, "it does not say where its pages are")
     file = open_pages(directory / f"pages-{parse_entry(name, first, PagemapHead).pages_id}.img")
     below: _Below | None = None
-    offset = 0
+    offset, end, limit_bytes = 0, 0, os.fstat(file).st_size
     for text in texts:
         entry = parse_entry(name, text, PagemapEntry)
         size_bytes = length_of(entry)
+        if entry.vaddr % PAGE_BYTES or entry.vaddr < end or entry.vaddr + size_bytes > ADDRESS_LIMIT:
+            raise damaged(name, f"it lists pages at {entry.vaddr:#x}, out of order")
+        end = entry.vaddr + size_bytes
         if is_in_file(entry):
-            yield entry.flags, Span(entry.vaddr, entry.vaddr + size_bytes, file, offset)
+            if offset + size_bytes > limit_bytes:
+                raise damaged(name, "it lists more pages than there are")
+            yield entry.flags, Span(entry.vaddr, end, file, offset)
             offset += size_bytes
         elif entry.flags & IN_PARENT or entry.in_parent:
             below = below or _Below(directory / PARENT_LINK, pid, open_pages)

@@ -139,7 +139,9 @@ class _Fetching:
             return False
         store = self._host.checkpoints
         store.chunks.learn(written_before(self._act))
-        counted = CountedPieces(store.read_unless_known(store.read_recipe(part), below.places, self._count))
+        recipe = store.read_recipe(part)
+        pieces = store.read_unless_known(recipe, below.places, below.groups, on_progress=self._count)
+        counted = CountedPieces(pieces)
         try:
             unpack_layer(counted, directory, below)
         except CannotLayer:

@@ -81,7 +81,14 @@ def test_no_span_goes_over_the_end_of_a_mapping(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "entries", [[entry(3, 2, LAZY | PARENT)], [entry(0, 1, LAZY)]], ids=["not below either", "nowhere"]
+    "entries",
+    [
+        [entry(3, 2, LAZY | PARENT)],
+        [entry(0, 1, LAZY)],
+        [entry(4, 2, LAZY | PRESENT), entry(5, 1, LAZY | PRESENT)],
+        [PagemapEntry(vaddr=START + 1, nr_pages=1, compat_nr_pages=1, flags=LAZY | PRESENT)],
+    ],
+    ids=["not below either", "nowhere", "out of order", "not where a page begins"],
 )
 def test_pages_that_are_nowhere_are_an_error(tmp_path: Path, entries: list[PagemapEntry]) -> None:
     below = write(tmp_path / "below", [entry(0, 4, LAZY | PRESENT)])
