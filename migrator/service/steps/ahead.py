@@ -17,7 +17,7 @@ from migrator.criu.layers import CannotLayer, Layer, Pieces, unpack_layer
 from migrator.criu.live_memory import look_at, offer_memory, share_known
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
-from migrator.models.values import Facts
+from migrator.models.values import Facts, Mode
 from migrator.service.catalogue import release_chunks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.room import touch_memory
@@ -106,7 +106,7 @@ class Prefetch(HostStep):
         host.checkpoints.chunks.learn(written_before(act))
         recipe = parse_recipe(host.checkpoints.chunks.read_note(bytes.fromhex(rounds[-1])))
         came_bytes = 0 if rounds[-1] in rounds[:-1] else _lay_down(host, act, recipe, len(rounds))
-        if len(rounds) == ROUNDS:
+        if len(rounds) == ROUNDS and act.request.mode is not Mode.LAZY:
             touch_memory(host, recipe.size_bytes)  # for the restored program
         return {FETCHED_AHEAD: int(act.facts.get(FETCHED_AHEAD, 0)) + came_bytes}
 
