@@ -12,19 +12,20 @@ import os
 import struct
 import tarfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from migrator.criu.entries import IMAGE_LIMIT_BYTES, entry_texts, parse_entry, write_entries
-from migrator.criu.extents import IN_PARENT, PAGE_BYTES, PRESENT, Run, extents_of, is_in_file, join, length_of
+from migrator.criu.extents import EXTENT_BYTES, IN_PARENT, PAGE_BYTES, PRESENT, Run, is_in_file, join, length_of
 from migrator.criu.images import no_place, no_such_tar
 from migrator.criu.memory_map import PAGEMAP_MARK
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
-NamedChunk = tuple[bytes, int, bytes | None]
-"""A chunk of the tar of some images: its name, its length, and its bytes unless the layer below has them."""
+Pieces = tuple[Sequence[bytes], Sequence[int], Mapping[bytes, bytes], int, bytes | None]
+"""Chunks of the tar of some images, in order: their names, their lengths, the bytes of those that the layer below has
+not, how many these are, and a name for all of them together, if they have one."""
 PARENT_LINK = "parent"
 _PAGEMAP = "pagemap-"
 _BLOCK = tarfile.BLOCKSIZE
@@ -55,6 +56,8 @@ class Layer:
     files: list[str] = field(default_factory=list)
     places: dict[bytes, int] = field(default_factory=dict)
     """For each chunk where it begins in its file, times FILES, and the number of the file."""
+    groups: set[bytes] = field(default_factory=set)
+    """Names of pieces of which all extents are in `places`. Not written down: who reads it looks at each chunk."""
 
     def read(self, name: bytes, size_bytes: int) -> bytes:
         """Read a chunk."""
@@ -90,13 +93,13 @@ class Layer:
         return found
 
 
-def unpack_layer(chunks: Iterable[Sequence[NamedChunk]], directory: Path, below: Layer | None) -> Layer:
+def unpack_layer(pieces: Iterable[Pieces], directory: Path, below: Layer | None) -> Layer:
     """Unpack a stream of tar bytes into a fresh directory that lies over another one.
 
     What a failure leaves in the directory is the caller's to remove.
 
     Args:
-        chunks: The tar, as `extents.cut_images` cut it, some chunks at a time.
+        pieces: The tar, as `extents.cut_images` cut it, some chunks at a time.
         directory: Where to; it must not exist.
         below: What it may lie over.
 
@@ -108,7 +111,7 @@ def unpack_layer(chunks: Iterable[Sequence[NamedChunk]], directory: Path, below:
     directory.mkdir(parents=True, mode=0o700)
     unpacking = _Unpacking(directory, below)
     try:
-        for some in chunks:
+        for some in pieces:
             unpacking.take(some)
         return unpacking.finish()
     except OSError as error:
@@ -124,6 +127,7 @@ class _Unpacking:
         self.layer = Layer(directory)
         if below is not None:
             self.layer.files, self.layer.places = list(below.files), dict(below.places)
+            self.layer.groups = set(below.groups)
         self._directory = directory
         self._below = below
         self._header = bytearray()
@@ -137,19 +141,25 @@ class _Unpacking:
         self._uses_parent = False
         self._ended = False
 
-    def take(self, chunks: Sequence[NamedChunk]) -> None:
+    def take(self, pieces: Pieces) -> None:
         """Deal with the next chunks."""
+        names, sizes, contents, _, group = pieces
         place = 0
-        while place < len(chunks):
+        only_pages = True
+        while place < len(names):
             if self._pages is not None and self._left:
-                count = self._pages.take(chunks, place)
+                count = self._pages.take(names, sizes, contents, place)
                 self._left = self._pages.left_bytes
                 place += count
                 self._end_member()
             else:
-                name, size_bytes, content = chunks[place]
-                self._consume(memoryview(content if content is not None else self._read_below(name, size_bytes)))
+                only_pages = False
+                content = contents.get(names[place])
+                content = content if content is not None else self.read_below(names[place], sizes[place])
+                self._consume(memoryview(content))
                 place += 1
+        if group is not None and only_pages:
+            self.layer.groups.add(group)
 
     def finish(self) -> Layer:
         """Say what is where now."""
@@ -166,7 +176,8 @@ class _Unpacking:
             self._file.close()
             self._file = None
 
-    def _read_below(self, name: bytes, size_bytes: int) -> bytes:
+    def read_below(self, name: bytes, size_bytes: int) -> bytes:
+        """Read a chunk that lies below."""
         if self._below is None:
             raise CannotLayer
         return self._below.read(name, size_bytes)
@@ -254,8 +265,10 @@ class _Pages:
         self._stretches = stretches
         self._file = file
         self._whole = whole
-        self._runs = list(extents_of(join(Run(entry.vaddr, length_of(entry)) for entry in stretches.entries)))
-        self._mine = Extents(array("Q", [run.address for run in self._runs]))
+        runs = join(Run(entry.vaddr, length_of(entry)) for entry in stretches.entries)
+        self._mine, self._sizes = Extents(), list[int]()
+        for run in runs:
+            _append_extents(run, self._mine.addresses, self._sizes)
         self._below = _names_at(self._mine.addresses, at)
         self.left_bytes = stretches.size_bytes
         self._offset = 0
@@ -264,25 +277,23 @@ class _Pages:
         self._marks: list[tuple[int, bool]] = []
         """Where extents that are all below, or all not, end."""
 
-    def take(self, chunks: Sequence[NamedChunk], start: int) -> int:
+    def take(self, names: Sequence[bytes], sizes: Sequence[int], contents: Mapping[bytes, bytes], start: int) -> int:
         """Deal with the next extents, and return how many there were among the chunks from `start` on."""
         first = len(self._mine.names)
-        count = min(len(chunks) - start, len(self._runs) - first)
-        for number in range(count):
-            name, size_bytes, content = chunks[start + number]
-            run = self._runs[first + number]
-            if run.size_bytes != size_bytes:
-                raise CannotLayer
-            below = self._below[first + number] == name
-            if self._marks and self._marks[-1][1] is below:
-                self._marks.pop()
-            self._marks.append((run.address + size_bytes, below))
-            if not below:
-                self._write(name, content if content is not None else self._whole._read_below(name, size_bytes))
-            self._mine.names.append(name)
-            self.left_bytes -= size_bytes
-        if not count:
+        count = min(len(names) - start, len(self._sizes) - first)
+        names, sizes = names[start : start + count], sizes[start : start + count]
+        if not count or sizes != self._sizes[first : first + count]:
             raise CannotLayer
+        if names == self._below[first : first + count]:
+            self._mark(first + count - 1, below=True)
+        else:
+            for number, name in enumerate(names):
+                below = self._below[first + number] == name
+                self._mark(first + number, below=below)
+                if not below:
+                    self._write(name, contents, sizes[number])
+        self._mine.names += names
+        self.left_bytes -= sum(sizes)
         return count
 
     def finish(self) -> bool:
@@ -294,7 +305,15 @@ class _Pages:
             self._pagemap.write_bytes(write_entries(PAGEMAP_MARK, [self._stretches.head, *entries]))
         return uses_parent
 
-    def _write(self, name: bytes, content: bytes) -> None:
+    def _mark(self, number: int, *, below: bool) -> None:
+        if self._marks and self._marks[-1][1] is below:
+            self._marks.pop()
+        self._marks.append((self._mine.addresses[number] + self._sizes[number], below))
+
+    def _write(self, name: bytes, contents: Mapping[bytes, bytes], size_bytes: int) -> None:
+        content = contents.get(name)
+        if content is None:
+            content = self._whole.read_below(name, size_bytes)
         view = memoryview(content)
         while view:
             view = view[self._file.write(view) :]
@@ -302,10 +321,21 @@ class _Pages:
         self._offset += len(content)
 
 
-def _names_at(addresses: array[int], below: Extents) -> Sequence[bytes | None]:
+def _append_extents(run: Run, addresses: array[int], sizes: list[int]) -> None:
+    """Cut a run as `extents.extents_of` does; a long one in no time."""
+    border = run.address - run.address % EXTENT_BYTES + EXTENT_BYTES
+    starts = [run.address, *range(border, run.end, EXTENT_BYTES)]
+    addresses.extend(starts)
+    sizes += [EXTENT_BYTES] * len(starts)
+    sizes[-1] = run.end - starts[-1]
+    if len(starts) > 1:
+        sizes[-len(starts)] = border - run.address
+
+
+def _names_at(addresses: array[int], below: Extents) -> list[bytes | None]:
     """What lies below at some addresses; mostly they are the same as before."""
     if addresses == below.addresses:
-        return below.names
+        return list(below.names)
     known = dict(zip(below.addresses, below.names, strict=True))
     return [known.get(address) for address in addresses]
 

@@ -15,7 +15,7 @@ from migrator.storage import layout
 from migrator.storage.chunks import ChunkStore, ChunkWriter, Recipe, is_chunked, part_of
 from migrator.storage.chunks.marks import mark_own
 from migrator.storage.chunks.pools import OneByOne
-from migrator.storage.chunks.reading import NamedChunk
+from migrator.storage.chunks.reading import Chunks
 from migrator.storage.chunks.recipes import check_is_of, describe_chunked, parse_recipe
 from migrator.storage.chunks.writing import OfferedChunk
 from migrator.storage.store import ObjectStore, Progress
@@ -177,24 +177,28 @@ class PartStore:
         return checked(pieces, size_bytes=part.size_bytes, digest=digest, what=what)
 
     def read_unless_known(
-        self, recipe: Recipe, known: Container[bytes], on_progress: Progress | None = None
-    ) -> Iterator[list[NamedChunk]]:
-        """Give the name, the length and the bytes of each chunk of a part, some at a time.
+        self,
+        recipe: Recipe,
+        known: Container[bytes],
+        known_lists: Container[bytes] = frozenset(),
+        on_progress: Progress | None = None,
+    ) -> Iterator[Chunks]:
+        """Give the chunks of a part in order, some at a time, without the bytes of those that the caller knows.
 
-        No bytes of those that the caller knows. Each chunk is what its name says, and recipe and lists vouch for the
-        names.
+        Each chunk is what its name says, and recipe and lists vouch for the names.
 
         Args:
             recipe: Of the part.
             known: The names of chunks that the caller has.
+            known_lists: The names of lists of which the caller has all chunks.
             on_progress: Called with the bytes of the part that were dealt with.
 
         Raises:
             IntegrityError: `chunk_missing`, `chunk_damaged` or `bad_recipe`.
         """
-        for chunks in self.chunks.read_unless_known(recipe, known):
+        for chunks in self.chunks.read_unless_known(recipe, known, known_lists):
             if on_progress:
-                on_progress(sum([size_bytes for _, size_bytes, _ in chunks]))
+                on_progress(sum(chunks.sizes))
             yield chunks
 
     def open_part(self, descriptor: Descriptor) -> BinaryIO:

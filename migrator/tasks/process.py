@@ -10,7 +10,7 @@ from celery import Celery
 from celery.signals import worker_ready
 
 from migrator.errors import MigratorError
-from migrator.tasks.allocator import keep_little
+from migrator.tasks.allocator import keep_little, keep_what_is_there
 
 log = structlog.get_logger()
 
@@ -56,6 +56,7 @@ def run_worker(app: Celery, *, queue: str, name: str, slots: int, tickers: list[
     """
 
     def begin(**_: object) -> None:
+        keep_what_is_there()
         for ticker in tickers:
             ticker.start()
 

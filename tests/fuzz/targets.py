@@ -146,9 +146,9 @@ def _read_snapshot(data: bytes, _: Path) -> object:
 def _unpack_layer(data: bytes, place: Path) -> object:
     """As it comes from the store: in chunks, of which the target has some already."""
     pieces = [data[start : start + 1000] for start in range(0, len(data), 1000)]
-    return unpack_layer(
-        [[(b"%32d" % number, len(piece), piece)] for number, piece in enumerate(pieces)], place / "inside", None
-    )
+    names = [b"%32d" % number for number in range(len(pieces))]
+    told = [([name], [len(piece)], {name: piece}, len(piece), None) for name, piece in zip(names, pieces, strict=True)]
+    return unpack_layer(told, place / "inside", None)
 
 
 def _spans(name: str) -> Read:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from migrator.containerd import with_role
 from migrator.containerd.mediatypes import CHECKPOINT_MEMORY
-from migrator.criu.layers import CannotLayer, Layer, NamedChunk, unpack_layer
+from migrator.criu.layers import CannotLayer, Layer, Pieces, unpack_layer
 from migrator.criu.live_memory import look_at, offer_memory, share_known
 from migrator.models.descriptors import Descriptor
 from migrator.models.roles import Role
-from migrator.models.values import Facts
+from migrator.models.values import Facts, Mode
 from migrator.service.catalogue import release_chunks
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.room import touch_memory
@@ -106,7 +106,7 @@ class Prefetch(HostStep):
         host.checkpoints.chunks.learn(written_before(act))
         recipe = parse_recipe(host.checkpoints.chunks.read_note(bytes.fromhex(rounds[-1])))
         came_bytes = 0 if rounds[-1] in rounds[:-1] else _lay_down(host, act, recipe, len(rounds))
-        if len(rounds) == ROUNDS:
+        if len(rounds) == ROUNDS and act.request.mode is not Mode.LAZY:
             touch_memory(host, recipe.size_bytes)  # for the restored program
         return {FETCHED_AHEAD: int(act.facts.get(FETCHED_AHEAD, 0)) + came_bytes}
 
@@ -119,10 +119,10 @@ class Prefetch(HostStep):
 def _lay_down(host: Host, act: Act, recipe: Recipe, number: int) -> int:
     """Lay a round's images over those of the last one; return the bytes that came."""
     below = layer_below(host, act, number)
-    known = below.places if below else frozenset[bytes]()
     directory = ahead_directory(host, act, number, recipe.size_bytes)
     progress = Progress(act, recipe.size_bytes)
-    pieces = CountedPieces(host.checkpoints.read_unless_known(recipe, known, progress.add))
+    under = below or Layer(directory)
+    pieces = CountedPieces(host.checkpoints.read_unless_known(recipe, under.places, under.groups, progress.add))
     try:
         layer = unpack_layer(pieces, directory, below)
         layer.save(directory.with_suffix(LAYER))
@@ -147,14 +147,15 @@ class Again(HostStep):
 class CountedPieces:
     """Pieces on their way, and how many bytes of them were here already."""
 
-    def __init__(self, pieces: Iterable[Sequence[NamedChunk]]):
+    def __init__(self, pieces: Iterable[Pieces]):
         self._pieces = pieces
         self.known_bytes = 0
 
-    def __iter__(self) -> Iterator[Sequence[NamedChunk]]:
-        for some in self._pieces:
-            self.known_bytes += sum([size_bytes for _, size_bytes, content in some if content is None])
-            yield some
+    def __iter__(self) -> Iterator[Pieces]:
+        for pieces in self._pieces:
+            _, sizes, _, fetched_bytes, _ = pieces
+            self.known_bytes += sum(sizes) - fetched_bytes
+            yield pieces
 
 
 class _Recent:

@@ -39,6 +39,7 @@ IMPORTED = (Role.CONTAINER, Role.RW_DIFF)
 """What goes into the content store, changed files last. CRIU's images go into a directory, for the restore."""
 
 
+INDEXES_KEPT = 16
 LOGS_STAY = (JobKind.DRILL, JobKind.REWIND)
 """What a drill says nobody wants to know; the log of what is rewound is here, and goes on."""
 
@@ -59,7 +60,7 @@ class Fetch(HostStep):
         runtime = host.runtime(act.request.namespace)
         ensure_lease(runtime, act.lease_id)
         leased = runtime.with_lease(act.lease_id)
-        index = sealed_index(host, act)
+        index = _FETCHED.keep(sealed_index(host, act))
         logs = () if act.request.kind in LOGS_STAY else _logs(index)
         fetching = _Fetching(host, act, [index.part(role) for role in (*IMPORTED, Role.MEMORY, *_copied(act, logs))])
         with ThreadPoolExecutor(2 + len(IMPORTED)) as beside, fetching.or_stop():
@@ -139,7 +140,9 @@ class _Fetching:
             return False
         store = self._host.checkpoints
         store.chunks.learn(written_before(self._act))
-        counted = CountedPieces(store.read_unless_known(store.read_recipe(part), below.places, self._count))
+        recipe = store.read_recipe(part)
+        pieces = store.read_unless_known(recipe, below.places, below.groups, on_progress=self._count)
+        counted = CountedPieces(pieces)
         try:
             unpack_layer(counted, directory, below)
         except CannotLayer:
@@ -188,6 +191,33 @@ def sealed_index(host: Host, act: Act) -> CheckpointIndex:
             remedy="somebody changed the object store; take a new checkpoint",
         )
     return parse_index(data)
+
+
+def fetched_index(host: Host, act: Act) -> CheckpointIndex:
+    """The index that was sealed, from memory if this process has fetched the checkpoint: a program waits for it."""
+    return _FETCHED.of(str(act.facts["index_digest"])) or sealed_index(host, act)
+
+
+class _Fetched:
+    """The indexes that were fetched last, each held against its digest. May be used by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._indexes: dict[str, CheckpointIndex] = {}
+
+    def keep(self, index: CheckpointIndex) -> CheckpointIndex:
+        with self._lock:
+            self._indexes[index.digest] = index
+            while len(self._indexes) > INDEXES_KEPT:
+                del self._indexes[next(iter(self._indexes))]
+        return index
+
+    def of(self, digest: str) -> CheckpointIndex | None:
+        with self._lock:
+            return self._indexes.get(digest)
+
+
+_FETCHED = _Fetched()
 
 
 def _apply(runtime: ContainerdClient, diff: Descriptor, act: Act) -> None:

@@ -38,7 +38,7 @@ from migrator.service.records import without_foreign
 from migrator.service.steps.arrivals import deliver_packets
 from migrator.service.steps.criu_options import replayed_options, with_options
 from migrator.service.steps.ending import delete_container, end_task
-from migrator.service.steps.fetch import sealed_index
+from migrator.service.steps.fetch import fetched_index
 from migrator.service.steps.image import JOB_LABEL
 from migrator.service.steps.interface import (
     TARGET_NETWORK,
@@ -92,7 +92,7 @@ class Restore(HostStep):
         if self.observe(host, act) == "done":
             lazily = {RESTORED: LAZY} if is_served(host, act) else {}
             return {"pid": runtime.task(restored_name(act)).pid, **lazily}  # `prove` joins its network
-        index = sealed_index(host, act)
+        index = fetched_index(host, act)
         container = _read_record(host, runtime, index, act)
         io, waiting = _restored_io(index, act), read_attachment(act.facts.get(TARGET_NETWORK))
 

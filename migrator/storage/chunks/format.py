@@ -141,19 +141,19 @@ def write_list(chunks: Sequence[ListedChunk]) -> bytes:
     return b"".join(_LISTED.pack(chunk.name, chunk.size_bytes) for chunk in chunks)
 
 
-def read_list(data: bytes) -> list[ListedChunk]:
-    """Read a list.
+def read_list(data: bytes) -> tuple[list[bytes], list[int]]:
+    """Read a list; return the names and the lengths of its chunks.
 
     Raises:
         IntegrityError: `bad_recipe`.
     """
     if not data or len(data) % _LISTED.size or len(data) > LIST_LIMIT * _LISTED.size:
         raise _bad("recipe", f"a list of {len(data)} bytes")
-    found = list(map(ListedChunk._make, _LISTED.iter_unpack(data)))
+    found = list(_LISTED.iter_unpack(data))
     sizes = [size_bytes for _, size_bytes in found]
     if min(sizes) < 1 or max(sizes) > CHUNK_LIMIT_BYTES:
         raise _bad("recipe", "a list tells of a chunk of impossible length")
-    return found
+    return [name for name, _ in found], sizes
 
 
 def ends_list(chunks: Sequence[ListedChunk]) -> bool:

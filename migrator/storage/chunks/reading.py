@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from migrator.errors import IntegrityError, MigratorError, NotFound
 from migrator.storage import layout
@@ -26,12 +26,23 @@ WINDOW_BYTES = 16 << 20
 GAP_BYTES = 64 << 10
 """So much that nobody wants is read along rather than asking twice."""
 PARALLEL = 4
-LISTS_TOGETHER = 64
-LISTS_KEPT_BYTES = 16 << 20
-"""So much of lists is remembered: what comes within a freeze has most of its lists from before."""
+LISTS_TOGETHER = 512
+CHUNKS_REMEMBERED = 1 << 18
+"""The lists of so many chunks are remembered: what comes within a freeze has most of its lists from before."""
 T = TypeVar("T")
-NamedChunk = tuple[bytes, int, bytes | None]
-"""A chunk of a part: its name, its length, and its bytes unless the caller has them."""
+
+
+class Chunks(NamedTuple):
+    """Chunks of a part that follow each other."""
+
+    names: Sequence[bytes]
+    sizes: Sequence[int]
+    contents: Mapping[bytes, bytes]
+    """By name, at least of those that the caller does not have."""
+    fetched_bytes: int
+    """What of them was fetched, each as often as it is needed."""
+    whole_list: bytes | None
+    """The name of the list, if they are all of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +94,28 @@ class ChunkReader:
             IntegrityError: `chunk_missing`, `chunk_damaged` or `bad_recipe`.
         """
         for chunks in self.read_unless_known(recipe, frozenset()):
-            for _, _, content in chunks:
-                assert content is not None
-                yield content
+            for name in chunks.names:
+                yield chunks.contents[name]
 
-    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[list[NamedChunk]]:
+    def read_unless_known(
+        self, recipe: Recipe, known: Container[bytes], known_lists: Container[bytes] = frozenset()
+    ) -> Iterator[Chunks]:
         """Give the chunks of a part in order, some at a time, without the bytes of those that the caller has.
 
         Args:
             recipe: The part.
             known: The names of chunks that are not fetched.
+            known_lists: The names of lists of which all chunks are known: they are not looked through.
         """
         with self._pools(PARALLEL) as pool:
             ahead: list[_Window] = []
             try:
-                for chunks in _windows(self._listed(recipe.lists), known):
-                    ahead.append(_Window(self, pool, chunks, known))
+                for some in _windows(self._stretches_of(recipe.lists), known, known_lists):
+                    ahead.append(_Window(self, pool, some))
                     if len(ahead) > 1:
-                        yield ahead.pop(0).in_order()
+                        yield from ahead.pop(0).in_order()
                 while ahead:
-                    yield ahead.pop(0).in_order()
+                    yield from ahead.pop(0).in_order()
             finally:
                 for window in ahead:
                     window.cancel()
@@ -132,28 +145,32 @@ class ChunkReader:
         """Read some chunks by name."""
         wanted = list(chunks)
         with self._pools(PARALLEL) as pool:
-            return _Window(self, pool, wanted).by_name()
+            return _Window(self, pool, [_Wanted((), (), wanted, None)]).by_name()
 
     def _listed(self, lists: Iterable[ChunkList]) -> Iterator[ListedChunk]:
-        """Read lists, some at a time."""
+        for found, _ in self._stretches_of(lists):
+            yield from map(ListedChunk, found.names, found.sizes)
+
+    def _stretches_of(self, lists: Iterable[ChunkList]) -> Iterator[tuple[_List, bytes]]:
+        """Read lists, many at a time."""
         waiting = list(lists)
         for start in range(0, len(waiting), LISTS_TOGETHER):
             some = waiting[start : start + LISTS_TOGETHER]
             found = self._read_lists(some)
             for item in some:
-                chunks = read_list(found[item.name])
-                if sum([size_bytes for _, size_bytes in chunks]) != item.covers_bytes:
+                if found[item.name].covers_bytes != item.covers_bytes:
                     raise bad_recipe("a list covers another stretch than it should")
-                yield from chunks
+                yield found[item.name], item.name
 
-    def _read_lists(self, lists: list[ChunkList]) -> dict[bytes, bytes]:
+    def _read_lists(self, lists: list[ChunkList]) -> dict[bytes, _List]:
         found = self._lists.of(item.name for item in lists)
         missing = {item.name for item in lists} - found.keys()
         if missing:
             places = self.locate(missing)
             fetched = self.fetch(ListedChunk(name, place.chunk.size_bytes) for name, place in places.items())
-            self._lists.keep(fetched)
-            found |= fetched
+            read = {name: _List.of(data) for name, data in fetched.items()}
+            self._lists.keep(read)
+            found |= read
         return found
 
     def locate(self, names: set[bytes], without: frozenset[str] = frozenset()) -> dict[bytes, Location]:
@@ -206,16 +223,36 @@ class ChunkReader:
         return found
 
 
+class _List(NamedTuple):
+    """What a list says."""
+
+    names: list[bytes]
+    sizes: list[int]
+    covers_bytes: int
+
+    @classmethod
+    def of(cls, data: bytes) -> _List:
+        names, sizes = read_list(data)
+        return cls(names, sizes, sum(sizes))
+
+
+class _Wanted(NamedTuple):
+    """Chunks that follow each other, and which of them are to be fetched."""
+
+    names: Sequence[bytes]
+    sizes: Sequence[int]
+    wanted: list[ListedChunk]
+    whole_list: bytes | None
+
+
 class _Window:
     """Chunks of a part that are fetched together."""
 
-    def __init__(
-        self, reader: ChunkReader, pool: Executor, chunks: list[ListedChunk], known: Container[bytes] = frozenset()
-    ):
+    def __init__(self, reader: ChunkReader, pool: Executor, parts: list[_Wanted]):
         self._reader = reader
-        self._chunks = chunks
-        wanted = [chunk for chunk in chunks if chunk.name not in known]
-        found = reader.locate({chunk.name for chunk in wanted})
+        self._parts = parts
+        wanted = [chunk for part in parts for chunk in part.wanted]
+        found = reader.locate({chunk.name for chunk in wanted}) if wanted else {}
         for chunk in wanted:
             if found[chunk.name].chunk.size_bytes != chunk.size_bytes:
                 raise chunk_damaged(chunk.name, "its list tells another length")
@@ -232,10 +269,11 @@ class _Window:
                 found |= self._reader.read_elsewhere(stretch, _explain(stretch, error))
         return found
 
-    def in_order(self) -> list[NamedChunk]:
+    def in_order(self) -> Iterator[Chunks]:
         found = self.by_name()
         self._fetching.clear()
-        return [(name, size_bytes, found.get(name)) for name, size_bytes in self._chunks]
+        for names, sizes, wanted, whole_list in self._parts:
+            yield Chunks(names, sizes, found, sum(chunk.size_bytes for chunk in wanted), whole_list)
 
     def cancel(self) -> None:
         for _, fetched in self._fetching:
@@ -247,21 +285,21 @@ class _KeptLists:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lists: dict[bytes, bytes] = {}
-        self._held_bytes = 0
+        self._lists: dict[bytes, _List] = {}
+        self._chunks = 0
 
-    def of(self, names: Iterable[bytes]) -> dict[bytes, bytes]:
+    def of(self, names: Iterable[bytes]) -> dict[bytes, _List]:
         with self._lock:
             return {name: self._lists[name] for name in names if name in self._lists}
 
-    def keep(self, lists: dict[bytes, bytes]) -> None:
+    def keep(self, lists: Mapping[bytes, _List]) -> None:
         with self._lock:
-            for name, data in lists.items():
+            for name, found in lists.items():
                 if name not in self._lists:
-                    self._lists[name] = data
-                    self._held_bytes += len(data)
-            while self._held_bytes > LISTS_KEPT_BYTES:
-                self._held_bytes -= len(self._lists.pop(next(iter(self._lists))))
+                    self._lists[name] = found
+                    self._chunks += len(found.names)
+            while self._chunks > CHUNKS_REMEMBERED:
+                self._chunks -= len(self._lists.pop(next(iter(self._lists))).names)
 
 
 class _PartFile(io.RawIOBase):
@@ -293,19 +331,52 @@ class _PartFile(io.RawIOBase):
         return len(data)
 
 
-def _windows(chunks: Iterable[ListedChunk], known: Container[bytes]) -> Iterator[list[ListedChunk]]:
-    window: list[ListedChunk] = []
+def _windows(
+    lists: Iterable[tuple[_List, bytes]], known: Container[bytes], known_lists: Container[bytes]
+) -> Iterator[list[_Wanted]]:
+    """Put together what is fetched together; only a list of which much is wanted is torn apart."""
+    window: list[_Wanted] = []
     held_bytes = 0
-    for chunk in chunks:
-        window.append(chunk)
-        if chunk.name in known:
-            continue
-        held_bytes += chunk.size_bytes
-        if held_bytes >= WINDOW_BYTES:
-            yield window
-            window, held_bytes = [], 0
+    for listed, name in lists:
+        for piece, piece_bytes in _pieces(listed, name, known, known_lists):
+            if window and held_bytes + piece_bytes > WINDOW_BYTES:
+                yield window
+                window, held_bytes = [], 0
+            window.append(piece)
+            held_bytes += piece_bytes
     if window:
         yield window
+
+
+def _pieces(
+    listed: _List, name: bytes, known: Container[bytes], known_lists: Container[bytes]
+) -> Iterator[tuple[_Wanted, int]]:
+    """Say what of a list is wanted, and how much that is."""
+    if name in known_lists:
+        yield _Wanted(listed.names, listed.sizes, [], name), 0
+        return
+    chunks = list(map(ListedChunk, listed.names, listed.sizes))
+    wanted = [chunk for chunk in chunks if chunk.name not in known]
+    wanted_bytes = sum(chunk.size_bytes for chunk in wanted)
+    if wanted_bytes <= WINDOW_BYTES:
+        yield _Wanted(listed.names, listed.sizes, wanted, name), wanted_bytes
+    else:
+        yield from _torn(chunks, known)
+
+
+def _torn(chunks: list[ListedChunk], known: Container[bytes]) -> Iterator[tuple[_Wanted, int]]:
+    """Divide a list."""
+    start = held_bytes = 0
+    for number, chunk in enumerate(chunks, start=1):
+        held_bytes += 0 if chunk.name in known else chunk.size_bytes
+        if held_bytes >= WINDOW_BYTES or number == len(chunks):
+            some = chunks[start:number]
+            wanted = [chunk for chunk in some if chunk.name not in known]
+            yield (
+                _Wanted([chunk.name for chunk in some], [chunk.size_bytes for chunk in some], wanted, None),
+                held_bytes,
+            )
+            start, held_bytes = number, 0
 
 
 def _stretches(locations: Iterable[Location]) -> Iterator[_Stretch]:

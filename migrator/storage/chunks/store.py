@@ -20,7 +20,7 @@ from migrator.storage.chunks.format import ListedChunk, Pack, read_pack_index
 from migrator.storage.chunks.locations import Locations
 from migrator.storage.chunks.marks import names_marked
 from migrator.storage.chunks.pools import Pools
-from migrator.storage.chunks.reading import ChunkReader, NamedChunk
+from migrator.storage.chunks.reading import ChunkReader, Chunks
 from migrator.storage.chunks.recipes import Recipe
 from migrator.storage.chunks.writing import ChunkWriter, put_pack_index
 from migrator.storage.store import ObjectStore
@@ -121,9 +121,11 @@ class ChunkStore:
         """Give the bytes of a part; each chunk is verified, the whole is for the caller to verify."""
         return self._reader.read(recipe)
 
-    def read_unless_known(self, recipe: Recipe, known: Container[bytes]) -> Iterator[list[NamedChunk]]:
+    def read_unless_known(
+        self, recipe: Recipe, known: Container[bytes], known_lists: Container[bytes] = frozenset()
+    ) -> Iterator[Chunks]:
         """Give the chunks of a part, some at a time; those that the caller knows by name without their bytes."""
-        return self._reader.read_unless_known(recipe, known)
+        return self._reader.read_unless_known(recipe, known, known_lists)
 
     def name(self, chunk: bytes | memoryview) -> bytes:
         """Return the name by which a chunk is known here."""

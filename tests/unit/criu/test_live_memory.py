@@ -65,7 +65,9 @@ def test_own_and_shared_pages_are_found_and_no_others(program: Path, tmp_path: P
     chunks = cut(memories)
     assert all(content and blake3(content).digest() == name for name, _, content in chunks)
     assert all(size for _, size, _ in chunks)
-    layer = unpack_layer([chunks], tmp_path / "out", None)
+    names, sizes = [name for name, _, _ in chunks], [size for _, size, _ in chunks]
+    contents = {name: chunk for name, _, chunk in chunks}
+    layer = unpack_layer([(names, sizes, contents, sum(sizes), None)], tmp_path / "out", None)
     assert own in (layer.directory / "pages-1.img").read_bytes()
     assert (layer.directory / "pages-2.img").read_bytes() == shared
     assert memories[1].size_bytes == len(shared)
