@@ -11,7 +11,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,9 +33,9 @@ from migrator.criu.extents import (
     pieces_of,
 )
 from migrator.criu.images import END, frame_image, pack_image
-from migrator.criu.live_memory import SYSTEM_V, LiveMemory, shared_files
+from migrator.criu.live_memory import LiveMemory, SharedFile, shared_files
 from migrator.criu.memory_map import PAGEMAP_MARK, SHARED_FORM
-from migrator.criu.process_memory import Buffer, Source, inner_pid, open_source
+from migrator.criu.process_memory import Buffer, Origin, Source, inner_pid
 from migrator.errors import WorkloadFailed
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
@@ -73,7 +73,7 @@ class FrozenPages:
     pagemap: str
     image: str
     runs: tuple[Run, ...]
-    source: Path | None
+    source: Origin | None
 
     @property
     def size_bytes(self) -> int:
@@ -83,7 +83,7 @@ class FrozenPages:
     def open(self) -> Source:
         """Open where they are."""
         assert self.source is not None
-        return open_source(self.source)
+        return self.source.open()
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ def name_extents(memories: Iterable[LiveMemory], name: Namer, keeper: Keeper | N
     for memory in memories:
         table = found.names.setdefault(memory.pagemap, {})
         stretches += [
-            _Stretch(memory.file, piece, table) for run in memory.runs for piece in pieces_of(run, PIECE_BYTES)
+            _Stretch(Origin(memory.file), piece, table) for run in memory.runs for piece in pieces_of(run, PIECE_BYTES)
         ]
     _read_all(stretches, name, keeper)
     return found
@@ -142,7 +142,7 @@ def name_extents(memories: Iterable[LiveMemory], name: Namer, keeper: Keeper | N
 class _Stretch:
     """Something to read at once, and where the names of its extents go."""
 
-    source: Path
+    source: Origin
     run: Run
     names: dict[int, bytes]
 
@@ -153,7 +153,7 @@ def _read_all(stretches: list[_Stretch], name: Namer, keeper: Keeper | None) -> 
 
     def work() -> None:
         buffer = Buffer(PIECE_BYTES)
-        sources: dict[Path, Source] = {}
+        sources: dict[Origin, Source] = {}
         with ExitStack() as opened:
             while True:
                 with taking:
@@ -162,7 +162,7 @@ def _read_all(stretches: list[_Stretch], name: Namer, keeper: Keeper | None) -> 
                     return
                 try:
                     if stretch.source not in sources:
-                        sources[stretch.source] = opened.enter_context(open_source(stretch.source))
+                        sources[stretch.source] = opened.enter_context(stretch.source.open())
                     sources[stretch.source].fill(buffer, stretch.run.address, stretch.run.size_bytes)
                 except OSError:
                     failed.append(stretch)
@@ -205,7 +205,7 @@ def find_pages(images: Path, processes: Iterable[Path]) -> list[FrozenPages]:
         IntegrityError: `bad_images`.
     """
     processes = list(processes)
-    by_pid: dict[str, Path] = {f"pagemap-{inner_pid(process)}.img": process / "mem" for process in processes}
+    by_pid = {f"pagemap-{inner_pid(process)}.img": Origin(process / "mem") for process in processes}
     files = _shared_files(processes)
     return [
         replace(pages, source=by_pid.get(pages.pagemap) or _source_of_shared(images, pages, files))
@@ -252,7 +252,7 @@ def complete(pages: Iterable[FrozenPages], named: NamedExtents, name: Namer, kee
                 missing.append(_Stretch(found.source, piece, table))
     failed = _read_all(missing, name, keeper)
     if failed:
-        raise _lost(f"{failed[0].source} cannot be read at {failed[0].run.address:#x}")
+        raise _lost(f"{failed[0].source.path} cannot be read at {failed[0].run.address:#x}")
 
 
 def offer_images(
@@ -365,28 +365,34 @@ def _read_pagemap(pagemap: Path) -> tuple[PagemapHead, list[PagemapEntry]]:
     return head, [parse_entry(pagemap.name, text, PagemapEntry) for text in texts]
 
 
-def _shared_files(processes: Iterable[Path]) -> dict[int, Path]:
-    """Files of shared memory that somebody has mapped or opened, by their inodes.
+def _shared_files(processes: Iterable[Path]) -> dict[int, SharedFile]:
+    """Shared memory that somebody has mapped or opened, by its number.
 
     Raises:
-        WorkloadFailed: `pages_lost`, there is System V's too, which has numbers of its own that may be the same.
+        WorkloadFailed: `pages_lost`, some of System V's, which has numbers of its own, has the number of another.
     """
-    found: dict[int, Path] = {}
+    found: dict[int, SharedFile] = {}
     for process in processes:
-        for file in shared_files(process):
-            if file.name.startswith(SYSTEM_V):
-                raise _lost(f"process {process.name} has System V shared memory")
-            found.setdefault(file.inode, file.path)
+        files = []
+        with suppress(OSError):  # a process that has ended, and is not yet waited for, has none
+            files = list(shared_files(process))
+        for file in files:
+            known = found.setdefault(file.inode, file)
+            if known.system_v is not file.system_v:
+                raise _lost(f"two pieces of shared memory have the number {file.inode}")
+            if known.size_bytes < file.size_bytes:
+                found[file.inode] = file
     return found
 
 
-def _source_of_shared(images: Path, pages: FrozenPages, files: dict[int, Path]) -> Path:
+def _source_of_shared(images: Path, pages: FrozenPages, files: dict[int, SharedFile]) -> Origin:
     """Where a piece of shared memory can be read: by who has mapped or opened it, or from the file that CRIU wrote."""
     if pages.pagemap.startswith(SHARED_FORM):
         inode = pages.pagemap.removeprefix(SHARED_FORM).removesuffix(".img")
-        if inode.isdecimal() and int(inode) in files:
-            return files[int(inode)]
+        file = files.get(int(inode)) if inode.isdecimal() else None
+        if file is not None and all(run.end <= file.size_bytes for run in pages.runs):
+            return file.origin
     written = images / pages.image
     if written.is_file() and not written.is_symlink():
-        return written
+        return Origin(written)
     raise _lost(f"nobody has what {pages.pagemap} tells of")

@@ -20,7 +20,7 @@ from migrator.criu.entries import write_entries
 from migrator.criu.extents import PAGE_BYTES, PRESENT, Cutter, Known, Namer, Offer, Run, cuts_of, join, pieces_of
 from migrator.criu.images import END, frame_image
 from migrator.criu.memory_map import PAGEMAP_MARK
-from migrator.criu.process_memory import Buffer, Source, inner_pid, open_source
+from migrator.criu.process_memory import Buffer, Origin, Source, inner_pid
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 
 READ_BYTES = 1 << 20
@@ -33,7 +33,7 @@ _FLAGS_AT = 7 if sys.byteorder == "little" else 0
 _HELD = bytes(bool(flags & 0xC0) and not flags & 0x20 for flags in range(256))
 _HELD_RUNS = re.compile(rb"\x01+")
 _SHARED_WITHOUT_FILE = ("/dev/zero (deleted)", "/memfd:")
-SYSTEM_V = "/SYSV"
+_SYSTEM_V = "/SYSV"
 _NEVER_DUMPED = ("[vvar]", "[vdso]", "[vsyscall]", "[vvar_vclock]")
 
 
@@ -62,23 +62,28 @@ class SharedFile:
     """Shared memory as somebody has it mapped or opened."""
 
     inode: int
-    name: str
-    path: Path
-    """Opens it."""
+    """By which CRIU names it; of System V's memory its id stands there."""
+    system_v: bool
+    size_bytes: int
+    """As far as it can be read so."""
+    origin: Origin
 
 
 def shared_files(process: Path) -> Iterator[SharedFile]:
     """Give the shared memory that a process has, as far as it is no file that others see."""
     for line in (process / "maps").read_text(errors="replace").splitlines():
-        span, _, _, _, inode, *path = line.split(maxsplit=5)
-        if path and path[0].startswith((*_SHARED_WITHOUT_FILE, SYSTEM_V)):
-            start, end = (int(word, 16) for word in span.split("-"))
-            yield SharedFile(int(inode), path[0], _mapped_file(process, start, end))
+        span, _, offset, _, inode, *path = line.split(maxsplit=5)
+        name = path[0] if path else ""
+        start, end = (int(word, 16) for word in span.split("-"))
+        if name.startswith(_SHARED_WITHOUT_FILE):
+            yield SharedFile(int(inode), False, sys.maxsize, Origin(_mapped_file(process, start, end)))
+        elif name.startswith(_SYSTEM_V) and not int(offset, 16):  # its file cannot be read
+            yield SharedFile(int(inode), True, end - start, Origin(process / "mem", start))
     for opened in (process / "fd").iterdir():
         with suppress(OSError):
             name = str(opened.readlink())
             if name.startswith(_SHARED_WITHOUT_FILE):
-                yield SharedFile(opened.stat().st_ino, name, opened)
+                yield SharedFile(opened.stat().st_ino, False, sys.maxsize, Origin(opened))
 
 
 def look_at(processes: Iterable[Path], *, executable: bool = True) -> list[LiveMemory]:
@@ -140,7 +145,7 @@ def _offer_pages(memory: LiveMemory, name: Namer, known: Known) -> Iterator[Offe
     with ExitStack() as opened:
         source: Source | None = None
         with suppress(OSError):
-            source = opened.enter_context(open_source(memory.file))
+            source = opened.enter_context(Origin(memory.file).open())
         for piece in (piece for run in memory.runs for piece in pieces_of(run, READ_BYTES)):
             try:
                 if source is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -84,10 +85,12 @@ class ProcessSource:
 
     Args:
         process: Its directory in /proc.
+        base: What is added to each address.
     """
 
-    def __init__(self, process: Path):
+    def __init__(self, process: Path, base: int = 0):
         self._process = process
+        self._base = base
         self._file = -1
 
     def __enter__(self) -> Self:
@@ -101,6 +104,7 @@ class ProcessSource:
 
     def fill(self, buffer: Buffer, address: int, size_bytes: int) -> None:
         """See `Source.fill`; what the process itself may not read is read by the slower of two ways."""
+        address += self._base
         local, remote = _Span(buffer.address, size_bytes), _Span(address, size_bytes)
         pid = int(self._process.name)
         done = _LIBC.process_vm_readv(pid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
@@ -109,9 +113,21 @@ class ProcessSource:
             _fill_from(self._file, buffer, done, address + done, size_bytes - done)
 
 
-def open_source(path: Path) -> Source:
-    """Open what pages are read from: `/proc/PID/mem`, or a file."""
-    return ProcessSource(path.parent) if path.name == "mem" else FileSource(path)
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where pages are.
+
+    Args:
+        path: `/proc/PID/mem`, or a file.
+        base: What is added to their addresses: shared memory counts from 0, and somebody has it mapped here.
+    """
+
+    path: Path
+    base: int = 0
+
+    def open(self) -> Source:
+        """Open it."""
+        return ProcessSource(self.path.parent, self.base) if self.path.name == "mem" else FileSource(self.path)
 
 
 def _fill_from(file: int, buffer: Buffer, place: int, offset: int, size_bytes: int) -> None:

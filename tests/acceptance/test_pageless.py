@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +10,12 @@ from tests.acceptance.cluster import Cluster
 from tests.workloads import WORKLOADS, Running, Workload
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400), pytest.mark.usefixtures("keeps_checkpoints")]
-VERIFYING = ("threads", "tree", "shared_memory", "forking", "timers")
-"""Many threads; processes; memory that several share; processes that come and go; clocks."""
+VERIFYING = ("threads", "processes", "shared_memory", "forking", "timers")
+"""Many threads; processes; five kinds of shared memory; processes that come and go; clocks."""
+BROKEN_CRIU = """#!/bin/sh
+case "$1" in swrk) exit 1;; esac
+echo 'Version: 4.2.1'
+"""
 NAMES = ("dumped", "again")
 
 
@@ -49,17 +52,13 @@ def test_a_program_that_was_backed_up_runs_on_and_what_was_taken_runs_elsewhere(
 
 def test_a_program_whose_move_turned_back_runs_on(cluster: Cluster, workload: Workload, running: Running) -> None:
     before, pid = workload.look(running), running.pid
-    job_id = cluster.cli("migrate", str(running), "beta").data["id"]
-    cluster.wait_for_step(job_id, "dump", "running")
-    cluster.cli("jobs", "cancel", job_id)
-    job = cluster.wait_for_job(job_id)
-    here = running if job["state"] == "cancelled" else running.on(cluster["beta"])
-    workload.check(before, here)
-    time.sleep(1)
-    workload.check(workload.look(here), here)
-    if here is running:
-        assert running.pid == pid
-        assert_nobody_holds(cluster, running)
+    with cluster.covered("beta", "/usr/sbin/criu", BROKEN_CRIU):
+        job = cluster.wait_for_job(cluster.cli("migrate", str(running), "beta").data["id"])
+    assert (job["state"], job["dumped"]) == ("failed", "without pages"), job
+    workload.check(before, running)
+    workload.check(workload.look(running), running)
+    assert running.pid == pid
+    assert_nobody_holds(cluster, running)
 
 
 def assert_nobody_holds(cluster: Cluster, running: Running) -> None:

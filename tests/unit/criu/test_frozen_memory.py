@@ -32,7 +32,7 @@ from migrator.criu.frozen_memory import (
 from migrator.criu.kept_extents import KeptExtents
 from migrator.criu.live_memory import LiveMemory, look_at
 from migrator.criu.memory_map import PAGEMAP_MARK
-from migrator.criu.process_memory import inner_pid
+from migrator.criu.process_memory import Origin, inner_pid
 from migrator.errors import ResourceExhausted, WorkloadFailed
 from migrator.gen.criu.images_pb2 import PagemapEntry, PagemapHead
 from migrator.storage.chunks import cut_by_content
@@ -195,7 +195,7 @@ def test_pages_that_nobody_has_are_lost(program: Program, tmp_path: Path) -> Non
     head = PagemapHead(pages_id=77)
     (lazy / "pagemap-shmem-1.img").write_bytes(write_entries(PAGEMAP_MARK, [head]))
     (lazy / "pages-77.img").write_bytes(b"written by CRIU itself")
-    assert lazy / "pages-77.img" in [found.source for found in find_pages(lazy, [program.place])]
+    assert Origin(lazy / "pages-77.img") in [found.source for found in find_pages(lazy, [program.place])]
 
 
 def test_pages_that_cannot_be_read_are_lost(program: Program, tmp_path: Path) -> None:

@@ -178,3 +178,22 @@ def test_what_the_freeze_cut_off_is_joined_when_the_task_runs(
     assert bench.look(31.0) is (GuardState.ARMED if fails else GuardState.RESUMED)
     assert bench.look() is GuardState.RESUMED
     assert joined == [({"network": "lab"}, 4711)] * (2 if fails else 1)
+
+
+def test_nobody_runs_while_criu_is_at_work_and_one_that_hangs_is_ended_late(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works, ended = [True], list[Path]()
+    monkeypatch.setattr(pause_guard, "works_in", lambda _: works[0])
+    monkeypatch.setattr(pause_guard, "end_criu", ended.append)
+    bench.change(**DEAD)
+    assert bench.look(4.0) is GuardState.ARMED
+    assert bench.look(4.0) is GuardState.ARMED
+    assert not bench.runs
+    assert not ended
+    bench.look(60.0)
+    assert ended == [bench.file.path.parent.parent / "criu" / "j"]
+    assert not bench.runs
+    works[0] = False
+    assert bench.look() is GuardState.RESUMED
+    assert bench.runs
