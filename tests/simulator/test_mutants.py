@@ -245,8 +245,8 @@ def _descriptor(part: dict[str, Any]) -> Any:
 
 
 def seal_unseen(patch: Patch) -> None:
-    patch.setattr(CheckpointStore, "_check_blobs", lambda *_: None)
-    patch.setattr(CheckpointStore, "_reachable_or_missing", lambda *_: [])
+    patch.setattr(CheckpointStore, "_check_all", lambda *_: None)
+    patch.setattr(CheckpointStore, "_reachable_or_missing", lambda *_, **__: [])
 
 
 def blobs_before_index(patch: Patch) -> None:
