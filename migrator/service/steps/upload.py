@@ -61,6 +61,7 @@ class Upload(HostStep):
                 host.checkpoints.chunks.forget(act.command.job_id)  # it may rely on what is being removed
                 if error.code != "blob_missing" or not tries_left:
                     raise
+        host.checkpoints.chunks.forget(act.command.job_id)  # it writes no more
         return {
             "index_digest": digest,
             "uploaded_bytes": sent_bytes,

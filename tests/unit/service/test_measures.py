@@ -34,3 +34,11 @@ def test_a_backup_is_frozen_until_its_dump_resumes_it() -> None:
     found = measure(job(JobKind.BACKUP, {"thawed_after_s": 0.7}))
     assert found.freeze_ms == pytest.approx(1300)
     assert found.orchestration_ms == pytest.approx(600)
+
+
+def test_a_freeze_begins_where_the_dump_pauses() -> None:
+    found = measure(job(JobKind.BACKUP, {"paused_after_s": 0.3, "thawed_after_s": 0.7}))
+    assert found.freeze_ms == pytest.approx(400)
+    assert found.orchestration_ms == pytest.approx(0)
+    found = measure(job(JobKind.MIGRATION, {"paused_after_s": 0.3}))
+    assert found.freeze_ms == pytest.approx(2200)
