@@ -245,8 +245,9 @@ def _descriptor(part: dict[str, Any]) -> Any:
 
 
 def seal_unseen(patch: Patch) -> None:
-    patch.setattr(CheckpointStore, "_check_blobs", lambda *_: None)
-    patch.setattr(CheckpointStore, "_reachable_or_missing", lambda *_: [])
+    patch.setattr(CheckpointStore, "_check_all", lambda *_: None)
+    patch.setattr(CheckpointStore, "_reachable_or_missing", lambda *_, **__: [])
+    patch.setattr(CheckpointStore, "_see", lambda *_: None)
 
 
 def blobs_before_index(patch: Patch) -> None:
