@@ -118,11 +118,11 @@ def test_a_seed_replays_exactly(seed: int) -> None:
 
 
 def test_the_command_line_tells_how_many_runs_broke_a_rule() -> None:
-    command = [sys.executable, "-m", "migrator.simulator", "--runs", "3", "--first-seed", "10"]
+    command = [sys.executable, "-m", "migrator.simulator", "--runs", "3", "--first-seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "3 runs, 0 violations")
     replayed = subprocess.run(
-        [sys.executable, "-m", "migrator.simulator", "--seed", "10", "--trace"],
+        [sys.executable, "-m", "migrator.simulator", "--seed", "1", "--trace"],
         capture_output=True,
         text=True,
         timeout=60,

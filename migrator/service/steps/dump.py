@@ -84,6 +84,7 @@ class Dump(HostStep):
                 times["thawed_after_s"] = time.monotonic() - began
             dumped.finish(host, act, images)
             wake_timers(images)
+            keep_packets(host, act, images)
             parts = [
                 None if travels_chunked(act) else describe_images(images),  # else the upload reads them
                 *record,
@@ -92,7 +93,6 @@ class Dump(HostStep):
         act.check_aborted()
         if not runs_on:
             check_still_frozen(host, act, task)
-        keep_packets(host, act, images)
         return {
             "parts": [part.to_oci() for part in parts if part],
             "stdio": asdict(task.stdio()),

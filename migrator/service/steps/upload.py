@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
-from migrator.containerd import ContainerdClient, compress_layer, index_annotations
+from migrator.containerd import ContainerdClient, Resource, compress_layer, index_annotations
 from migrator.containerd.mediatypes import INDEX, UNCOMPRESSED
-from migrator.errors import ResourceBusy
+from migrator.errors import NotFound, ResourceBusy
 from migrator.models.descriptors import Descriptor
 from migrator.models.hooks import HOOKS, RAN_BEFORE
 from migrator.models.roles import ROLE_ANNOTATION, Role
@@ -18,13 +19,16 @@ from migrator.service.catalogue import SOURCE_GONE, last_copy
 from migrator.service.host import Act, Host, HostStep
 from migrator.service.preflight.traits import read_cpu_flags
 from migrator.service.steps.chunked import PACK_INDEXES, PARALLEL_BLOBS, Sent, send_chunked, travels_chunked
+from migrator.service.steps.dump import describe_images
 from migrator.service.steps.restarting import allow_restarts
 from migrator.service.steps.sources import Progress, read_source
-from migrator.service.steps.work import store_of
+from migrator.service.steps.work import image_directory, store_of
 from migrator.storage.chunks import part_of
 from migrator.storage.oci import FactAnnotation, with_role
 from migrator.storage.own import OwnContent
 
+CONTENT = "content"
+"""The type of a blob that a lease holds (containerd's leases API, Resource)."""
 TRIES = 4
 """Another job, or a prune, may take out of the store what is shared while we rely on it: it is sent again."""
 
@@ -82,10 +86,25 @@ class Upload(HostStep):
             if kept is not None:
                 return kept
             allow_restarts(host.runtime(act.request.namespace), str(act.request.container))
-        parts = [Descriptor.from_oci(part) for part in act.facts.get("parts", [])]
-        parts += [packed for part in parts for packed in _packed_forms(host.runtime(act.request.namespace), part)]
+        parts = _parts_of(host, act)
         OwnContent(host.checkpoints, act.command.job_id).withdraw(workload_id, checkpoint_id, parts)
         return {}
+
+
+def _parts_of(host: Host, act: Act) -> list[Descriptor]:
+    """What an upload may have sent, whole or compressed.
+
+    Where the answer of the dump, which is in the same message, was lost, nobody knows but the job's lease and images.
+    """
+    runtime = host.runtime(act.request.namespace)
+    if "parts" not in act.facts:
+        images, held = image_directory(host, act), tuple[Resource, ...]()
+        with suppress(NotFound):
+            held = runtime.leases.list_resources(act.lease_id)
+        memory = [] if travels_chunked(act) or not images.is_dir() else [describe_images(images)]
+        return [*memory, *(Descriptor("", resource.id, 0) for resource in held if resource.type == CONTENT)]
+    parts = [Descriptor.from_oci(part) for part in act.facts["parts"]]
+    return parts + [packed for part in parts for packed in _packed_forms(runtime, part)]
 
 
 def _packed_forms(runtime: ContainerdClient, part: Descriptor) -> list[Descriptor]:
