@@ -20,10 +20,12 @@ from migrator.models.session import Database
 from migrator.models.values import Facts
 from migrator.service.agent import HostAgent
 from migrator.service.bandwidth import Bandwidth
-from migrator.service.conductor import Conductor
+from migrator.service.control.conductor import Conductor
+from migrator.service.control.control_steps import control_steps
+from migrator.service.control.echo import Echo
+from migrator.service.control.rounds import utc_now
+from migrator.service.control.stand_ins import stand_ins
 from migrator.service.control_plane import ControlPlane
-from migrator.service.control_steps import control_steps
-from migrator.service.echo import Echo
 from migrator.service.fence import Fence
 from migrator.service.guards import Guards
 from migrator.service.host import Host
@@ -34,10 +36,8 @@ from migrator.service.housekeeping.store import StoreKeeper
 from migrator.service.inspection import look
 from migrator.service.retention.steps import retention_steps
 from migrator.service.room import disk_places, free_room
-from migrator.service.rounds import utc_now
 from migrator.service.schedules.desk import ScheduleDesk
 from migrator.service.schedules.scheduler import Scheduler
-from migrator.service.stand_ins import stand_ins
 from migrator.service.steps import HOST_STEPS
 from migrator.settings import Settings
 from migrator.storage import open_checkpoints

@@ -29,10 +29,12 @@ from migrator.models.values import (
     Measures,
     Resolution,
 )
-from migrator.service import engine
 from migrator.service.choosing import Choice, choose
+from migrator.service.control import engine
+from migrator.service.control.hearing import Hearing
+from migrator.service.control.resolving import resolve
+from migrator.service.control.rounds import utc_now
 from migrator.service.drains.cordons import begin_maintenance, check_maintenance
-from migrator.service.hearing import Hearing
 from migrator.service.housekeeping.examining import ask_hosts
 from migrator.service.job_making import new_job
 from migrator.service.looking import Looker
@@ -40,10 +42,8 @@ from migrator.service.measures import measure
 from migrator.service.originals import check_original_gone, generations
 from migrator.service.reports import WorkloadReport, report_workloads
 from migrator.service.requests import check_request
-from migrator.service.resolving import resolve
 from migrator.service.retention.pinning import pin, unpin
 from migrator.service.retention.removal import check_selection
-from migrator.service.rounds import utc_now
 from migrator.storage.archive import export_archive
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.chunks import part_of

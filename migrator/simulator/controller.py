@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from migrator.errors import MigratorError
 from migrator.models.values import Facts, Outcome, Sight, StepCommand
-from migrator.service.conductor import Conductor
-from migrator.service.control_steps import control_steps
-from migrator.service.stand_ins import stand_ins
+from migrator.service.control.conductor import Conductor
+from migrator.service.control.control_steps import control_steps
+from migrator.service.control.stand_ins import stand_ins
 from migrator.simulator.actor import Actor
 from migrator.simulator.faults import CONTROL
 

@@ -18,7 +18,8 @@ from migrator.service.rewinding import as_seen, as_told
 from migrator.simulator.actor import Actor
 from migrator.simulator.faults import CONTROL, Place
 from migrator.simulator.guard import SimulatedGuards
-from migrator.simulator.steps import STEPS, Acts, Here
+from migrator.simulator.steps import STEPS
+from migrator.simulator.steps.step import Acts, Here
 
 if TYPE_CHECKING:
     from migrator.simulator.machine import Machine

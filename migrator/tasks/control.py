@@ -10,8 +10,8 @@ from celery import Celery
 
 from migrator.models.housekeeping import Clearance, Examination, Question
 from migrator.models.values import Facts, Outcome, Sight, StepCommand
-from migrator.service.conductor import Conductor
-from migrator.service.echo import Echo
+from migrator.service.control.conductor import Conductor
+from migrator.service.control.echo import Echo
 from migrator.service.housekeeping.referee import Referee
 from migrator.service.messages import CLEARANCE, COMMAND, EXAMINATION, OUTCOME, QUESTION, SIGHT
 from migrator.tasks.app import CONTROL_QUEUE, host_queue, send

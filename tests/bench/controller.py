@@ -22,8 +22,8 @@ from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Database
 from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import ContainerView, Facts, Job, JobRequest, Outcome, Sight, StepCommand
-from migrator.service.conductor import Conductor
-from migrator.service.control_steps import ControlStep
+from migrator.service.control.conductor import Conductor
+from migrator.service.control.control_steps import ControlStep
 from migrator.service.ledger import in_a_row
 from migrator.service.plans import steps_for
 from tests.bench.records import FILE

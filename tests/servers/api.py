@@ -22,7 +22,7 @@ from migrator.models.housekeeping import HostExamination
 from migrator.models.phase import Phase
 from migrator.models.session import Database
 from migrator.models.values import Checkpoint, ContainerView, Facts, Host, Job, StepStatus
-from migrator.service import engine
+from migrator.service.control import engine
 from migrator.service.control_plane import ControlPlane
 from migrator.service.messages import EXAMINATION
 from migrator.service.schedules.desk import ScheduleDesk

@@ -14,14 +14,14 @@ from migrator.errors import MigratorError
 from migrator.models.memory import MemoryJobs, MemoryWorkloads
 from migrator.models.phase import JobKind
 from migrator.models.values import Job, Step, Workload
-from migrator.service import decisions, engine, rounds
-from migrator.service.chase import Chase
+from migrator.service.control import decisions, engine, rounds
+from migrator.service.control.chase import Chase
+from migrator.service.control.rounds import Rounds
 from migrator.service.fence import Fence
 from migrator.service.guards import Guards
 from migrator.service.ledger import Ledger, key_of
 from migrator.service.pause_guard import PauseGuard
 from migrator.service.plans import PLANS
-from migrator.service.rounds import Rounds
 from migrator.simulator.faults import Fault, Kind, Place
 from migrator.simulator.runs import (
     Run,
@@ -33,7 +33,10 @@ from migrator.simulator.runs import (
     single_faults,
     turned_back,
 )
-from migrator.simulator.steps import STEPS, Acts, Fill, Here, Upload
+from migrator.simulator.steps import STEPS
+from migrator.simulator.steps.restore import Fill
+from migrator.simulator.steps.step import Acts, Here
+from migrator.simulator.steps.upload import Upload
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore
 
@@ -127,7 +130,8 @@ def impatient(patch: Patch) -> None:
 def source_that_ran_is_given_away(patch: Patch) -> None:
     """Neither guard nor task is asked whether the source stood still all the time."""
     patch.setattr(Guards, "_watches", lambda _self, record: record is not None)
-    patch.setattr("migrator.simulator.steps.check_paused", lambda *_: None)
+    for step in ("displace", "dump", "freeze"):
+        patch.setattr(f"migrator.simulator.steps.{step}.check_paused", lambda *_: None)
 
 
 def commit_without_compare(patch: Patch) -> None:
@@ -264,7 +268,7 @@ def blobs_before_index(patch: Patch) -> None:
 
 
 def last_copy_removed(patch: Patch) -> None:
-    patch.setattr("migrator.simulator.steps.last_copy", lambda *_: None)
+    patch.setattr("migrator.simulator.steps.upload.last_copy", lambda *_: None)
 
 
 def rewinds(*kinds: Kind) -> Iterator[Run]:

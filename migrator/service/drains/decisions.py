@@ -10,7 +10,7 @@ from migrator.models.drains import STAYS, Cordon, Displacement, DrainOptions, Pa
 from migrator.models.phase import JobKind
 from migrator.models.session import Transaction
 from migrator.models.values import ContainerView, Facts, Job
-from migrator.service.decisions import Decision, NotYet
+from migrator.service.control.decisions import Decision, NotYet
 from migrator.service.drains.cordons import begin_maintenance
 from migrator.service.drains.fleet import Fleet
 from migrator.service.drains.judging import skip

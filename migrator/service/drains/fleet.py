@@ -9,8 +9,8 @@ from migrator.models.drains import Passage
 from migrator.models.phase import JobKind
 from migrator.models.session import Transaction
 from migrator.models.values import Host, Job
+from migrator.service.control.hearing import Hearing
 from migrator.service.drains.rooms import Room, left_over, room_of
-from migrator.service.hearing import Hearing
 
 BRINGS = (JobKind.MIGRATION, JobKind.RESTORE)
 """Kinds of jobs that bring a container to a host."""

@@ -13,10 +13,10 @@ from migrator.models.drains import ENDED, OUT, Displacement, DrainOptions, Passa
 from migrator.models.phase import JobKind
 from migrator.models.session import Transaction
 from migrator.models.values import ContainerView, Facts, Job, JobRequest
+from migrator.service.control.engine import may_cancel
 from migrator.service.drains.fleet import Fleet
 from migrator.service.drains.judging import judge, refuse, skip, turn_away
 from migrator.service.drains.rooms import choose, explain
-from migrator.service.engine import may_cancel
 from migrator.service.job_making import new_job
 from migrator.service.selectors import select
 

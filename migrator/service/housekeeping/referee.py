@@ -11,7 +11,7 @@ from migrator.models.housekeeping import Clearance, Question
 from migrator.models.phase import Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Facts, Job
-from migrator.service.rounds import utc_now
+from migrator.service.control.rounds import utc_now
 
 SETTLED = timedelta(seconds=40)
 """A command is not performed later than 30 s after it was sent; a job that ended longer ago touches nothing more."""

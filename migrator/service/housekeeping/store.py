@@ -11,11 +11,11 @@ from migrator.errors import IntegrityError, NotFound, ResourceBusy
 from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Database
 from migrator.models.values import Job
+from migrator.service.control.rounds import utc_now
 from migrator.service.housekeeping.referee import is_over
 from migrator.service.identifiers import find_job
 from migrator.service.retention.pruning import find_cutoff
 from migrator.service.retention.removal import Remover
-from migrator.service.rounds import utc_now
 from migrator.storage import layout
 from migrator.storage.checkpoints import CheckpointStore, SealedCheckpoint
 from migrator.storage.oci import FactAnnotation

@@ -10,7 +10,7 @@ from migrator.errors import MigratorError, NotFound, PermanentError, Preconditio
 from migrator.models.retention import ForgetRequest, RetentionPolicy
 from migrator.models.session import Database
 from migrator.models.values import Facts, Job
-from migrator.service.control_steps import ControlStep, LongStep
+from migrator.service.control.control_steps import ControlStep, LongStep
 from migrator.service.retention.policy import Judgement, judge
 from migrator.service.retention.removal import Remover
 from migrator.service.retention.selection import jobs_by_checkpoint, select

@@ -10,7 +10,7 @@ from migrator.models.phase import JobKind
 from migrator.models.retention import PruneRequest
 from migrator.models.session import Database
 from migrator.models.values import Facts, Job
-from migrator.service.control_steps import LongStep
+from migrator.service.control.control_steps import LongStep
 from migrator.service.retention.selection import BUSY, JOBS_LIMIT
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.encryption.rotation import UNUSED_FOR, sweep_data_keys

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from migrator.models.session import Database
-from migrator.service.control_steps import ControlStep
+from migrator.service.control.control_steps import ControlStep
 from migrator.service.retention.forgetting import forget_steps
 from migrator.service.retention.pruning import Prune
 from migrator.service.retention.verifying import JudgeVerification, Verify

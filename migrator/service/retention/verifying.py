@@ -9,7 +9,7 @@ from migrator.errors import IntegrityError
 from migrator.models.retention import VerifyRequest, parse_share
 from migrator.models.session import Database
 from migrator.models.values import Facts, Job
-from migrator.service.control_steps import ControlStep, LongStep
+from migrator.service.control.control_steps import ControlStep, LongStep
 from migrator.service.retention.rebuilding import rebuild_catalogue
 from migrator.storage.checking import Checker, Found, Subset, mend_pack_indexes, remove_bad_blob
 from migrator.storage.checkpoints import CheckpointStore

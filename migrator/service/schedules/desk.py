@@ -15,10 +15,10 @@ from migrator.models.schedule_values import Cause, Overlap, Pause, Run, RunState
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Workload
 from migrator.models.workloads import unknown_workload
+from migrator.service.control.rounds import utc_now
 from migrator.service.control_plane import ControlPlane
 from migrator.service.identifiers import new_id
 from migrator.service.requests import KEY_LIMIT, check_request
-from migrator.service.rounds import utc_now
 from migrator.service.schedules.checks import check_name, check_spec
 from migrator.service.schedules.kinds import Scope, scope_of
 from migrator.service.schedules.runs import NOTHING_MATCHES, begin, new_run, skipped_run

@@ -18,8 +18,8 @@ from migrator.errors import MigratorError, NotFound, ResourceBusy
 from migrator.models.schedule_values import Overlap, Pause, Run, RunState, Schedule
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Job
-from migrator.service.hearing import Hearing
-from migrator.service.rounds import utc_now
+from migrator.service.control.hearing import Hearing
+from migrator.service.control.rounds import utc_now
 from migrator.service.schedules.overlaps import Admission, admit
 from migrator.service.schedules.runs import Accept, begin, conclude, new_run, skipped_run, thin_out
 from migrator.service.schedules.settling import Settled, settle

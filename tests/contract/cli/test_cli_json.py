@@ -15,7 +15,7 @@ from migrator.errors import PreconditionFailed, WorkloadFailed
 from migrator.models.drains import Passage, PassageStatus
 from migrator.models.phase import Phase
 from migrator.models.values import ContainerView
-from migrator.service import engine
+from migrator.service.control import engine
 from migrator.service.drains.rounds import told
 from tests.servers.api import ServedApi
 from tests.servers.command_line import Answer

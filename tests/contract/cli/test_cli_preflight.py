@@ -15,7 +15,7 @@ from migrator.errors import NotFound
 from migrator.models.phase import Phase
 from migrator.models.preflight import Finding, Grade
 from migrator.models.values import Job, StepStatus
-from migrator.service import engine
+from migrator.service.control import engine
 from migrator.service.preflight.forecast import FORECAST, predict
 from migrator.service.preflight.report import told
 from tests.contract.cli.test_cli_json import assert_keys

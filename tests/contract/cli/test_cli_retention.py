@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from migrator.service.control.rounds import Rounds, utc_now
 from migrator.service.retention.steps import retention_steps
-from migrator.service.rounds import Rounds, utc_now
 from tests.contract.cli.test_cli_json import assert_keys
 from tests.servers.api import ServedApi
 from tests.servers.command_line import Answer

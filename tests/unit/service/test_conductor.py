@@ -14,9 +14,9 @@ from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Database
 from migrator.models.values import Facts, Job, JobRequest, Outcome, Sight, StepAction, StepCommand, StepStatus
 from migrator.service.catalogue import SOURCE_GONE
-from migrator.service.chase import RESEND_S
-from migrator.service.conductor import Conductor
-from migrator.service.control_steps import ControlStep
+from migrator.service.control.chase import RESEND_S
+from migrator.service.control.conductor import Conductor
+from migrator.service.control.control_steps import ControlStep
 from migrator.service.ledger import in_a_row
 from migrator.service.plans import steps_for
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from migrator.service.echo import Echo
+from migrator.service.control.echo import Echo
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ import pytest
 from migrator.errors import InternalError, Unavailable, WorkloadFailed
 from migrator.models.phase import JobKind, Phase
 from migrator.models.values import Job, JobRequest, Outcome, Step, StepAction, StepStatus
-from migrator.service import engine
-from migrator.service.engine import Verb
+from migrator.service.control import engine
+from migrator.service.control.engine import Verb
 from migrator.service.plans import PLANS, steps_for
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -26,9 +26,9 @@ from migrator.models.hooks import (
 from migrator.models.memory import MemoryDatabase
 from migrator.models.phase import JobKind, Phase
 from migrator.models.values import Job, JobRequest, StepAction, StepCommand
-from migrator.service import engine
 from migrator.service.command import Ended, Tail
-from migrator.service.endings import conclude
+from migrator.service.control import engine
+from migrator.service.control.endings import conclude
 from migrator.service.host import Act, Host
 from migrator.service.plans import steps_for
 from migrator.service.steps import hooks as steps

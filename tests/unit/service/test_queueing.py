@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from migrator.models.phase import JobKind, Phase
 from migrator.models.values import Job, JobRequest, StepStatus
+from migrator.service.control.queueing import Room
 from migrator.service.plans import steps_for
-from migrator.service.queueing import Room
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ import pytest
 from migrator.errors import InternalError, PreconditionFailed, WorkloadFailed
 from migrator.models.phase import JobKind, Phase
 from migrator.models.values import Job, Keep, Resolution, StepAction
-from migrator.service import engine
-from migrator.service.resolving import resolve
+from migrator.service.control import engine
+from migrator.service.control.resolving import resolve
 from tests.unit.service.test_engine import LATER, NOW, answer, new_job, walk
 
 SOURCE = Resolution(datetime(2026, 2, 1, tzinfo=UTC), Keep.SOURCE, "ann@control", "seen that it ended")

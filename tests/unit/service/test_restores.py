@@ -35,10 +35,10 @@ from migrator.models.values import (
     Workload,
 )
 from migrator.models.volumes import Volume, VolumeKind, VolumePolicy, relocated
-from migrator.service import engine
 from migrator.service.choosing import Choice, choose
-from migrator.service.decisions import OWNERSHIP
-from migrator.service.endings import conclude
+from migrator.service.control import engine
+from migrator.service.control.decisions import OWNERSHIP
+from migrator.service.control.endings import conclude
 from migrator.service.identifiers import find_job, new_generation, new_id
 from migrator.service.job_making import KIND_PREFIX
 from migrator.service.network.attachment import Attachment

@@ -18,10 +18,11 @@ from migrator.models.preflight import Finding
 from migrator.models.values import Checkpoint, Facts, Job, JobRequest, Keep, Resolution, StepAction, StepCommand
 from migrator.models.values import Host as KnownHost
 from migrator.models.volumes import Volume, VolumeKind, VolumePolicy
-from migrator.service import engine
 from migrator.service.catalogue import LAST_COPY, NOT_BROUGHT_BACK, SOURCE_GONE, keep_last_copy
+from migrator.service.control import engine
+from migrator.service.control.control_steps import control_steps
+from migrator.service.control.resolving import resolve
 from migrator.service.control_plane import ControlPlane
-from migrator.service.control_steps import control_steps
 from migrator.service.host import Act, Host
 from migrator.service.identifiers import find_job, new_id
 from migrator.service.job_making import KIND_PREFIX, new_job
@@ -31,7 +32,6 @@ from migrator.service.preflight.arrival import Arrival, check_name, moved_bytes
 from migrator.service.preflight.network import check_attachment
 from migrator.service.preflight.volumes import check_places
 from migrator.service.requests import check_request
-from migrator.service.resolving import resolve
 from migrator.service.rewinding import REPLACED, REWOUND, as_seen, as_told
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore

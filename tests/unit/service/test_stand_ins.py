@@ -13,9 +13,9 @@ from migrator.models.phase import JobKind, Phase
 from migrator.models.session import Database
 from migrator.models.values import Facts, Job, JobRequest, StepStatus
 from migrator.service.catalogue import LAST_COPY, SOURCE_GONE, TARGET_GONE
-from migrator.service.control_steps import control_steps
+from migrator.service.control.control_steps import control_steps
+from migrator.service.control.stand_ins import stand_ins
 from migrator.service.plans import line_named, steps_for
-from migrator.service.stand_ins import stand_ins
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
 from tests.unit.storage.samples import Sample

@@ -23,9 +23,9 @@ from migrator.models.values import (
     StepAction,
     StepCommand,
 )
-from migrator.service.conductor import Conductor
+from migrator.service.control.conductor import Conductor
+from migrator.service.control.control_steps import ControlStep
 from migrator.service.control_plane import ControlPlane
-from migrator.service.control_steps import ControlStep
 from migrator.service.drains.rounds import passages_of
 from migrator.service.preflight.checks import failure
 from migrator.service.preflight.report import FINDINGS

@@ -12,9 +12,9 @@ from migrator.models.phase import JobKind, Phase
 from migrator.models.retention import ForgetRequest, PruneRequest, RetentionPolicy
 from migrator.models.session import Transaction
 from migrator.models.values import Checkpoint, Host, Job, JobRequest
+from migrator.service.control.rounds import Rounds
 from migrator.service.control_plane import ControlPlane
 from migrator.service.retention.steps import retention_steps
-from migrator.service.rounds import Rounds
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
 from tests.unit.storage.samples import Sample

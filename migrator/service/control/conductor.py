@@ -16,15 +16,15 @@ from migrator.errors import MigratorError, NotFound
 from migrator.models.drains import Cordon
 from migrator.models.session import Database
 from migrator.models.values import Facts, Host, Outcome, Sight
-from migrator.service import engine
-from migrator.service.chase import Chase
-from migrator.service.control_steps import ControlStep
-from migrator.service.decisions import catch_up
+from migrator.service.control import engine
+from migrator.service.control.chase import Chase
+from migrator.service.control.control_steps import ControlStep
+from migrator.service.control.decisions import catch_up
+from migrator.service.control.hearing import Hearing
+from migrator.service.control.queueing import Room
+from migrator.service.control.rounds import Rounds, Sender, utc_now
 from migrator.service.drains.cordons import start_return
 from migrator.service.drains.decisions import drain_decisions
-from migrator.service.hearing import Hearing
-from migrator.service.queueing import Room
-from migrator.service.rounds import Rounds, Sender, utc_now
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from migrator.models.phase import Phase
 from migrator.models.values import Job, StepAction
-from migrator.service import engine
+from migrator.service.control import engine
 
 MOVING = frozenset(
     {

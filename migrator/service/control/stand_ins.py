@@ -6,7 +6,7 @@ from migrator.errors import WorkloadFailed
 from migrator.models.descriptors import Descriptor
 from migrator.models.values import Facts, Job
 from migrator.service.catalogue import SOURCE_GONE, TARGET_GONE, last_copy, release_chunks
-from migrator.service.control_steps import ControlStep
+from migrator.service.control.control_steps import ControlStep
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.own import OwnContent
 from migrator.storage.verdicts import Verdicts

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from migrator.service.rounds import utc_now
+from migrator.service.control.rounds import utc_now
 
 WARM_UP = timedelta(seconds=3)
 

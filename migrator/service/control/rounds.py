@@ -19,14 +19,14 @@ from migrator.errors import InternalError, MigratorError, OutcomeUnknown, Resour
 from migrator.models.phase import Phase
 from migrator.models.session import Database, Transaction
 from migrator.models.values import Facts, Following, Job, Outcome, Step, StepAction, StepCommand
-from migrator.service import engine
-from migrator.service.control_steps import ControlStep, LongStep
-from migrator.service.decisions import OWNERSHIP, Decision, NotYet, shut_out
-from migrator.service.endings import conclude
-from migrator.service.engine import Verb
-from migrator.service.pulse import Pulse, start_thread
-from migrator.service.queueing import MOVING, hosts_of
-from migrator.service.stand_ins import NoAct
+from migrator.service.control import engine
+from migrator.service.control.control_steps import ControlStep, LongStep
+from migrator.service.control.decisions import OWNERSHIP, Decision, NotYet, shut_out
+from migrator.service.control.endings import conclude
+from migrator.service.control.engine import Verb
+from migrator.service.control.pulse import Pulse, start_thread
+from migrator.service.control.queueing import MOVING, hosts_of
+from migrator.service.control.stand_ins import NoAct
 
 log = structlog.get_logger()
 

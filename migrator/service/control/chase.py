@@ -13,9 +13,9 @@ import structlog
 from migrator.errors import MigratorError, Unavailable
 from migrator.models.phase import Phase
 from migrator.models.values import Host, Job, Step, StepAction, StepStatus
-from migrator.service import engine
-from migrator.service.queueing import Room
-from migrator.service.rounds import Rounds, outcome_of
+from migrator.service.control import engine
+from migrator.service.control.queueing import Room
+from migrator.service.control.rounds import Rounds, outcome_of
 
 log = structlog.get_logger()
 
