@@ -33,7 +33,7 @@ CHUNKS = 10
 IN_MAKE_TEST = 3
 """So many chunks of the single faults run in `make test`; a chunk is every tenth of them."""
 SEEDS_PER_CHUNK = 500
-RANDOM_RUNS = 20_000
+RANDOM_RUNS = 14_000
 
 
 def check_all(runs: Iterable[Run]) -> int:

@@ -9,7 +9,8 @@ from migrator.service.host import Act
 from migrator.simulator.machine import TaskState
 from migrator.simulator.steps.fetch import Fetch
 from migrator.simulator.steps.image import Prepare
-from migrator.simulator.steps.restore import Restore, restored_name
+from migrator.simulator.steps.naming import restored_name
+from migrator.simulator.steps.restore import Restore
 from migrator.simulator.steps.step import Acts, Here, SimulatedStep
 
 

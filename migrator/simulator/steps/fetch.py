@@ -12,7 +12,7 @@ from migrator.errors import (
 from migrator.models.roles import Role
 from migrator.service.host import Act
 from migrator.simulator.steps.image import drop_snapshot, fetch_blob
-from migrator.simulator.steps.restore import restored_key
+from migrator.simulator.steps.naming import restored_key
 from migrator.simulator.steps.step import Acts, Here, SimulatedStep
 from migrator.storage.oci import CheckpointIndex
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from migrator.models.hooks import RAN_BEFORE
 from migrator.service.host import Act
 from migrator.simulator.machine import TaskState
-from migrator.simulator.steps.restore import restored_name
+from migrator.simulator.steps.naming import restored_name
 from migrator.simulator.steps.step import Acts, Here, SimulatedStep
 
 

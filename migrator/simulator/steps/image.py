@@ -9,7 +9,7 @@ from migrator.models.descriptors import Descriptor
 from migrator.service.host import Act
 from migrator.simulator import programs
 from migrator.simulator.machine import Snapshot
-from migrator.simulator.steps.restore import restored_key
+from migrator.simulator.steps.naming import restored_key
 from migrator.simulator.steps.step import Acts, Here, SimulatedStep
 
 

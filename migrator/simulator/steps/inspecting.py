@@ -10,7 +10,7 @@ from migrator.models.phase import JobKind
 from migrator.service.host import Act
 from migrator.simulator import programs
 from migrator.simulator.machine import TaskState
-from migrator.simulator.steps.restore import restored_key, restored_name
+from migrator.simulator.steps.naming import restored_key, restored_name
 from migrator.simulator.steps.step import Acts, Here, SimulatedStep
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from migrator.service.host import Act
-from migrator.simulator.steps.restore import delete_container, restored_name
+from migrator.simulator.steps.naming import restored_name
+from migrator.simulator.steps.restore import delete_container
 from migrator.simulator.steps.step import Acts, Here, SimulatedStep
 
 

@@ -16,6 +16,7 @@ from migrator.service.host import Act
 from migrator.service.steps.lazy import LAZY, RESTORED, lost
 from migrator.simulator.machine import ContainerRecord, TaskState
 from migrator.simulator.steps.fetch import sealed_index
+from migrator.simulator.steps.naming import restored_key, restored_name
 from migrator.simulator.steps.step import SEEN, START_S, Acts, Here, SimulatedStep
 
 
@@ -114,16 +115,6 @@ def bring_to_life(here: Here, act: Act, key: str) -> Acts:
     if machine.status(name) is not TaskState.RUNNING:
         raise InternalError("it did not start")
     return {}
-
-
-def restored_name(act: Act) -> str:
-    """The name that the container has after the restore."""
-    return act.request.new_name or act.request.container or str(act.facts["source_name"])
-
-
-def restored_key(act: Act) -> str:
-    """The key of its snapshot after the restore."""
-    return act.request.new_name or str(act.facts["snapshot"]["key"])
 
 
 def delete_container(here: Here, act: Act, name: str) -> Acts:
