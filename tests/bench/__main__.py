@@ -50,8 +50,10 @@ def main() -> int:
         write_records(measure_all(names, GROWN, asked.runs), FILE_OF_GROWTH)
     elif asked.memory:
         loads = [Load(mib, rate, asked.place) for mib in asked.memory for rate in asked.rewrite]
-        measure_all(names, loads, asked.runs)
-        return 0
+        records = measure_all(names, loads, asked.runs)
+        if not asked.record:
+            return 0
+        write_records([*(known for known in read_records() if known.load not in loads), *records])
     elif not asked.page:
         write_records(measure_all(names, ALL + SPECIAL, asked.runs))
     write_page(describe_machine())
@@ -66,8 +68,11 @@ def measure_all(names: Sequence[str], loads: Sequence[Load], runs: int) -> list[
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--memory", type=int, nargs="+", metavar="MIB", help="only these; print, and write nothing")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="MIB", help="only these; print")
     parser.add_argument("--rewrite", type=int, nargs="+", default=[0], metavar="MIB_S")
+    parser.add_argument(
+        "--record", action="store_true", help="put what --memory measures in the place of what was known"
+    )
     parser.add_argument("--place", default="memory", choices=("memory", "files", "redis"))
     parser.add_argument("--runs", type=int, default=5, help="moves of each system and load")
     parser.add_argument("--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS)

@@ -85,8 +85,9 @@ class Record:
 
 
 def write_records(records: Iterable[Record], file: Path = FILE) -> None:
-    """Write them all, a record a line."""
-    lines = ",\n".join(json.dumps(record.to_json()) for record in records)
+    """Write them all, a record a line, by what was moved."""
+    by_load = sorted(records, key=lambda record: (record.place, record.memory_mib, record.rewrite_mib_s))
+    lines = ",\n".join(json.dumps(record.to_json()) for record in by_load)
     file.write_text(f"[\n{lines}\n]\n")
 
 
