@@ -41,8 +41,11 @@ compare-podman: setup ## Do the same with podman and write it beside
 backup-costs: setup ## What backups cost beside podman and restic, written into docs/backups.md
 	@$(BIN)/python -m tests.backup_costs
 
-bench: setup ## Measure the freeze beside podman, ctr and bare containerd, and write docs/benchmarks.* (half an hour, a quiet machine)
+bench: setup ## Measure the freeze beside podman, ctr and bare containerd, and write docs/benchmarks.* (two hours, a quiet machine)
+	@$(BIN)/python -m tests.bench.controller
+	@$(BIN)/python -m tests.bench.overhead
 	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench --growth --runs 1 --systems floor eager lazy
 
 bench-smoke: setup ## Two minutes: fail when the freeze as a multiple of bare containerd's is 30 % worse than recorded
 	@$(BIN)/python -m tests.bench --smoke
