@@ -68,7 +68,8 @@ def plainly_kept(group: list[Checkpoint], policy: RetentionPolicy) -> set[str]:
         found |= set(chosen)
     if policy.within and sound:
         days = int(policy.within.rstrip("d"))
-        found |= {c.id for c in sound if sound[0].created_at - c.created_at < timedelta(days=days)}
+        begin = sound[0].created_at.astimezone(ZoneInfo(policy.time_zone)) - timedelta(days=days)  # by the calendar
+        found |= {c.id for c in sound if c.created_at > begin}
     for c in sound:
         if len(found & {c.id for c in sound}) < policy.minimum:
             found.add(c.id)
@@ -101,6 +102,16 @@ policies = st.builds(
     minimum=st.integers(0, 5),
     time_zone=st.sampled_from(ZONES),
 )
+
+
+def test_a_day_is_one_of_the_calendar_also_when_it_has_23_hours() -> None:
+    newest, before = taken(NOON, "newest"), taken(NOON - timedelta(hours=23), "before")  # clocks are put that night
+    kept = [
+        j.checkpoint.id
+        for j in judge([newest, before], RetentionPolicy(within="1d", time_zone="Europe/Berlin"))
+        if j.keep
+    ]
+    assert kept == ["newest"]
 
 
 @settings(deadline=None, max_examples=300)
