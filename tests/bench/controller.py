@@ -23,9 +23,11 @@ from migrator.models.session import Database
 from migrator.models.tables import JobRow, StepRow
 from migrator.models.values import ContainerView, Facts, Job, JobRequest, Outcome, Sight, StepCommand
 from migrator.service.control.conductor import Conductor
-from migrator.service.control.control_steps import ControlStep
+from migrator.service.control.control_steps import ControlStep, control_steps
 from migrator.service.ledger import in_a_row
 from migrator.service.plans import steps_for
+from migrator.storage.checkpoints import CheckpointStore
+from migrator.storage.memory import MemoryStore
 from tests.bench.records import FILE
 from tests.servers.postgres import running_postgres
 
@@ -81,8 +83,9 @@ class Filled:
         self.made = 0
         self.sent: list[StepCommand] = []
         self._hosts = [f"host-{number}" for number in range(hosts)]
+        store = CheckpointStore(MemoryStore())
         self.conductor = Conductor(
-            database, self, {"settle": _Settled()}, {}, host_silent_s=1e6, let_run=lambda _: None,
+            database, self, control_steps(database, store) | {"settle": _Settled()}, {}, host_silent_s=1e6, let_run=lambda _: None,
             freezes_per_host=AT_ONCE, now=lambda: self.now,
         )  # fmt: skip
         for host in self._hosts:

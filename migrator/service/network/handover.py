@@ -20,6 +20,7 @@ from migrator.errors import PreconditionFailed
 from migrator.service.network.announcement import announce, is_answered
 from migrator.service.network.attachment import Attachment, pack_attachment, read_attachment
 from migrator.service.network.links import (
+    await_carrier,
     bridge_of,
     drop_namespace,
     forget_neighbours,
@@ -74,7 +75,9 @@ def join(attachment: Attachment, pid: int) -> None:
         Unavailable: `network_failed`.
     """
     namespace = namespace_of(pid)
-    set_link(_other_end(attachment, namespace), "up")
+    other_end = _other_end(attachment, namespace)
+    set_link(other_end, "up")
+    await_carrier(other_end)
     forget_neighbours(namespace, attachment.interface)
     announce(namespace, attachment.interface, attachment.mac, attachment.plain_addresses)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from migrator.errors import Unavailable
 
 ANSWER_S = 10.0
+CARRIER_S = 0.2
 ANY = ("0.0.0.0", "::")
 LOOPBACK = "lo"
 Link = dict[str, Any]
@@ -65,6 +67,17 @@ def set_link(name: str, state: str) -> None:
     """
     if has_link(name):
         run(["ip", "link", "set", "dev", name, state])
+
+
+def await_carrier(name: str, limit_s: float = CARRIER_S) -> None:
+    """Wait until an interface that was set up carries something, as the kernel finds out a little later.
+
+    What the container sends before is dropped, and a restored connection sends again only after a second.
+    """
+    state, deadline = Path("/sys/class/net", name, "operstate"), time.monotonic() + limit_s
+    with suppress(OSError):  # it is gone
+        while state.read_text().strip() != "up" and time.monotonic() < deadline:
+            time.sleep(0.001)
 
 
 def forget_neighbours(namespace: Path, interface: str) -> None:
