@@ -98,7 +98,9 @@ class Conductor:
         """
         now = self._now()
         with self._database.transaction() as tx:
-            known = next((host for host in tx.hosts.list() if host.name == name), None)
+            known = None
+            with suppress(NotFound):
+                known = tx.hosts.get(name)
             same = known is not None and known.facts.get("boot_id") == facts.get("boot_id")
             started_at = known.started_at if known and same else now - timedelta(seconds=up_s)
             tx.hosts.record(Host(name=name, seen_at=now, started_at=started_at, facts=facts))
