@@ -7,11 +7,10 @@ copies of a finished job, with all of their steps.
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median, quantiles
 
@@ -28,7 +27,7 @@ from migrator.service.ledger import in_a_row
 from migrator.service.plans import steps_for
 from migrator.storage.checkpoints import CheckpointStore
 from migrator.storage.memory import MemoryStore
-from tests.bench.records import FILE
+from tests.bench.records import FILE, write_rows
 from tests.servers.postgres import running_postgres
 
 FILE_OF_CONTROLLER = FILE.with_name("benchmarks-controller.json")
@@ -185,14 +184,7 @@ def main() -> None:
                 records.append(measure("PostgreSQL", url, hosts, finished))
             records.append(measure("SQLite", f"sqlite:///{directory}/{finished}.db", hosts, finished))
             print(*records[-2:], sep="\n", flush=True)
-    FILE_OF_CONTROLLER.write_text(json.dumps([asdict(record) for record in records], indent=1) + "\n")
-
-
-def read_controller_records() -> list[ControllerRecord]:
-    """Read what was written; nothing if there is no file yet."""
-    if not FILE_OF_CONTROLLER.exists():
-        return []
-    return [ControllerRecord(**data) for data in json.loads(FILE_OF_CONTROLLER.read_text())]
+    write_rows(records, FILE_OF_CONTROLLER)
 
 
 def _timed(call: Callable[[], object]) -> list[float]:

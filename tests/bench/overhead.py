@@ -7,12 +7,11 @@ is measured is the service's own share of every migration, with so many of them 
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -23,7 +22,7 @@ from migrator.lab.control import product_environment
 from migrator.lab.lab import Lab, Shape
 from migrator.lab.secrets import ensure_secrets
 from tests.bench.processes import Meter
-from tests.bench.records import FILE
+from tests.bench.records import FILE, write_rows
 from tests.conftest import running_lab
 
 FILE_OF_OVERHEAD = FILE.with_name("benchmarks-overhead.json")
@@ -138,14 +137,7 @@ def main() -> None:
             records.append(measure(lab, workers, first, at_once))
             print(records[-1], flush=True)
             first += JOBS_EACH * at_once
-    FILE_OF_OVERHEAD.write_text(json.dumps([asdict(record) for record in records], indent=1) + "\n")
-
-
-def read_overhead_records() -> list[OverheadRecord]:
-    """Read what was written; nothing if there is no file yet."""
-    if not FILE_OF_OVERHEAD.exists():
-        return []
-    return [OverheadRecord(**data) for data in json.loads(FILE_OF_OVERHEAD.read_text())]
+    write_rows(records, FILE_OF_OVERHEAD)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench.controller import read_controller_records
-from tests.bench.overhead import read_overhead_records
-from tests.bench.records import FILE, FILE_OF_GROWTH, Figure, Record, ratio, read_records
+from tests.bench.controller import FILE_OF_CONTROLLER, ControllerRecord
+from tests.bench.overhead import FILE_OF_OVERHEAD, OverheadRecord
+from tests.bench.records import FILE, FILE_OF_GROWTH, Figure, Record, ratio, read_records, read_rows
 
 PAGE = FILE.with_suffix(".md")
 CHART = FILE.with_suffix(".png")
@@ -75,10 +75,10 @@ def write_page(machine: str) -> None:
     if grown:
         text += GROWTH.format(chart=CHART_OF_GROWTH.name) + _table(grown)
         draw_growth(grown, CHART_OF_GROWTH)
-    if overhead := read_overhead_records():
+    if overhead := read_rows(OverheadRecord, FILE_OF_OVERHEAD):
         rows = "".join(_cells(*asdict(record).values()) for record in overhead)
         text += OVERHEAD + rows
-    if controller := read_controller_records():
+    if controller := read_rows(ControllerRecord, FILE_OF_CONTROLLER):
         rows = "".join(_cells(*asdict(record).values()) for record in controller)
         text += CONTROLLER + rows
     PAGE.write_text(text)

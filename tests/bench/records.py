@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.bench.load import Load
 from tests.bench.systems import Sample, System
 
+Row = TypeVar("Row")
 FIGURES = ("freeze_ms", "total_ms", "bytes_moved", "cpu_s", "peak_rss_mib", "client_gap_ms")
 FILE = Path(__file__).parents[2] / "docs/benchmarks.json"
 FILE_OF_GROWTH = FILE.with_name("benchmarks-growth.json")
@@ -94,6 +95,16 @@ def write_records(records: Iterable[Record], file: Path = FILE) -> None:
 def read_records(file: Path = FILE) -> list[Record]:
     """Read what was written; nothing if there is no file yet."""
     return [Record.from_json(data) for data in json.loads(file.read_text())] if file.exists() else []
+
+
+def write_rows(rows: Iterable[Any], file: Path) -> None:
+    """Write dataclasses of one kind, with plain fields, as a list."""
+    file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+def read_rows(kind: type[Row], file: Path) -> list[Row]:
+    """Read what `write_rows` wrote; nothing if there is no file yet."""
+    return [kind(**data) for data in json.loads(file.read_text())] if file.exists() else []
 
 
 def ratio(record: Record, records: Iterable[Record], system: str) -> float | None:
