@@ -11,7 +11,7 @@ import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from ctypes import addressof, create_string_buffer
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -69,13 +69,7 @@ class KeptPackets:
         """Listen from now on; where that is not possible nothing is kept."""
         self.drop(job_id)
         with suppress(OSError):
-            listener = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(EVERY_PROTOCOL))
-            self._lines[job_id] = _Line(listener)
-            _attach(listener, filter_for(attachment.plain_addresses))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * LIMIT_BYTES)
-            listener.setblocking(False)
-            self.so_far(job_id)
-            self._lines[job_id].heard.clear()  # it listened to everything until the filter was there
+            self._lines[job_id] = _Line(_listen(attachment))
         while len(self._lines) > JOBS_LIMIT:
             self.drop(next(iter(self._lines)))
 
@@ -91,6 +85,24 @@ class KeptPackets:
         if line:
             line.listener.close()
         return packets
+
+
+def _listen(attachment: Attachment) -> socket.socket:
+    """Open a socket that sees what comes for a container, and never waits.
+
+    Raises:
+        OSError: That is not possible here.
+    """
+    with ExitStack() as opened:
+        listener = opened.enter_context(
+            socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(EVERY_PROTOCOL))
+        )
+        listener.setblocking(False)
+        _attach(listener, filter_for(attachment.plain_addresses))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * LIMIT_BYTES)
+        _Line(listener).listen()  # it heard everything until the filter was there
+        opened.pop_all()
+    return listener
 
 
 def deliver(attachment: Attachment, packets: Iterable[bytes]) -> None:

@@ -203,9 +203,9 @@ def resume(host: Host, act: Act) -> None:
         if act.command.action is StepAction.UNDO:
             _unlock_network(task)
         rejoin(act.facts.get("network"), task.pid)
-        attachment = read_attachment(act.facts.get("network"))
-        if attachment is not None:
-            deliver(attachment, host.packets.drop(act.command.job_id))
+    packets = host.packets.drop(act.command.job_id)
+    if packets and task is not None and (attachment := read_attachment(act.facts.get("network"))) is not None:
+        deliver(attachment, packets)
     host.guards.release(act.command.job_id)
 
 

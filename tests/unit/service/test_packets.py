@@ -13,6 +13,7 @@ from migrator.service.network.attachment import Attachment
 from migrator.service.network.packets import (
     LIMIT_BYTES,
     TCP,
+    KeptPackets,
     filter_for,
     fitting,
     is_for,
@@ -105,6 +106,17 @@ def test_what_was_damaged_is_refused(damaged: bytes) -> None:
     with pytest.raises(IntegrityError) as caught:
         read_packets(damaged)
     assert caught.value.code == "bad_packets"
+
+
+def test_where_listening_is_not_possible_nothing_is_kept_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no filters here")
+
+    monkeypatch.setattr("migrator.service.network.packets._attach", refuse)
+    kept = KeptPackets()
+    kept.begin("job", FOUND)
+    assert kept.so_far("job") == []
+    assert kept.drop("job") == []
 
 
 def test_who_sends_too_much_has_to_send_again() -> None:
